@@ -1,0 +1,2 @@
+//! vpnctl
+fn main() {}

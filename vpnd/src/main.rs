@@ -1,0 +1,2 @@
+//! vpnd
+fn main() {}
