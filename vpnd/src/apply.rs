@@ -1,0 +1,1 @@
+//! What a roster asks of the data path and of the interface.

@@ -1,0 +1,1 @@
+//! Starts the data path and keeps it running.

@@ -1,0 +1,54 @@
+//! The command line of both processes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::data_path;
+
+/// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
+#[derive(Parser)]
+#[command(name = "vpnd", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Another process than the daemon itself.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The daemon's options.
+    #[command(flatten)]
+    pub daemon: Daemon,
+}
+
+/// What else this program can be.
+#[derive(Subcommand)]
+pub enum Command {
+    /// The data path of one network; vpnd starts it.
+    #[command(hide = true)]
+    DataPath(data_path::Options),
+}
+
+/// Options of the daemon.
+#[derive(Args, Clone)]
+pub struct Daemon {
+    /// Where this machine's keys and networks are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/tacet")]
+    pub state_dir: PathBuf,
+    /// The unix socket that vpnctl talks to.
+    #[arg(long, value_name = "PATH", default_value = "/run/tacet/vpnd.sock")]
+    pub socket: PathBuf,
+    /// The network interface [default: tacet0, or the next free one].
+    #[arg(long, value_name = "NAME", value_parser = interface_name)]
+    pub interface: Option<String>,
+    /// The UDP port [default: 51820, or the next free one].
+    #[arg(long, value_name = "UDP", value_parser = clap::value_parser!(u16).range(1024..))]
+    pub port: Option<u16>,
+}
+
+/// Linux takes interface names of 1 to 15 bytes without `/`, `:`, `%` and white space, other than `.` and `..`.
+fn interface_name(name: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
+    if fits && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
+        Ok(name.to_owned())
+    } else {
+        Err("an interface name has 1 to 15 letters, digits, dots or dashes".to_owned())
+    }
+}

@@ -1,0 +1,29 @@
+//! The daemon of a machine, in two processes.
+//!
+//! `vpnd` is control: it keeps the machine's keys and rosters, speaks to the coordinator and the relays, sets
+//! addresses and routes, and serves the local API. `vpnd data-path` is its child, one per network: it holds the TUN
+//! device and the UDP sockets and is told everything else over two pipes.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`cli`] | the command line of both processes |
+//! | [`message`] | the fixed sentences that vpnd may print |
+//! | [`state`] | the state directory: all that a machine stores |
+//! | [`network`] | one actor per network: roster, signer, joiners, mailboxes |
+//! | [`apply`] | what a roster asks of the data path and the interface |
+//! | [`api`] | the local API on a unix socket |
+//! | [`coordinator`] | the coordinator's client |
+//! | [`relay`] | the relays' client |
+//! | [`child`] | starts the data path and keeps it running |
+//! | [`data_path`] | the data path's own process |
+
+pub mod api;
+pub mod apply;
+pub mod child;
+pub mod cli;
+pub mod coordinator;
+pub mod data_path;
+pub mod message;
+pub mod network;
+pub mod relay;
+pub mod state;

@@ -1,0 +1,47 @@
+//! The fixed sentences that vpnd may print on stderr. None of them takes a parameter, so that no address, name or
+//! key can reach a journal.
+
+use std::io::Write;
+
+/// Something an operator should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The local API is up.
+    Ready,
+    /// A coordinator cannot be reached.
+    CoordinatorUnreachable,
+    /// A data path ended and is being started again.
+    DataPathRestarted,
+    /// A network could not be brought up; `vpnctl status` says why.
+    NetworkFailed,
+    /// Leaving on a signal.
+    Stopping,
+}
+
+impl Message {
+    /// All of them, for the catalogue and its test.
+    pub const ALL: [Self; 5] = [
+        Self::Ready,
+        Self::CoordinatorUnreachable,
+        Self::DataPathRestarted,
+        Self::NetworkFailed,
+        Self::Stopping,
+    ];
+
+    /// The sentence.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Ready => "vpnd: ready",
+            Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
+            Self::DataPathRestarted => "vpnd: the data path ended and was started again",
+            Self::NetworkFailed => "vpnd: a network could not be brought up, see `vpnctl status`",
+            Self::Stopping => "vpnd: stopping",
+        }
+    }
+
+    /// Prints the sentence on stderr. A closed stderr is no error.
+    pub fn print(self) {
+        let _ = writeln!(std::io::stderr(), "{}", self.text());
+    }
+}

@@ -1,0 +1,1 @@
+//! The state directory: all that a machine stores.
