@@ -152,12 +152,16 @@ mod tests {
         assert!(net.contains(InnerAddr("10.99.255.255".parse().unwrap())));
         assert!(!net.contains(InnerAddr("10.98.255.255".parse().unwrap())));
         assert!(!net.contains(InnerAddr("::".parse().unwrap())));
-        assert!(InnerNet::new("::".parse().unwrap(), 0).unwrap().contains(InnerAddr("fd00::1".parse().unwrap())));
+        assert!(
+            InnerNet::new("::".parse().unwrap(), 0).unwrap().contains(InnerAddr("fd00::1".parse().unwrap()))
+        );
     }
 
     #[test]
     fn host_bits_in_a_received_prefix_are_refused() {
-        assert!(InnerNet::from_bytes(&[4, 10, 0, 0, 1, 24]) == Err(WireError::Invalid("host bits in a prefix")));
+        assert!(
+            InnerNet::from_bytes(&[4, 10, 0, 0, 1, 24]) == Err(WireError::Invalid("host bits in a prefix"))
+        );
         assert!(InnerNet::from_bytes(&[4, 10, 0, 0, 0, 33]).is_err());
     }
 }

@@ -24,7 +24,9 @@ pub enum WireError {
     #[error("a length in the data is over its limit")]
     TooLong,
     /// A newer Tacet wrote this.
-    #[error("this was written by a newer version of Tacet (format {found}, this program knows up to {known}): update it")]
+    #[error(
+        "this was written by a newer version of Tacet (format {found}, this program knows up to {known}): update it"
+    )]
     Newer {
         /// The version byte found.
         found: u8,
@@ -300,7 +302,10 @@ mod tests {
     #[test]
     fn a_hostile_length_allocates_nothing() {
         assert_eq!(Reader::new(&[0xff; 4]).bytes(usize::MAX).unwrap_err(), WireError::TooLong);
-        assert_eq!(Reader::new(&[0, 0, 0xff, 0xff]).list(1 << 20, Reader::u8).unwrap_err(), WireError::Truncated);
+        assert_eq!(
+            Reader::new(&[0, 0, 0xff, 0xff]).list(1 << 20, Reader::u8).unwrap_err(),
+            WireError::Truncated
+        );
     }
 
     #[test]

@@ -1,0 +1,35 @@
+//! vpnd's local API: what `vpnctl` and vpnd say to each other over a unix socket.
+//!
+//! One connection carries one command. The client sends one line, a [`Request`]; vpnd answers with any number of
+//! progress and event lines and then exactly one last line, an answer or an error ([`Reply`]). A line is one JSON
+//! document and a newline ([`line`]). Closing the connection early ends the command: that is how `ping` is stopped.
+//!
+//! ```text
+//! > {"v":1,"network":null,"cmd":{"join":{"token":"tacet-invite1…","machine":null}}}
+//! < {"progress":"contacting"}
+//! < {"ok":{"joined":{"network":"home","machine":"laptop","ipv4":null,"ipv6":"fd12::1","provisional":true}}}
+//! ```
+//!
+//! Unknown fields are ignored, so both sides may add optional ones. [`Request::v`] rises only when an old peer would
+//! misunderstand; vpnd refuses a version it does not know in plain words ([`Request::parse`]).
+//!
+//! The socket lies in a directory that only root and the group `tacet` enter, and vpnd asks the kernel who calls.
+//! Passwords and tokens therefore travel in the clear here, but every buffer that held them is wiped. What says who is
+//! where ([`Peer`]) is made for an answer, written to the caller and dropped; none of these types has `Debug`.
+
+mod error;
+pub mod line;
+mod reply;
+mod request;
+mod secret;
+
+pub use error::{ApiError, ErrorCode};
+pub use reply::{
+    Account, Answer, Event, Invite, InviteCreated, Joined, Machine, NetworkCreated, NetworkState,
+    NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, Reply, Status, Warning,
+};
+pub use request::{Command, Request, RequestError, VERSION};
+pub use secret::{Password, Secret};
+
+#[cfg(test)]
+mod tests;

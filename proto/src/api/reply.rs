@@ -1,0 +1,314 @@
+//! What vpnd answers.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ApiError, Secret};
+
+/// One line from vpnd. The last line of a connection is [`Reply::Ok`] or [`Reply::Error`].
+#[derive(Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// What a longer command does now.
+    Progress(Progress),
+    /// A result on the way.
+    Event(Event),
+    /// Done.
+    Ok(Answer),
+    /// Not done.
+    Error(ApiError),
+}
+
+/// What a longer command does now.
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Reaching the coordinator.
+    Contacting,
+    /// Turning the password into keys (slow on purpose).
+    Password,
+    /// Checking the network's signatures.
+    Checking,
+    /// Making this machine's keys.
+    Keys,
+    /// Handing the change to the coordinator.
+    Publishing,
+    /// Bringing the interface up.
+    Starting,
+    /// A step that this build does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// A result on the way.
+#[derive(Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A probe came back.
+    Pong {
+        /// Counts probes from 1.
+        seq: u32,
+        /// Round trip in milliseconds.
+        rtt_ms: f64,
+        /// Which way it went; never [`Path::Idle`].
+        path: Path,
+        /// The peer's underlay address if the path is direct.
+        #[serde(default)]
+        endpoint: Option<SocketAddr>,
+    },
+    /// A probe did not come back in time.
+    Lost {
+        /// Counts probes from 1.
+        seq: u32,
+    },
+}
+
+/// The result of a command.
+#[derive(Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done, and there is nothing to tell.
+    Done {},
+    /// Of `account create` and `account login`.
+    Account(Account),
+    /// Of `network create`.
+    NetworkCreated(NetworkCreated),
+    /// Of `network list`, `up` and `down`.
+    Networks(Vec<NetworkSummary>),
+    /// Of `invite create`.
+    InviteCreated(InviteCreated),
+    /// Of `invite list`.
+    Invites(Vec<Invite>),
+    /// Of `join`.
+    Joined(Joined),
+    /// Of `machines list`.
+    Machines(Vec<Machine>),
+    /// Of `ip`.
+    Machine(Machine),
+    /// Of `status`.
+    Status(Status),
+}
+
+/// A session at a coordinator.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Account {
+    /// The account's name.
+    pub name: String,
+    /// The coordinator's URL.
+    pub coordinator: String,
+}
+
+/// A network was made.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct NetworkCreated {
+    /// Its name.
+    pub network: String,
+    /// This machine's name in it.
+    pub machine: String,
+    /// This machine's IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// This machine's IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// The recovery key. vpnd has erased it: this is its only copy.
+    pub recovery_key: Secret,
+}
+
+/// One network in a list.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct NetworkSummary {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: NetworkState,
+    /// This machine's name in it.
+    pub machine: String,
+    /// How many machines are in it, this one included.
+    pub machines: u32,
+    /// Its coordinator's URL.
+    pub coordinator: String,
+}
+
+/// An invite was made.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct InviteCreated {
+    /// Whoever has this may join.
+    pub token: Secret,
+    /// The rest, as in the list.
+    #[serde(flatten)]
+    pub invite: Invite,
+}
+
+/// A live invite.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Invite {
+    /// Its opaque id, hexadecimal.
+    pub id: String,
+    /// The name that the joining machine gets, if the invite sets one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How many machines may still join by it.
+    pub uses: u32,
+    /// When it ends, in unix seconds.
+    pub expires: u64,
+    /// The groups of whoever joins by it.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// This machine joined a network.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Joined {
+    /// The network's name.
+    pub network: String,
+    /// This machine's name in it.
+    pub machine: String,
+    /// This machine's IPv4 address; `None` until a signer takes a multi-use invite's machine in.
+    #[serde(default)]
+    pub ipv4: Option<Ipv4Addr>,
+    /// This machine's IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// Whether a signer has yet to take the machine into the roster.
+    pub provisional: bool,
+}
+
+/// A machine of the network.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Its IPv4 address.
+    #[serde(default)]
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// Its groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Whether it may change the network.
+    pub signer: bool,
+    /// Whether a signer has yet to take it into the roster.
+    pub provisional: bool,
+    /// Whether it is the machine that answers.
+    pub this: bool,
+}
+
+/// The live state of the networks this machine is in.
+#[derive(Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// One per network, ordered by name.
+    pub networks: Vec<NetworkStatus>,
+}
+
+/// The live state of one network.
+#[derive(Serialize, Deserialize, PartialEq)]
+pub struct NetworkStatus {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: NetworkState,
+    /// The signers' generation.
+    pub generation: u64,
+    /// The roster's version under that generation.
+    pub version: u64,
+    /// The epoch's number.
+    pub epoch: u64,
+    /// This machine.
+    pub machine: Own,
+    /// All other machines, ordered by name.
+    pub peers: Vec<Peer>,
+    /// What the user should know; left out when there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// How a network is.
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkState {
+    /// Up.
+    Up,
+    /// Down, as told.
+    Down,
+    /// To be up, and not yet: vpnd is working on it.
+    Pending,
+    /// Up, with a roster past its not-after.
+    Stale,
+    /// Two successors of one generation were seen.
+    Forked,
+    /// This machine was removed.
+    Removed,
+}
+
+/// This machine in one network.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Own {
+    /// Its name.
+    pub name: String,
+    /// Its IPv4 address, once it has one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// Whether it may change the network.
+    pub signer: bool,
+}
+
+/// Another machine, as the data path sees it now.
+#[derive(Serialize, Deserialize, PartialEq)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its IPv4 address, once it has one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// Which way its data goes.
+    pub path: Path,
+    /// Its underlay address if the path is direct.
+    pub endpoint: Option<SocketAddr>,
+    /// The path's round trip in milliseconds, if it was measured.
+    pub rtt_ms: Option<f64>,
+    /// The greatest inner packet that the path carries, in bytes.
+    pub mtu: u16,
+    /// Inner bytes received from it since vpnd's data path started.
+    pub rx_bytes: u64,
+    /// Inner bytes sent to it since vpnd's data path started.
+    pub tx_bytes: u64,
+}
+
+/// Which way a peer's data goes.
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// From machine to machine.
+    Direct,
+    /// Through a relay.
+    Relay,
+    /// There is none: nothing was sent for a while.
+    Idle,
+}
+
+/// What the user should know about a network.
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// The coordinator cannot be reached. Tunnels go on; changes wait.
+    CoordinatorUnreachable,
+    /// No relay can be reached.
+    RelayUnreachable,
+    /// The coordinator does not hold the pinned key.
+    WrongPin,
+    /// The clock is off by a day or more.
+    ClockWrong,
+    /// More machines used an invite than it allows; none of them is accepted until a signer decides.
+    InviteOverused,
+    /// The data path does not run; vpnd is starting it.
+    DataPathDown,
+    /// The interface could not be made.
+    InterfaceFailed,
+    /// The state directory cannot be written: full, or read-only.
+    StateNotWritable,
+    /// One that this build does not know.
+    #[serde(other)]
+    Other,
+}

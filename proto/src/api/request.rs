@@ -1,0 +1,178 @@
+//! What vpnctl asks.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ApiError, ErrorCode, Password, Secret};
+
+/// The version of the local API that this build speaks.
+pub const VERSION: u32 = 1;
+
+/// One command for vpnd.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Request {
+    /// [`VERSION`] of the client.
+    pub v: u32,
+    /// Which network is meant; needed only where the machine is in several.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// What to do.
+    pub cmd: Command,
+}
+
+/// What to do. Written `{"NAME":{FIELDS}}`.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Registers an account with an operator's enrolment token and logs in. Answer: [`Account`](super::Account).
+    AccountCreate {
+        /// The account's name.
+        name: String,
+        /// The enrolment token; it names the coordinator and its pin.
+        enrol: Secret,
+        /// The account's password.
+        password: Password,
+    },
+    /// Logs in. Answer: [`Account`](super::Account).
+    AccountLogin {
+        /// The account's name.
+        name: String,
+        /// The coordinator's URL. `None`: the one coordinator that vpnd knows.
+        #[serde(default)]
+        coordinator: Option<String>,
+        /// The coordinator's pin as its operator gave it. `None`: the pin that vpnd remembers, else a public certificate.
+        #[serde(default)]
+        pin: Option<String>,
+        /// The account's password.
+        password: Password,
+    },
+    /// Ends the session. Answer: [`Answer::Done`](super::Answer::Done).
+    AccountLogout {
+        /// The coordinator's URL. `None`: the one coordinator with a session.
+        #[serde(default)]
+        coordinator: Option<String>,
+    },
+    /// Makes a network with this machine as its first signer and brings it up.
+    /// Answer: [`NetworkCreated`](super::NetworkCreated).
+    NetworkCreate {
+        /// The network's name.
+        name: String,
+        /// This machine's name in it. `None`: the host name.
+        #[serde(default)]
+        machine: Option<String>,
+        /// The coordinator's URL. `None`: the one coordinator with a session.
+        #[serde(default)]
+        coordinator: Option<String>,
+    },
+    /// The networks this machine is in. Answer: [`Answer::Networks`](super::Answer::Networks).
+    NetworkList {},
+    /// Sets the intent to be up, which survives a reboot. Without [`Request::network`] all networks are meant.
+    /// Answer: [`Answer::Networks`](super::Answer::Networks), those it concerned.
+    Up {},
+    /// Sets the intent to be down. As [`Command::Up`].
+    Down {},
+    /// Adds an invite to the roster. Answer: [`InviteCreated`](super::InviteCreated).
+    InviteCreate {
+        /// The name that the joining machine gets. `None`: the one it brings.
+        #[serde(default)]
+        name: Option<String>,
+        /// How many machines may join by it.
+        uses: u32,
+        /// For how many seconds from now.
+        expires_in: u64,
+        /// The groups of whoever joins by it.
+        #[serde(default)]
+        groups: Vec<String>,
+    },
+    /// The live invites. Answer: [`Answer::Invites`](super::Answer::Invites).
+    InviteList {},
+    /// Joins a network and brings it up. Answer: [`Joined`](super::Joined).
+    Join {
+        /// The invite token.
+        token: Secret,
+        /// This machine's name in the network. `None`: the host name. The invite's name wins over both.
+        #[serde(default)]
+        machine: Option<String>,
+    },
+    /// The machines of the network. Answer: [`Answer::Machines`](super::Answer::Machines).
+    MachinesList {},
+    /// Renames a machine. Answer: [`Answer::Done`](super::Answer::Done).
+    MachinesRename {
+        /// Its name now.
+        old: String,
+        /// Its name from now on.
+        new: String,
+    },
+    /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
+    Status {},
+    /// A machine's addresses. Answer: [`Machine`](super::Machine).
+    Ip {
+        /// Whose. `None`: this machine's.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// Probes a machine inside its session, one after the other at the interval, each told in an
+    /// [`Event`](super::Event), until the count is reached or the connection closes.
+    /// Answer: [`Answer::Done`](super::Answer::Done).
+    Ping {
+        /// Which machine.
+        name: String,
+        /// How many probes; zero: until the connection closes.
+        count: u32,
+        /// Milliseconds from one probe to the next.
+        interval_ms: u64,
+    },
+}
+
+/// Why a line is no request that this build can serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not a request at all, or a command that this build does not know.
+    #[error("the request cannot be read")]
+    Malformed,
+    /// Made for another version of the API.
+    #[error("the request speaks version {0} of the local API")]
+    Version(u32),
+}
+
+impl Request {
+    /// The command `cmd` for the network `network`, in this build's version.
+    #[must_use]
+    pub fn new(network: Option<String>, cmd: Command) -> Self {
+        Self { v: VERSION, network, cmd }
+    }
+
+    /// Reads one line (with or without its newline). The version is looked at first, so that a command of a newer one
+    /// is refused for its version and not for its shape.
+    ///
+    /// # Errors
+    /// [`RequestError`]; it turns into an [`ApiError`] to answer with.
+    pub fn parse(line: &[u8]) -> Result<Self, RequestError> {
+        let head: Head = serde_json::from_slice(line).map_err(|_| RequestError::Malformed)?;
+        if head.v != VERSION {
+            return Err(RequestError::Version(head.v));
+        }
+        serde_json::from_slice(line).map_err(|_| RequestError::Malformed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let why = match error {
+            RequestError::Malformed => "it is not a command that this version of vpnd knows".to_owned(),
+            RequestError::Version(v) => {
+                format!("it speaks version {v} of the local API, vpnd speaks version {VERSION}")
+            }
+        };
+        Self::new(
+            ErrorCode::Newer,
+            "vpnd did not understand the request",
+            why,
+            "use a vpnctl and a vpnd of one release; after an upgrade, restart vpnd: systemctl restart vpnd",
+        )
+    }
+}
