@@ -1,0 +1,69 @@
+//! The rules that hold the house together, checked over `cargo metadata` and the sources themselves.
+//!
+//! Each rule is a function from a plain model to the list of what breaks it ([`rules`], [`licence`]), with a test
+//! that shows it can fail. The tests here apply them to the workspace as it is.
+
+mod licence;
+mod rules;
+mod workspace;
+
+use workspace::Workspace;
+
+fn assert_holds(broken: &[String]) {
+    assert!(broken.is_empty(), "\n  {}\n", broken.join("\n  "));
+}
+
+#[test]
+fn crates_depend_on_one_another_only_along_the_allowed_arrows() {
+    assert_holds(&rules::arrows(&Workspace::load().packages));
+}
+
+#[test]
+fn no_banned_crate_is_anywhere_in_the_graph() {
+    assert_holds(&rules::banned(&Workspace::load().packages));
+}
+
+#[test]
+fn every_licence_is_on_the_list() {
+    assert_holds(&rules::licences(&Workspace::load().packages));
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry() {
+    assert_holds(&rules::sources(&Workspace::load().packages));
+}
+
+#[test]
+fn only_the_programs_that_switch_logging_off_depend_on_it() {
+    assert_holds(&rules::logging(&Workspace::load().packages));
+}
+
+#[test]
+fn every_crate_inherits_edition_lints_licence_and_version() {
+    assert_holds(&rules::inheritance(&Workspace::load().manifests));
+}
+
+#[test]
+fn no_source_file_is_longer_than_one_idea() {
+    assert_holds(&rules::lengths(&Workspace::load().sources));
+}
+
+#[test]
+fn unsafe_code_is_allowed_in_the_system_call_layer_only() {
+    assert_holds(&rules::unsafe_code(&Workspace::load().sources));
+}
+
+#[test]
+fn nothing_is_logged() {
+    assert_holds(&rules::log_macros(&Workspace::load().sources));
+}
+
+#[test]
+fn metadata_types_can_be_neither_printed_nor_serialised() {
+    assert_holds(&rules::metadata_derives(&Workspace::load().sources));
+}
+
+#[test]
+fn nothing_is_left_unfinished_or_ignored() {
+    assert_holds(&rules::unfinished(&Workspace::load().sources));
+}

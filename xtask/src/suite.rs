@@ -1,0 +1,222 @@
+//! `cargo xtask test`: every check in turn, all of them even when one fails, and one line each at the end.
+
+use std::{
+    io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{cargo, outcome::Outcome, packages};
+
+/// How much is checked.
+pub(crate) struct Scope {
+    /// The end-to-end tests too.
+    pub(crate) lab: bool,
+    /// Every sample of what CI samples.
+    pub(crate) long: bool,
+}
+
+/// The name of the one test program that needs root and a laboratory.
+const END_TO_END: &str = "e2e";
+
+struct Check {
+    name: &'static str,
+    outcome: Outcome,
+    took: Duration,
+    hint: String,
+}
+
+/// Runs all checks and prints the summary. True if all of them hold.
+///
+/// # Errors
+/// Where Cargo itself cannot be run.
+pub(crate) fn test(scope: &Scope) -> Result<bool> {
+    let began = Instant::now();
+    let mut checks = vec![
+        yes_or_no("format", cargo().args(["fmt", "--all", "--check"]), "cargo fmt --all")?,
+        yes_or_no(
+            "lints",
+            cargo().args("clippy --release --locked --workspace --all-targets -- -D warnings".split(' ')),
+            "cargo clippy --release --workspace --all-targets",
+        )?,
+        yes_or_no(
+            "build",
+            cargo().args("build --release --locked --workspace".split(' ')),
+            "cargo build --release --workspace",
+        )?,
+        yes_or_no(
+            "documentation",
+            cargo()
+                .args("doc --release --locked --workspace --no-deps --document-private-items".split(' '))
+                .env("RUSTDOCFLAGS", "-D warnings"),
+            "cargo doc --workspace --no-deps --document-private-items",
+        )?,
+    ];
+    let nextest =
+        cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let runner = if nextest.success() { Runner::Nextest } else { Runner::Cargo };
+    checks.push(counted("unit tests", &mut runner.unit_tests()?, scope)?);
+    checks.push(yes_or_no_quiet(
+        "examples in the documentation",
+        cargo().args("test --release --locked --workspace --doc --quiet".split(' ')),
+    )?);
+    if scope.lab {
+        let began = Instant::now();
+        checks.push(match packages::prepare_lab() {
+            Ok(()) => counted("end to end", &mut runner.end_to_end(), scope)?,
+            Err(error) => Check {
+                name: "end to end",
+                outcome: Outcome { passed: 0, failed: 1 },
+                took: began.elapsed(),
+                hint: format!("{error:#}"),
+            },
+        });
+    }
+    Ok(summary(&checks, began.elapsed()))
+}
+
+/// Which program runs the tests.
+#[derive(Clone, Copy)]
+enum Runner {
+    Nextest,
+    Cargo,
+}
+
+impl Runner {
+    fn unit_tests(self) -> Result<Command> {
+        let mut command = cargo();
+        match self {
+            Self::Nextest => {
+                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
+                command.arg(format!("not binary({END_TO_END})"));
+            }
+            Self::Cargo => {
+                command.args("test --release --locked --workspace --no-fail-fast --lib --bins".split(' '));
+                for name in test_programs()?.iter().filter(|name| *name != END_TO_END) {
+                    command.args(["--test", name]);
+                }
+            }
+        }
+        Ok(command)
+    }
+
+    fn end_to_end(self) -> Command {
+        let mut command = cargo();
+        match self {
+            Self::Nextest => {
+                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
+                command.arg(format!("binary({END_TO_END})"));
+            }
+            Self::Cargo => {
+                command.args("test --release --locked --workspace --no-fail-fast --test".split(' '));
+                command.args([END_TO_END, "--", "--test-threads=2"]);
+            }
+        }
+        command
+    }
+}
+
+/// Names of all test programs of the workspace.
+fn test_programs() -> Result<Vec<String>> {
+    let output = cargo()
+        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo metadata did not start")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    let targets = metadata["packages"].as_array().into_iter().flatten();
+    Ok(targets
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .filter(|target| {
+            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"))
+        })
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// A check that holds or does not: one test of ours.
+fn yes_or_no(name: &'static str, command: &mut Command, hint: &str) -> Result<Check> {
+    heading(name);
+    let began = Instant::now();
+    let holds = command.status().with_context(|| format!("{name}: cargo did not start"))?.success();
+    let outcome = Outcome { passed: u32::from(holds), failed: u32::from(!holds) };
+    Ok(Check { name, outcome, took: began.elapsed(), hint: hint.to_owned() })
+}
+
+/// The same for a command whose output matters only when it fails.
+fn yes_or_no_quiet(name: &'static str, command: &mut Command) -> Result<Check> {
+    heading(name);
+    let began = Instant::now();
+    let output = command.output().with_context(|| format!("{name}: cargo did not start"))?;
+    let holds = output.status.success();
+    if !holds {
+        std::io::stdout().write_all(&output.stdout)?;
+        std::io::stdout().write_all(&output.stderr)?;
+    }
+    let outcome = Outcome { passed: u32::from(holds), failed: u32::from(!holds) };
+    Ok(Check {
+        name,
+        outcome,
+        took: began.elapsed(),
+        hint: "cargo test --release --workspace --doc".to_owned(),
+    })
+}
+
+/// A check made of tests that the runner counts. What it prints is shown as it comes.
+fn counted(name: &'static str, command: &mut Command, scope: &Scope) -> Result<Check> {
+    heading(name);
+    let began = Instant::now();
+    if scope.long {
+        command.env(tests::LONG, "1");
+    }
+    // Both runners' output in one stream: nextest summarises on stderr, cargo test on stdout.
+    let (reader, writer) = std::io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("{name}: cargo did not start"))?;
+    command.stdout(Stdio::null()).stderr(Stdio::null()); // drops our ends, so that the stream ends with the child
+    let mut outcome = Outcome::default();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line?;
+        std::io::stdout().write_all(&line)?;
+        println!();
+        outcome.read(&String::from_utf8_lossy(&line));
+    }
+    if !child.wait()?.success() && outcome.failed == 0 {
+        outcome.failed = 1; // it did not compile, or a test program died
+    } else if outcome.passed + outcome.failed == 0 {
+        outcome.failed = 1; // nothing ran: that is no success
+    }
+    let hint = "the failures above; one of them alone: cargo test --release --workspace NAME".to_owned();
+    Ok(Check { name, outcome, took: began.elapsed(), hint })
+}
+
+fn heading(name: &str) {
+    if std::io::stdout().is_terminal() {
+        println!("\n\x1b[1m== {name}\x1b[0m");
+    } else {
+        println!("\n== {name}");
+    }
+}
+
+fn summary(checks: &[Check], took: Duration) -> bool {
+    println!("\n== summary, {} s", took.as_secs());
+    for check in checks {
+        let Outcome { passed, failed } = check.outcome;
+        let verdict = if failed == 0 { "ok" } else { "FAILED" };
+        println!(
+            "{:<32} {verdict:<7} {passed:>5} passed {failed:>3} failed {:>5} s",
+            check.name,
+            check.took.as_secs()
+        );
+        if failed > 0 {
+            println!("    {}", check.hint);
+        }
+    }
+    let passed: u32 = checks.iter().map(|check| check.outcome.passed).sum();
+    let failed: u32 = checks.iter().map(|check| check.outcome.failed).sum();
+    println!("\n{passed} passed, {failed} failed");
+    failed == 0
+}
