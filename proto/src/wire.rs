@@ -79,6 +79,12 @@ impl Writer {
         Self::default()
     }
 
+    /// A writer that appends to `bytes`, so that a buffer can be used again.
+    #[must_use]
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes written.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {

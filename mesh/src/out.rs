@@ -1,0 +1,69 @@
+//! What comes out of the core.
+
+use std::net::SocketAddr;
+
+use proto::pipe::{Pong, RelayTo, Status};
+
+/// Where datagrams go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// Out of a UDP socket.
+    Udp {
+        /// The socket, by its place in what [`crate::Mesh::new`] was given.
+        socket: u8,
+        /// The destination.
+        dst: SocketAddr,
+    },
+    /// Over a relay, through control.
+    Relay {
+        /// The relay.
+        relay: u8,
+        /// Where the relay delivers.
+        to: RelayTo,
+    },
+}
+
+/// Datagrams to one destination, back to back: all are `segment` bytes long, but the last may be shorter.
+///
+/// At most 64 segments and 65,507 bytes, so that one `UDP_SEGMENT` send takes it whole.
+pub struct Transmit<'a> {
+    /// The destination of all of them.
+    pub to: To,
+    /// The length of each datagram in bytes; never zero.
+    pub segment: usize,
+    /// The datagrams.
+    pub data: &'a [u8],
+}
+
+/// Inner packets for the TUN, in the order in which they are to be written.
+pub struct TunBatch<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) ends: &'a [usize],
+}
+
+/// An answer for control.
+pub enum Event {
+    /// To a status request.
+    Status(Status),
+    /// To a ping.
+    Pong(Pong),
+}
+
+impl<'a> Transmit<'a> {
+    /// The datagrams one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.data.chunks(self.segment)
+    }
+}
+
+impl<'a> TunBatch<'a> {
+    /// The packets, without padding; never empty ones.
+    pub fn packets(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let bytes = self.bytes;
+        self.ends.iter().scan(0, move |start, &end| {
+            let packet = &bytes[*start..end];
+            *start = end;
+            Some(packet)
+        })
+    }
+}
