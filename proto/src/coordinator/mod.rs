@@ -1,0 +1,94 @@
+//! What machines and a coordinator say to one another: HTTP over TLS 1.3, bodies in the formats here.
+//!
+//! | request | who may | body | answer |
+//! |---|---|---|---|
+//! | `GET /v1/info` | anyone | | [`Info`] |
+//! | `POST /v1/account/register/start` | holder of an enrolment code | [`RegisterStart`] | OPAQUE answer |
+//! | `POST /v1/account/register/finish` | the same | [`RegisterFinish`] | |
+//! | `POST /v1/account/login/start` | anyone | [`LoginStart`] | [`LoginChallenge`] |
+//! | `POST /v1/account/login/finish` | the same connection | [`LoginFinish`] | [`LoginDone`] |
+//! | `POST /v1/account/logout` | session | | |
+//! | `GET /v1/networks` | session | | [`Networks`] |
+//! | `POST /v1/networks` | session | roster's `PublicState` | |
+//! | `GET /v1/networks/{n}/head` | who can name the network | | roster's `Head` |
+//! | `GET /v1/networks/{n}/slots/{slot}` | who can name both | | a sealed epoch key |
+//! | `GET /v1/networks/{n}/state` | member, invite | | roster's `PublicState` |
+//! | `PUT /v1/networks/{n}/state` | member by the uploaded header | roster's `PublicState` | |
+//! | `POST /v1/networks/{n}/delta` | member | [`DeltaUpload`] | |
+//! | `GET /v1/networks/{n}/joins` | member, invite | | [`Joins`] |
+//! | `POST /v1/networks/{n}/joins` | member, invite | [`Join`] | |
+//! | `GET /v1/networks/{n}/watch` | member | | [`WatchEvent`]s without end |
+//! | `GET /v1/networks/{n}/credential/{month}` | member | | relay's `Credential` |
+//! | `GET /v1/relay` | relay's own | | upgrade to `tacet-relay` |
+//!
+//! `{n}` and `{slot}` are 64 lower-case hex digits. A request that fails is answered with a [`Refusal`]. Whoever asks
+//! for more than may be asked with a name alone proves a right by a signature bound to the connection ([`Auth`]).
+
+mod auth;
+mod message;
+mod refusal;
+
+pub use auth::{AUTH_HEADER, Auth, EXPORTER_LABEL, Proof, RequestParts};
+pub use message::{
+    DeltaUpload, Info, Join, JoinId, Joins, LoginChallenge, LoginDone, LoginFinish, LoginStart, Networks,
+    RegisterFinish, RegisterStart, RelayOffer, WatchEvent,
+};
+pub use refusal::{Reason, Refusal};
+
+/// The largest body that either side reads, in bytes: a network of some thousand machines.
+pub const BODY_MAX: usize = 8 << 20;
+
+/// The largest sealed join record, in bytes: a machine's public keys, name and addresses with room to spare.
+pub const JOIN_MAX: usize = 8 << 10;
+
+/// The paths of the requests, for the side that asks.
+pub mod path {
+    /// Offers and pins.
+    pub const INFO: &str = "/v1/info";
+    /// First step of a registration.
+    pub const REGISTER_START: &str = "/v1/account/register/start";
+    /// Second step of a registration.
+    pub const REGISTER_FINISH: &str = "/v1/account/register/finish";
+    /// First step of a login.
+    pub const LOGIN_START: &str = "/v1/account/login/start";
+    /// Second step of a login.
+    pub const LOGIN_FINISH: &str = "/v1/account/login/finish";
+    /// Ends a session.
+    pub const LOGOUT: &str = "/v1/account/logout";
+    /// An account's networks.
+    pub const NETWORKS: &str = "/v1/networks";
+    /// Where relay frames take over the connection.
+    pub const RELAY: &str = "/v1/relay";
+
+    /// `/v1/networks/{network}/{what}`.
+    #[must_use]
+    pub fn network(network: &[u8; 32], what: &str) -> String {
+        format!("{NETWORKS}/{}/{what}", hex(network))
+    }
+
+    /// `/v1/networks/{network}/slots/{slot}`.
+    #[must_use]
+    pub fn slot(network: &[u8; 32], slot: &[u8; 32]) -> String {
+        network_part(network, "slots", &hex(slot))
+    }
+
+    /// `/v1/networks/{network}/credential/{month}`.
+    #[must_use]
+    pub fn credential(network: &[u8; 32], month: u32) -> String {
+        network_part(network, "credential", &month.to_string())
+    }
+
+    /// Reads 64 lower-case hex digits.
+    #[must_use]
+    pub fn unhex(text: &str) -> Option<[u8; 32]> {
+        data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+    }
+
+    fn network_part(network: &[u8; 32], what: &str, last: &str) -> String {
+        format!("{NETWORKS}/{}/{what}/{last}", hex(network))
+    }
+
+    fn hex(bytes: &[u8; 32]) -> String {
+        data_encoding::HEXLOWER.encode(bytes)
+    }
+}

@@ -1,0 +1,56 @@
+//! The stream of a network's changes.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use proto::coordinator::{BODY_MAX, WatchEvent};
+use tokio::time::timeout;
+
+use super::{
+    connection::Connection,
+    error::{Cause, Error},
+};
+
+/// A coordinator says at least that it lives every 25 s (see its `watch`); two of those and some.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A watch of one network. Dropping it ends it.
+pub struct Watch {
+    stream: Incoming,
+    buffer: Vec<u8>,
+    _connection: Connection,
+}
+
+impl Watch {
+    pub(super) fn new(connection: Connection, stream: Incoming) -> Self {
+        Self { stream, buffer: Vec::new(), _connection: connection }
+    }
+
+    /// The next event. The first is the present head; whoever fetches state and joins after it misses nothing.
+    /// Safe to cancel: no event is lost.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when the watch has ended: after the delta that ended its epoch, or because the
+    /// connection broke or fell silent. [`Error::NotACoordinator`], [`Error::Newer`].
+    pub async fn next(&mut self) -> Result<WatchEvent, Error> {
+        loop {
+            if let Some((event, len)) = WatchEvent::from_frame(&self.buffer)? {
+                self.buffer.drain(..len);
+                return Ok(event);
+            }
+            let frame = timeout(SILENCE, self.stream.frame()).await;
+            let frame = frame.map_err(|_| Error::Unreachable(Cause::Timeout))?;
+            let Some(Ok(frame)) = frame else {
+                return Err(Error::Unreachable(Cause::Lost));
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if self.buffer.len() + data.len() > 2 * BODY_MAX {
+                return Err(Error::NotACoordinator);
+            }
+            self.buffer.extend_from_slice(&data);
+        }
+    }
+}
