@@ -1,0 +1,194 @@
+//! UDP sockets of the underlay: one for each address family, bound to every address, never connected.
+//!
+//! A socket that is not connected survives roaming and shows no peer in `/proc/net/udp`. Batches go both ways:
+//! [`Socket::send`] hands the kernel equal-sized datagrams to one destination as one buffer (`UDP_SEGMENT`),
+//! [`Socket::recv`] takes up to [`SLOTS`] coalesced buffers in one call (`recvmmsg`, `UDP_GRO`). A kernel or a network
+//! card that refuses segmentation is remembered, and the datagrams go out one by one.
+
+mod recv;
+mod send;
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname, setsockopt, socket,
+    sockopt,
+};
+
+pub use self::{
+    recv::{Batch, Datagram, SLOTS},
+    send::SendError,
+};
+
+/// What is asked of the kernel for a socket's buffers, in bytes: at 2 Gbit/s, 16 ms.
+const BUFFER: usize = 4 << 20;
+
+/// The ports tried by [`bind_pair`] after the one asked for.
+const MORE_PORTS: u16 = 100;
+
+/// Which of the two families a socket speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6 alone, no mapped IPv4 addresses.
+    V6,
+}
+
+/// Why a socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum UdpError {
+    /// Another program has the port.
+    #[error("UDP port {0} is in use by another program; choose another one with --port")]
+    PortTaken(u16),
+    /// Ports under 1024 need a right that this process has not.
+    #[error("UDP port {0} may be opened by root only; choose one above 1023 with --port")]
+    NotPermitted(u16),
+    /// The system has no such address family (IPv6 switched off, say).
+    #[error("this system has no support for one of IPv4 and IPv6")]
+    NoFamily,
+    /// The descriptor is no UDP socket.
+    #[error("the descriptor passed is not a UDP socket")]
+    NotUdp,
+    /// The system refused.
+    #[error("a UDP socket could not be opened: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A wildcard UDP socket.
+pub struct Socket {
+    fd: OwnedFd,
+    family: Family,
+    /// Whether the kernel and the card have taken `UDP_SEGMENT` so far.
+    segments: bool,
+}
+
+impl Socket {
+    /// Opens a socket on `port` (0: any) of every address of `family`, for packets marked `mark` if one is given
+    /// (needs `CAP_NET_ADMIN`).
+    ///
+    /// # Errors
+    /// [`UdpError`].
+    pub fn bind(family: Family, port: u16, mark: Option<u32>) -> Result<Self, UdpError> {
+        let (domain, addr) = match family {
+            Family::V4 => (AddressFamily::Inet, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+            Family::V6 => (AddressFamily::Inet6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(domain, SockType::Datagram, flags, None).map_err(|e| match e {
+            nix::Error::EAFNOSUPPORT => UdpError::NoFamily,
+            e => UdpError::Io(e.into()),
+        })?;
+        if family == Family::V6 {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &true).map_err(io::Error::from)?;
+        }
+        if let Some(mark) = mark {
+            setsockopt(&fd, sockopt::Mark, &mark).map_err(io::Error::from)?;
+        }
+        bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(addr)).map_err(|e| match e {
+            nix::Error::EADDRINUSE => UdpError::PortTaken(port),
+            nix::Error::EACCES => UdpError::NotPermitted(port),
+            nix::Error::EADDRNOTAVAIL | nix::Error::EAFNOSUPPORT => UdpError::NoFamily,
+            e => UdpError::Io(e.into()),
+        })?;
+        Ok(Self::prepare(fd, family))
+    }
+
+    /// Takes a socket that another process bound.
+    ///
+    /// # Errors
+    /// [`UdpError::NotUdp`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, UdpError> {
+        let addr: SockaddrStorage =
+            getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(|_| UdpError::NotUdp)?;
+        let family = match addr.family() {
+            Some(AddressFamily::Inet) => Family::V4,
+            Some(AddressFamily::Inet6) => Family::V6,
+            _ => return Err(UdpError::NotUdp),
+        };
+        if nix::sys::socket::getsockopt(&fd, sockopt::SockType) != Ok(SockType::Datagram) {
+            return Err(UdpError::NotUdp);
+        }
+        Ok(Self::prepare(fd, family))
+    }
+
+    /// Large buffers and receive coalescing, each only as far as the kernel grants it.
+    fn prepare(fd: OwnedFd, family: Family) -> Self {
+        if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
+            let _ = setsockopt(&fd, sockopt::RcvBuf, &BUFFER);
+        }
+        if setsockopt(&fd, sockopt::SndBufForce, &BUFFER).is_err() {
+            let _ = setsockopt(&fd, sockopt::SndBuf, &BUFFER);
+        }
+        let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
+        Self { fd, family, segments: true }
+    }
+
+    /// The family that this socket sends to.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The port that the socket is bound to.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn port(&self) -> io::Result<u16> {
+        let addr: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&self.fd))?;
+        let v4 = addr.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::port);
+        Ok(v4.or(addr.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port)).unwrap_or(0))
+    }
+
+    /// The descriptor, to hand to another process.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The sockets of a machine: IPv4, and IPv6 where the system has it, on the same port.
+pub struct Pair {
+    /// The IPv4 socket.
+    pub v4: Socket,
+    /// The IPv6 socket, if the system has IPv6.
+    pub v6: Option<Socket>,
+    /// Their port.
+    pub port: u16,
+}
+
+/// Opens both families on `port`, or, unless `exact`, on the next port that is free in both.
+///
+/// # Errors
+/// [`UdpError`]; [`UdpError::PortTaken`] names the port asked for.
+pub fn bind_pair(port: u16, exact: bool, mark: Option<u32>) -> Result<Pair, UdpError> {
+    let last = if exact { port } else { port.saturating_add(MORE_PORTS) };
+    for candidate in port..=last {
+        let v4 = match Socket::bind(Family::V4, candidate, mark) {
+            Ok(socket) => socket,
+            Err(UdpError::PortTaken(_)) => continue,
+            Err(e) => return Err(e),
+        };
+        let port = v4.port()?;
+        match Socket::bind(Family::V6, port, mark) {
+            Ok(v6) => return Ok(Pair { v4, v6: Some(v6), port }),
+            Err(UdpError::NoFamily) => return Ok(Pair { v4, v6: None, port }),
+            Err(UdpError::PortTaken(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(UdpError::PortTaken(port))
+}
+
+#[cfg(test)]
+mod tests;

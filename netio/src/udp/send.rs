@@ -1,0 +1,195 @@
+//! Sending: datagrams of one size to one destination in one system call.
+
+use std::{io, net::SocketAddr, os::fd::AsRawFd};
+
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+
+use super::Socket;
+
+/// Datagrams that one `UDP_SEGMENT` call carries: older kernels take 64 (newer ones 128).
+const MAX_SEGMENTS: usize = 64;
+
+/// Bytes that one `UDP_SEGMENT` call carries: the largest UDP payload over IPv4. More is refused with `EMSGSIZE`.
+const MAX_BYTES: usize = 65_507;
+
+/// Datagrams handed over at once where segmentation is refused.
+const SINGLES: usize = 64;
+
+/// Why datagrams did not leave. They are dropped either way: neither the socket nor the caller has a queue for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The socket's buffer is full.
+    #[error("the socket's buffer is full")]
+    Full,
+    /// A datagram is larger than the path takes.
+    #[error("a datagram is larger than the path takes")]
+    TooBig,
+    /// There is no way there, or a firewall forbids it.
+    #[error("the destination cannot be reached")]
+    Unreachable,
+}
+
+impl Socket {
+    /// Sends `data`, datagrams of `segment` bytes back to back (the last may be shorter), to `dst`, whose family must
+    /// be the socket's. What could not be sent is dropped.
+    ///
+    /// # Errors
+    /// [`SendError`]: some or all of the datagrams did not leave.
+    pub fn send(&mut self, dst: SocketAddr, segment: usize, data: &[u8]) -> Result<(), SendError> {
+        if data.is_empty() || segment == 0 {
+            return Ok(());
+        }
+        let name = SockaddrStorage::from(dst);
+        let per_call = (MAX_BYTES / segment).clamp(1, MAX_SEGMENTS) * segment;
+        let mut result = Ok(());
+        for chunk in data.chunks(per_call) {
+            if let Err(e) = self.send_chunk(&name, segment, chunk) {
+                result = Err(e);
+                if e == SendError::Full {
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    fn send_chunk(&mut self, name: &SockaddrStorage, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
+        if chunk.len() <= segment {
+            return self.send_once(name, None, chunk).map_err(reason);
+        }
+        if !self.segments {
+            return self.send_singly(name, segment, chunk);
+        }
+        let Err(errno) = self.send_once(name, Some(segment as u16), chunk) else {
+            return Ok(());
+        };
+        match errno {
+            // The card cannot checksum (EIO), or the kernel does not know the option: it will not learn it.
+            libc::EIO | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
+                let sent = self.send_singly(name, segment, chunk);
+                // A destination that is refused either way says nothing about segmentation.
+                self.segments = sent.is_err();
+                sent
+            }
+            // Larger than this path's MTU: singly, the kernel may still cut them into fragments.
+            libc::EMSGSIZE => self.send_singly(name, segment, chunk),
+            errno => Err(reason(errno)),
+        }
+    }
+
+    /// One `sendmsg` call, cut by the kernel into datagrams of `segment` bytes if that is given.
+    fn send_once(&self, name: &SockaddrStorage, segment: Option<u16>, data: &[u8]) -> Result<(), i32> {
+        let mut control = SegmentControl::new(segment.unwrap_or(0));
+        let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        let mut header = empty_header();
+        header.msg_name = name.as_ptr().cast_mut().cast();
+        header.msg_namelen = name.len();
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        if segment.is_some() {
+            header.msg_control = (&raw mut control).cast();
+            header.msg_controllen = size_of::<SegmentControl>();
+        }
+        loop {
+            // SAFETY: `header` points to `name`, `vector` (which points to `data`) and `control`, with their lengths;
+            // all outlive the call, and sending only reads them.
+            #[allow(unsafe_code)]
+            let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+            if sent >= 0 {
+                return Ok(());
+            }
+            match last_errno() {
+                libc::EINTR => {}
+                errno => return Err(errno),
+            }
+        }
+    }
+
+    /// The datagrams of `chunk` without segmentation, [`SINGLES`] in a system call.
+    fn send_singly(&self, name: &SockaddrStorage, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
+        let mut result = Ok(());
+        for group in chunk.chunks(segment * SINGLES) {
+            let mut datagrams = group.chunks(segment);
+            let count = datagrams.len();
+            let mut vectors: [libc::iovec; SINGLES] = std::array::from_fn(|_| {
+                let data = datagrams.next().unwrap_or_default();
+                libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() }
+            });
+            let mut headers: [libc::mmsghdr; SINGLES] = std::array::from_fn(|i| {
+                let mut header = empty_header();
+                header.msg_name = name.as_ptr().cast_mut().cast();
+                header.msg_namelen = name.len();
+                header.msg_iov = &raw mut vectors[i];
+                header.msg_iovlen = 1;
+                libc::mmsghdr { msg_hdr: header, msg_len: 0 }
+            });
+            let mut first = 0;
+            while first < count {
+                let rest = &mut headers[first..count];
+                // SAFETY: every header of `rest` points to `name` and to its own element of `vectors`, which points
+                // into `chunk`; all outlive the call, and the kernel writes to `msg_len` in `rest` alone.
+                #[allow(unsafe_code)]
+                let sent = unsafe {
+                    libc::sendmmsg(
+                        self.fd.as_raw_fd(),
+                        rest.as_mut_ptr(),
+                        rest.len() as libc::c_uint,
+                        libc::MSG_DONTWAIT,
+                    )
+                };
+                if sent > 0 {
+                    first += sent as usize;
+                    continue;
+                }
+                match last_errno() {
+                    libc::EINTR => continue,
+                    libc::EAGAIN | libc::ENOBUFS => return Err(SendError::Full),
+                    errno => result = Err(reason(errno)),
+                }
+                // The first of the rest was refused; those behind it may pass.
+                first += 1;
+            }
+        }
+        result
+    }
+}
+
+/// A control message that asks for segments of a size: `cmsghdr`, then the `u16`, padded to its alignment.
+#[repr(C)]
+struct SegmentControl {
+    header: libc::cmsghdr,
+    segment: u16,
+    padding: [u8; size_of::<usize>() - 2],
+}
+
+impl SegmentControl {
+    fn new(segment: u16) -> Self {
+        let header = libc::cmsghdr {
+            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<u16>(),
+            cmsg_level: libc::SOL_UDP,
+            cmsg_type: libc::UDP_SEGMENT,
+        };
+        Self { header, segment, padding: [0; _] }
+    }
+}
+
+/// A `msghdr` of null pointers and zero lengths.
+pub(super) fn empty_header() -> libc::msghdr {
+    // SAFETY: `msghdr` is plain data, pointers and integers, for which all zeroes is a value.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::mem::zeroed()
+    }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn reason(errno: i32) -> SendError {
+    match errno {
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SendError::Full,
+        libc::EMSGSIZE => SendError::TooBig,
+        _ => SendError::Unreachable,
+    }
+}

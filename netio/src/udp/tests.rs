@@ -1,0 +1,110 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn pair(family: Family) -> (Socket, Socket, SocketAddr) {
+    let (a, b) = (Socket::bind(family, 0, None).unwrap(), Socket::bind(family, 0, None).unwrap());
+    let port = b.port().unwrap();
+    let ip = if family == Family::V4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    (a, b, SocketAddr::new(ip, port))
+}
+
+/// Receives until `bytes` have come, and returns the datagrams, taken apart.
+fn collect(socket: &Socket, bytes: usize) -> (Vec<Vec<u8>>, usize) {
+    let (mut batch, mut out, mut buffers) = (Batch::new(), Vec::new(), 0);
+    let end = Instant::now() + Duration::from_secs(5);
+    while out.iter().map(Vec::len).sum::<usize>() < bytes && Instant::now() < end {
+        buffers += socket.recv(&mut batch).unwrap();
+        for datagram in batch.datagrams() {
+            out.extend(datagram.data.chunks(datagram.segment).map(<[u8]>::to_vec));
+        }
+    }
+    (out, buffers)
+}
+
+fn datagrams(segment: usize, count: usize, last: usize) -> Vec<u8> {
+    (0..segment * (count - 1) + last).map(|i| (i / segment + i) as u8).collect()
+}
+
+#[test]
+fn a_batch_arrives_as_the_datagrams_it_was_made_of() {
+    for family in [Family::V4, Family::V6] {
+        let (mut a, b, dst) = pair(family);
+        let data = datagrams(1_452, 100, 77);
+        a.send(dst, 1_452, &data).unwrap();
+        let (got, buffers) = collect(&b, data.len());
+        assert!(got.concat() == data);
+        assert!(got[..99].iter().all(|d| d.len() == 1_452) && got[99].len() == 77);
+        assert!(a.segments && buffers < 100, "neither segmentation nor coalescing was at work");
+    }
+}
+
+#[test]
+fn small_and_single_datagrams_arrive() {
+    let (mut a, b, dst) = pair(Family::V4);
+    for (segment, count) in [(1, 1), (1, 300), (148, 1), (65_000, 2)] {
+        let data = datagrams(segment, count, segment);
+        a.send(dst, segment, &data).unwrap();
+        assert!(collect(&b, data.len()).0.concat() == data);
+    }
+}
+
+#[test]
+fn without_segmentation_datagrams_leave_one_by_one() {
+    let (mut a, b, dst) = pair(Family::V6);
+    a.segments = false;
+    let data = datagrams(1_200, 150, 1_200);
+    a.send(dst, 1_200, &data).unwrap();
+    let (got, _) = collect(&b, data.len());
+    assert!(got.len() == 150 && got.concat() == data);
+}
+
+#[test]
+fn a_socket_that_refuses_segmentation_is_remembered() {
+    let (mut a, b, dst) = pair(Family::V4);
+    // The kernel refuses UDP_SEGMENT on a socket that sends no checksums.
+    // SAFETY: sets an integer option on a descriptor that is open.
+    #[allow(unsafe_code)]
+    let done = unsafe {
+        let on: libc::c_int = 1;
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&a.fd),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(done, 0);
+    let data = datagrams(1_000, 10, 10);
+    a.send(dst, 1_000, &data).unwrap();
+    assert!(!a.segments);
+    assert!(collect(&b, data.len()).0.concat() == data);
+}
+
+#[test]
+fn a_destination_that_cannot_be_reached_is_told_apart_from_a_refusal() {
+    let (mut a, ..) = pair(Family::V4);
+    let broadcast = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+    assert_eq!(a.send(broadcast, 100, &[0; 300]), Err(SendError::Unreachable));
+    assert!(a.segments);
+}
+
+#[test]
+fn a_taken_port_is_named_and_the_next_free_one_is_found() {
+    let taken = Socket::bind(Family::V6, 0, None).unwrap();
+    let port = taken.port().unwrap();
+    assert!(matches!(bind_pair(port, true, None), Err(UdpError::PortTaken(p)) if p == port));
+    let pair = bind_pair(port, false, None).unwrap();
+    assert!(pair.port > port && pair.v6.is_some_and(|v6| v6.port().unwrap() == pair.port));
+}
+
+#[test]
+fn a_socket_is_taken_over_by_descriptor_and_nothing_else_is() {
+    let socket = Socket::bind(Family::V6, 0, None).unwrap();
+    let port = socket.port().unwrap();
+    let again = Socket::from_fd(socket.into_fd()).unwrap();
+    assert!(again.family() == Family::V6 && again.port().unwrap() == port);
+    let (rx, _tx) = io::pipe().unwrap();
+    assert!(matches!(Socket::from_fd(rx.into()), Err(UdpError::NotUdp)));
+}
