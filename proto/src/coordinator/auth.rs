@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     account::SessionKey,
+    roster::EntryId,
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -27,7 +28,7 @@ pub enum Auth<'a> {
     /// An invite's own key.
     Invite {
         /// The invite's opaque id.
-        id: [u8; 16],
+        id: EntryId,
         /// The key that its secret seeds.
         key: &'a SigningKey,
     },
@@ -63,7 +64,7 @@ pub enum Proof {
     /// Signed by an invite's key.
     Invite {
         /// The invite's opaque id.
-        id: [u8; 16],
+        id: EntryId,
         /// Ed25519.
         signature: [u8; 64],
     },
@@ -149,7 +150,7 @@ impl Wire for Proof {
             }
             Self::Invite { id, signature } => {
                 w.u8(2);
-                w.raw(id);
+                w.raw(&id.0);
                 w.raw(signature);
             }
             Self::Session { id, mac } => {
@@ -164,7 +165,7 @@ impl Wire for Proof {
         r.version(1)?;
         Ok(match r.u8()? {
             1 => Self::Member { signature: r.array()? },
-            2 => Self::Invite { id: r.array()?, signature: r.array()? },
+            2 => Self::Invite { id: EntryId(r.array()?), signature: r.array()? },
             3 => Self::Session { id: r.array()?, mac: r.array()? },
             _ => return Err(WireError::Invalid("kind of proof")),
         })
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_header_value_reads_back_and_a_cut_one_does_not() {
-        let proof = Proof::Invite { id: [3; 16], signature: [4; 64] };
+        let proof = Proof::Invite { id: EntryId([3; 16]), signature: [4; 64] };
         let header = proof.to_header();
         assert!(Proof::from_header(header.as_bytes()) == Ok(proof));
         assert!(Proof::from_header(&header.as_bytes()[..header.len() - 4]).is_err());

@@ -1,11 +1,12 @@
 //! Bodies of requests and answers, and the events of a watch. Rosters, deltas and join records travel as the bytes
 //! that were signed or sealed; who receives them checks them.
 
-use zeroize::Zeroizing;
-
 use super::{BODY_MAX, JOIN_MAX};
 use crate::{
     account::{AccountName, MESSAGE_MAX, NAME_MAX},
+    identity::{NetworkId, Pin},
+    roster::EntryId,
+    token::EnrolCode,
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -13,6 +14,8 @@ use crate::{
 const RELAYS_MAX: usize = 16;
 /// The present pin and the next.
 const PINS_MAX: usize = 4;
+/// Bytes of the longest enrolment code, as in its token.
+const CODE_MAX: usize = 64;
 const URL_MAX: usize = 256;
 const NETWORKS_MAX: usize = 1024;
 const JOINS_MAX: usize = 4096;
@@ -26,7 +29,7 @@ pub struct Info {
     /// Relays that the operator offers; a signer signs them into a roster.
     pub relays: Vec<RelayOffer>,
     /// SHA-256 of the `SubjectPublicKeyInfo` of the long-lived keys, the present one first; empty with WebPKI.
-    pub pins: Vec<[u8; 32]>,
+    pub pins: Vec<Pin>,
 }
 
 /// A relay that an operator offers.
@@ -45,7 +48,7 @@ pub struct RegisterStart {
     /// The account's name.
     pub name: AccountName,
     /// The enrolment code, not used up by this step.
-    pub code: Zeroizing<[u8; 16]>,
+    pub code: EnrolCode,
     /// OPAQUE's request.
     pub request: Vec<u8>,
 }
@@ -55,7 +58,7 @@ pub struct RegisterFinish {
     /// The account's name.
     pub name: AccountName,
     /// The enrolment code.
-    pub code: Zeroizing<[u8; 16]>,
+    pub code: EnrolCode,
     /// OPAQUE's record.
     pub upload: Vec<u8>,
 }
@@ -91,7 +94,7 @@ pub struct LoginDone {
 }
 
 /// An account's networks.
-pub struct Networks(pub Vec<[u8; 32]>);
+pub struct Networks(pub Vec<NetworkId>);
 
 /// A change of a roster, and the join records that it folds or drops.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,7 +109,7 @@ pub struct DeltaUpload {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Join {
     /// The opaque id of the invite that it uses.
-    pub invite: [u8; 16],
+    pub invite: EntryId,
     /// The sealed record.
     pub record: Vec<u8>,
 }
@@ -173,7 +176,7 @@ impl Wire for Info {
             w.raw(&relay.key);
             w.u16(relay.stun_port.unwrap_or(0));
         });
-        w.list(&self.pins, |w, pin| w.raw(pin));
+        w.list(&self.pins, |w, pin| w.raw(&pin.0));
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -182,7 +185,7 @@ impl Wire for Info {
             let url = r.text(URL_MAX)?.to_owned();
             Ok(RelayOffer { url, key: r.array()?, stun_port: Some(r.u16()?).filter(|&port| port != 0) })
         })?;
-        let pins = r.list(PINS_MAX, Reader::array)?;
+        let pins = r.list(PINS_MAX, |r| r.array().map(Pin))?;
         skip_optional(r)?;
         Ok(Self { relays, pins })
     }
@@ -193,13 +196,13 @@ impl Wire for RegisterStart {
     fn encode(&self, w: &mut Writer) {
         w.version(1);
         w.text(self.name.as_str());
-        w.raw(&*self.code);
+        w.bytes(&self.code.0);
         w.bytes(&self.request);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(1)?;
-        let (name, code) = (name(r)?, Zeroizing::new(r.array()?));
+        let (name, code) = (name(r)?, code(r)?);
         let request = opaque(r)?;
         skip_optional(r)?;
         Ok(Self { name, code, request })
@@ -211,13 +214,13 @@ impl Wire for RegisterFinish {
     fn encode(&self, w: &mut Writer) {
         w.version(1);
         w.text(self.name.as_str());
-        w.raw(&*self.code);
+        w.bytes(&self.code.0);
         w.bytes(&self.upload);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(1)?;
-        let (name, code) = (name(r)?, Zeroizing::new(r.array()?));
+        let (name, code) = (name(r)?, code(r)?);
         let upload = opaque(r)?;
         skip_optional(r)?;
         Ok(Self { name, code, upload })
@@ -291,12 +294,12 @@ impl Wire for LoginDone {
 impl Wire for Networks {
     fn encode(&self, w: &mut Writer) {
         w.version(1);
-        w.list(&self.0, |w, id| w.raw(id));
+        w.list(&self.0, |w, id| id.encode(w));
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(1)?;
-        let networks = r.list(NETWORKS_MAX, Reader::array)?;
+        let networks = r.list(NETWORKS_MAX, NetworkId::decode)?;
         skip_optional(r)?;
         Ok(Self(networks))
     }
@@ -323,13 +326,13 @@ impl Wire for DeltaUpload {
 impl Wire for Join {
     fn encode(&self, w: &mut Writer) {
         w.version(1);
-        w.raw(&self.invite);
+        w.raw(&self.invite.0);
         w.bytes(&self.record);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(1)?;
-        Ok(Self { invite: r.array()?, record: r.bytes(JOIN_MAX)?.to_vec() })
+        Ok(Self { invite: EntryId(r.array()?), record: r.bytes(JOIN_MAX)?.to_vec() })
     }
 }
 
@@ -385,6 +388,10 @@ impl Wire for WatchEvent {
 
 fn name(r: &mut Reader<'_>) -> Result<AccountName, WireError> {
     AccountName::parse(r.text(NAME_MAX)?).map_err(|_| WireError::Invalid("account name"))
+}
+
+fn code(r: &mut Reader<'_>) -> Result<EnrolCode, WireError> {
+    r.bytes(CODE_MAX).map(|code| EnrolCode(code.to_vec()))
 }
 
 fn opaque(r: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {

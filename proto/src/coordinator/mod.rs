@@ -43,6 +43,8 @@ pub const JOIN_MAX: usize = 8 << 10;
 
 /// The paths of the requests, for the side that asks.
 pub mod path {
+    use crate::{epoch::Slot, identity::NetworkId};
+
     /// Offers and pins.
     pub const INFO: &str = "/v1/info";
     /// First step of a registration.
@@ -62,19 +64,19 @@ pub mod path {
 
     /// `/v1/networks/{network}/{what}`.
     #[must_use]
-    pub fn network(network: &[u8; 32], what: &str) -> String {
-        format!("{NETWORKS}/{}/{what}", hex(network))
+    pub fn network(network: &NetworkId, what: &str) -> String {
+        format!("{NETWORKS}/{}/{what}", network.to_hex())
     }
 
     /// `/v1/networks/{network}/slots/{slot}`.
     #[must_use]
-    pub fn slot(network: &[u8; 32], slot: &[u8; 32]) -> String {
-        network_part(network, "slots", &hex(slot))
+    pub fn slot(network: &NetworkId, slot: &Slot) -> String {
+        network_part(network, "slots", &data_encoding::HEXLOWER.encode(&slot.0))
     }
 
     /// `/v1/networks/{network}/credential/{month}`.
     #[must_use]
-    pub fn credential(network: &[u8; 32], month: u32) -> String {
+    pub fn credential(network: &NetworkId, month: u32) -> String {
         network_part(network, "credential", &month.to_string())
     }
 
@@ -84,11 +86,7 @@ pub mod path {
         data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
     }
 
-    fn network_part(network: &[u8; 32], what: &str, last: &str) -> String {
-        format!("{NETWORKS}/{}/{what}/{last}", hex(network))
-    }
-
-    fn hex(bytes: &[u8; 32]) -> String {
-        data_encoding::HEXLOWER.encode(bytes)
+    fn network_part(network: &NetworkId, what: &str, last: &str) -> String {
+        format!("{NETWORKS}/{}/{what}/{last}", network.to_hex())
     }
 }

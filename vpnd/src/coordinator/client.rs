@@ -15,6 +15,9 @@ use proto::{
         self as wire, Auth, BODY_MAX, DeltaUpload, Info, Join, JoinId, Joins, LoginChallenge, LoginDone,
         LoginFinish, Networks, Reason, RegisterFinish, RegisterStart, path,
     },
+    epoch::Slot,
+    identity::NetworkId,
+    token::EnrolCode,
     wire::Wire,
 };
 use rand_core::OsRng;
@@ -110,11 +113,11 @@ impl Client {
         &self,
         name: &AccountName,
         password: Zeroizing<Vec<u8>>,
-        code: &[u8; 16],
+        code: &EnrolCode,
     ) -> Result<(), Error> {
         let start =
             RegistrationStart::new(&password, &mut OsRng).map_err(|_| Error::Refused(Reason::BadRequest))?;
-        let code = Zeroizing::new(*code);
+        let code = code.clone();
         let body = RegisterStart { name: name.clone(), code: code.clone(), request: start.request.clone() };
         let response = self.post(path::REGISTER_START, body.to_bytes(), None).await?;
         let account = name.clone();
@@ -167,7 +170,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn networks(&self, session: &Session) -> Result<Vec<[u8; 32]>, Error> {
+    pub async fn networks(&self, session: &Session) -> Result<Vec<NetworkId>, Error> {
         Ok(Networks::from_bytes(&self.get(path::NETWORKS, Some(&session.auth())).await?)?.0)
     }
 
@@ -185,7 +188,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn head(&self, network: &[u8; 32]) -> Result<Vec<u8>, Error> {
+    pub async fn head(&self, network: &NetworkId) -> Result<Vec<u8>, Error> {
         self.get(&path::network(network, "head"), None).await
     }
 
@@ -193,7 +196,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the present epoch has no such slot; [`Error`].
-    pub async fn slot(&self, network: &[u8; 32], slot: &[u8; 32]) -> Result<Vec<u8>, Error> {
+    pub async fn slot(&self, network: &NetworkId, slot: &Slot) -> Result<Vec<u8>, Error> {
         self.get(&path::slot(network, slot), None).await
     }
 
@@ -201,7 +204,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn state(&self, network: &[u8; 32], auth: &Auth<'_>) -> Result<Vec<u8>, Error> {
+    pub async fn state(&self, network: &NetworkId, auth: &Auth<'_>) -> Result<Vec<u8>, Error> {
         self.get(&path::network(network, "state"), Some(auth)).await
     }
 
@@ -212,7 +215,7 @@ impl Client {
     /// [`Error::Conflict`] if another change came first; [`Error`].
     pub async fn push(
         &self,
-        network: &[u8; 32],
+        network: &NetworkId,
         member: &SigningKey,
         delta: Vec<u8>,
         settled: Vec<JoinId>,
@@ -226,7 +229,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Conflict`] if the coordinator has one at least as late; [`Error`].
-    pub async fn heal(&self, network: &[u8; 32], member: &SigningKey, state: Vec<u8>) -> Result<(), Error> {
+    pub async fn heal(&self, network: &NetworkId, member: &SigningKey, state: Vec<u8>) -> Result<(), Error> {
         let auth = Auth::Member(member);
         self.call(Method::PUT, &path::network(network, "state"), state, Some(&auth)).await?;
         Ok(())
@@ -236,7 +239,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn joins(&self, network: &[u8; 32], auth: &Auth<'_>) -> Result<Vec<Join>, Error> {
+    pub async fn joins(&self, network: &NetworkId, auth: &Auth<'_>) -> Result<Vec<Join>, Error> {
         Ok(Joins::from_bytes(&self.get(&path::network(network, "joins"), Some(auth)).await?)?.0)
     }
 
@@ -245,7 +248,7 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with [`Reason::InviteUnknown`], [`Reason::InviteExpired`], [`Reason::InviteUsedUp`];
     /// [`Error`].
-    pub async fn append_join(&self, network: &[u8; 32], auth: &Auth<'_>, join: &Join) -> Result<(), Error> {
+    pub async fn append_join(&self, network: &NetworkId, auth: &Auth<'_>, join: &Join) -> Result<(), Error> {
         self.post(&path::network(network, "joins"), join.to_bytes(), Some(auth)).await?;
         Ok(())
     }
@@ -256,7 +259,7 @@ impl Client {
     /// [`Error`].
     pub async fn credential(
         &self,
-        network: &[u8; 32],
+        network: &NetworkId,
         member: &SigningKey,
         month: u32,
     ) -> Result<Vec<u8>, Error> {
@@ -267,7 +270,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn watch(&self, network: &[u8; 32], member: &SigningKey) -> Result<Watch, Error> {
+    pub async fn watch(&self, network: &NetworkId, member: &SigningKey) -> Result<Watch, Error> {
         let path = path::network(network, "watch");
         let auth = Auth::Member(member);
         let call = Call { method: Method::GET, path: &path, body: Bytes::new(), auth: Some(&auth) };

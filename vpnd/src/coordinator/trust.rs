@@ -4,8 +4,9 @@
 //! certificate along. [`Trust::Pinned`] asks that one of the certificates sent carries a pinned key and certifies
 //! the server's; host names do not matter then, the key is the name. [`Trust::WebPki`] asks the system's roots.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use proto::identity::Pin;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
@@ -21,8 +22,8 @@ use sha2::{Digest, Sha256};
 /// By what a coordinator's TLS key is judged.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// SHA-256 of the `SubjectPublicKeyInfo` of its long-lived key: the present pin and maybe the next.
-    Pinned(Vec<[u8; 32]>),
+    /// Its long-lived key: the present pin and maybe the next.
+    Pinned(Vec<Pin>),
     /// A certificate for the URL's host from an authority that this system trusts.
     WebPki,
 }
@@ -47,10 +48,16 @@ impl Trust {
 }
 
 /// Accepts a chain whose issuer is a pinned key.
-#[derive(Debug)]
 struct PinVerifier {
-    pins: Vec<[u8; 32]>,
+    pins: Vec<Pin>,
     provider: Arc<CryptoProvider>,
+}
+
+/// rustls asks for it; it says nothing.
+impl fmt::Debug for PinVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PinVerifier")
+    }
 }
 
 impl ServerCertVerifier for PinVerifier {
@@ -68,7 +75,7 @@ impl ServerCertVerifier for PinVerifier {
             let Ok(issuer) = webpki::EndEntityCert::try_from(certificate) else {
                 continue;
             };
-            let pin: [u8; 32] = Sha256::digest(issuer.subject_public_key_info()).into();
+            let pin = Pin(Sha256::digest(issuer.subject_public_key_info()).into());
             if !self.pins.contains(&pin) {
                 continue;
             }
