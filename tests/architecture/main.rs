@@ -3,6 +3,8 @@
 //! Each rule is a function from a plain model to the list of what breaks it ([`rules`], [`licence`]), with a test
 //! that shows it can fail. The tests here apply them to the workspace as it is.
 
+#![allow(clippy::unwrap_used, reason = "the whole program is a test")]
+
 mod licence;
 mod rules;
 mod workspace;

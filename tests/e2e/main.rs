@@ -1,1 +1,7 @@
 //! Tacet end to end: the release build in a laboratory of network namespaces.
+//!
+//! These tests need root and the release programs: `cargo xtask test` sees to both.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
+
+mod laboratory;

@@ -1,0 +1,157 @@
+//! One computer of a laboratory.
+//!
+//! Every program on it runs in the host's network namespace and in a mount and a host name namespace of its own: `/run`
+//! and `/var/lib` are empty but for `/run/tacet`, `/var/lib/tacet` and `/var/lib/tacet-coordinator`, which are folders of
+//! the host. So programs run with their default options, as they do for a user, and two hosts never meet in a file.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use crate::{Lab, Result, Trouble, binaries};
+
+/// A computer: an address on the underlay, a name, folders of its own.
+#[derive(Clone)]
+pub struct Host {
+    lab: Arc<Lab>,
+    name: String,
+    folder: PathBuf,
+}
+
+/// Runs as root inside the network namespace. Arguments: host name, host folder, a shell line to run first, the program
+/// and its arguments.
+const ENTER: &str = r#"
+    set -e
+    hostname "$1"
+    for place in run var/lib; do
+        mount -t tmpfs -o mode=755 tacet "/$place"
+    done
+    for place in run/tacet var/lib/tacet var/lib/tacet-coordinator; do
+        mkdir "/$place"
+        mount --bind "$2/$place" "/$place"
+    done
+    cd "$2"
+    eval "$3"
+    shift 3
+    exec "$@""#;
+
+impl Host {
+    pub(crate) fn new(lab: &Arc<Lab>, name: &str) -> Self {
+        Self { lab: Arc::clone(lab), name: name.to_owned(), folder: lab.folder().join(name) }
+    }
+
+    /// Its name in the laboratory, which is its host name too.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The laboratory it is in.
+    #[must_use]
+    pub fn lab(&self) -> &Arc<Lab> {
+        &self.lab
+    }
+
+    /// The folder that holds its `run/tacet`, `var/lib/tacet`, `bin` and the output of its programs.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A program on this computer, not started yet. Tacet's programs are found by the names they are installed under.
+    ///
+    /// # Errors
+    /// If the programs are not built.
+    pub fn command(&self, program: &str) -> Result<Command> {
+        self.command_after("", program)
+    }
+
+    /// The same after a shell line, which may mount, limit or hide something for this program alone.
+    ///
+    /// # Errors
+    /// As [`Host::command`].
+    pub fn command_after(&self, line: &str, program: &str) -> Result<Command> {
+        self.prepare()?;
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &format!("nl-{}-h-{}", self.lab.run(), self.name)])
+            .args(["unshare", "--uts", "sh", "-c", ENTER, "sh", &self.name])
+            .arg(&self.folder)
+            .args([line, program])
+            .env("PATH", path(&self.folder.join("bin")))
+            .env_remove("TACET_SOCKET")
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// If it cannot be started. How it ended is in the output.
+    pub fn output(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        Ok(self.command(program)?.args(arguments).output()?)
+    }
+
+    /// Runs a program that must end well, and returns what it printed.
+    ///
+    /// # Errors
+    /// If it ends otherwise: what it said.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.output(program, arguments)?;
+        if !output.status.success() {
+            return Err(Trouble::new(format!(
+                "{}: {program} {} failed: {}{}",
+                self.name,
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr),
+                String::from_utf8_lossy(&output.stdout)
+            )));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Its address on the underlay.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn ipv4(&self) -> Result<Ipv4Addr> {
+        self.lab.natlab(&["addr", &self.name, "4"])?.parse().map_err(|_| Trouble::new("the host has no IPv4"))
+    }
+
+    /// Its IPv6 address on the underlay.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn ipv6(&self) -> Result<Ipv6Addr> {
+        self.lab.natlab(&["addr", &self.name, "6"])?.parse().map_err(|_| Trouble::new("the host has no IPv6"))
+    }
+
+    /// Makes the host's folders, once.
+    fn prepare(&self) -> Result<()> {
+        let bin = self.folder.join("bin");
+        if bin.exists() {
+            return Ok(());
+        }
+        for place in ["run/tacet", "var/lib/tacet", "var/lib/tacet-coordinator"] {
+            fs::create_dir_all(self.folder.join(place))?;
+        }
+        fs::create_dir_all(&bin)?;
+        let built = binaries::folder()?;
+        for (name, installed) in binaries::PROGRAMS {
+            symlink(built.join(name), bin.join(installed))?;
+        }
+        Ok(())
+    }
+}
+
+fn path(first: &Path) -> std::ffi::OsString {
+    let mut path = first.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+    path
+}

@@ -1,0 +1,111 @@
+//! A program that goes on running on a host: what it printed so far, and its end.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{Result, Trouble, wait};
+
+/// A running program. Dropping it kills it.
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`, whose output goes to the file `log`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        Ok(Self { name: name.to_owned(), child: command.spawn()?, log })
+    }
+
+    /// Starts `command` and waits until it tells systemd that it is ready (`READY=1` on the notification socket).
+    ///
+    /// # Errors
+    /// If it cannot be started, ends before it is ready, or is not ready soon.
+    pub fn start_ready(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
+        let path = log.with_extension("notify");
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_nonblocking(true)?;
+        let mut process = Self::start(name, command.env("NOTIFY_SOCKET", &path), log)?;
+        let mut runs = true;
+        let ready = wait::until(&format!("{name} is ready"), wait::SOON, || {
+            let mut message = [0; 512];
+            let said = socket.recv(&mut message).map_or(&[][..], |length| &message[..length]);
+            runs = process.runs();
+            said.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") || !runs
+        });
+        if !runs || ready.is_err() {
+            let why = ready.err().map_or_else(|| format!("{name} ended at once"), |error| error.to_string());
+            return Err(Trouble::new(format!("{why}; it printed:\n{}", process.printed())));
+        }
+        Ok(process)
+    }
+
+    /// Its process id; the shells before it have all become it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it and its forerunners under the same name printed.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end and waits.
+    ///
+    /// # Errors
+    /// If it does not end in ten seconds; it is killed then.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
+        self.ended(Duration::from_secs(10))
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// If it does not; it is killed then.
+    pub fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
+        let waited = wait::until(&format!("{} ends", self.name), within, || !self.runs());
+        if let Err(error) = waited {
+            self.kill();
+            return Err(Trouble::new(format!("{error}; it printed:\n{}", self.printed())));
+        }
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,145 @@
+//! Coordinator and relay, each started as its operator would.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Host, Result, Trouble, process::Process};
+
+/// A coordinator on a host, listening on port 443 of its address.
+pub struct Coordinator {
+    host: Host,
+    options: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Coordinator {
+    /// Starts one with a relay and STUN in it, and waits until it is ready.
+    ///
+    /// # Errors
+    /// What it printed, if it does not become ready.
+    pub fn start(host: &Host) -> Result<Self> {
+        Self::start_with(host, &[])
+    }
+
+    /// The same with further options of `coordinator serve`.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn start_with(host: &Host, options: &[&str]) -> Result<Self> {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut coordinator = Self { host: host.clone(), options, process: None };
+        coordinator.start_again()?;
+        Ok(coordinator)
+    }
+
+    /// The arguments that a person would type after `tacet-coordinator`.
+    ///
+    /// # Errors
+    /// If the host has no address.
+    pub fn arguments(&self) -> Result<Vec<String>> {
+        let mut arguments: Vec<String> =
+            ["serve", "--data-dir", DATA, "--public-url"].map(str::to_owned).into();
+        arguments.push(self.url()?);
+        arguments.extend(self.options.iter().cloned());
+        Ok(arguments)
+    }
+
+    /// Where machines reach it.
+    ///
+    /// # Errors
+    /// If the host has no address.
+    pub fn url(&self) -> Result<String> {
+        Ok(format!("https://{}", self.host.ipv4()?))
+    }
+
+    /// The host it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// If it was killed.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().ok_or_else(|| Trouble::new("the coordinator does not run"))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it once more on what it stored.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = None;
+        let mut command = self.host.command("tacet-coordinator")?;
+        command.args(self.arguments()?);
+        let log = self.host.folder().join("coordinator.log");
+        self.process = Some(Process::start_ready("coordinator", &mut command, log)?);
+        Ok(())
+    }
+
+    /// A fresh enrolment token, as the operator hands it out.
+    ///
+    /// # Errors
+    /// If there is none in what `enrol` prints.
+    pub fn enrol(&self) -> Result<String> {
+        let printed = self.host.run("tacet-coordinator", &["enrol", "--data-dir", DATA])?;
+        word_that_starts(&printed, "tacet-enrol1")
+    }
+}
+
+/// A relay on a host of its own.
+pub struct RelayProcess {
+    host: Host,
+    key: PathBuf,
+    process: Option<Process>,
+}
+
+impl RelayProcess {
+    /// Starts one that trusts the coordinator whose key is in the file `key`.
+    ///
+    /// # Errors
+    /// What it printed, if it does not become ready.
+    pub fn start(host: &Host, key: &Path) -> Result<Self> {
+        let mut relay = Self { host: host.clone(), key: key.to_owned(), process: None };
+        relay.start_again()?;
+        Ok(relay)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it once more.
+    ///
+    /// # Errors
+    /// As [`RelayProcess::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = None;
+        let mut command = self.host.command("tacet-relay")?;
+        command.args(["serve", "--coordinator-key"]).arg(&self.key);
+        let log = self.host.folder().join("relay.log");
+        self.process = Some(Process::start_ready("relay", &mut command, log)?);
+        Ok(())
+    }
+}
+
+const DATA: &str = "/var/lib/tacet-coordinator";
+
+/// The first word of a text that starts so: a token among what a person reads.
+///
+/// # Errors
+/// If there is none.
+pub fn word_that_starts(text: &str, start: &str) -> Result<String> {
+    text.split_whitespace()
+        .map(|word| word.trim_matches(['"', '\'', ',']))
+        .find(|word| word.starts_with(start))
+        .map(str::to_owned)
+        .ok_or_else(|| Trouble::new(format!("no word {start}… in:\n{text}")))
+}
