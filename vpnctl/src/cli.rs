@@ -1,0 +1,386 @@
+//! What may be typed. Every command has help with an example; every duration its unit.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Control this machine's Tacet networks.
+#[derive(Parser)]
+#[command(
+    name = "vpnctl",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 80,
+    after_help = "\
+Example, from nothing to a network of two machines:
+  on a server       coordinator serve --data-dir DIR --public-url URL
+                    coordinator enrol
+  on a machine      vpnctl account create ann --enrol TOKEN
+                    vpnctl network create home
+                    vpnctl invite
+  on another        vpnctl join TOKEN
+  anywhere          vpnctl status
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 vpnd is not running,
+            4 login or second factor needed, 5 not permitted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The socket of vpnd
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "TACET_SOCKET",
+        default_value = "/run/tacet/vpnd.sock"
+    )]
+    pub(crate) socket: PathBuf,
+    /// Which network, where this machine is in several
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// Print one JSON document and nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The account that owns networks at a coordinator
+    #[command(subcommand, after_help = "Example:\n  vpnctl account create ann --enrol tacet-enrol1...")]
+    Account(Account),
+    /// Make a network, or list those this machine is in
+    #[command(subcommand, after_help = "Example:\n  vpnctl network create home")]
+    Network(Network),
+    /// Connect, now and after every reboot
+    #[command(after_help = "Examples:\n  vpnctl up\n  vpnctl --network home up")]
+    Up,
+    /// Disconnect, and stay so after a reboot
+    #[command(after_help = "Examples:\n  vpnctl down\n  vpnctl --network home down")]
+    Down,
+    /// Let another machine join; alone it means `invite create`
+    #[command(after_help = "\
+Examples:
+  vpnctl invite
+  vpnctl invite --name nas --expires 1h
+  vpnctl invite --uses 5 --groups family,guests
+  vpnctl invite list")]
+    Invite(Invite),
+    /// Join a network with an invite token
+    #[command(after_help = "\
+Examples:
+  vpnctl join tacet-invite1...
+  vpnctl join - < token.txt
+  vpnctl join tacet-invite1... --machine laptop")]
+    Join(Join),
+    /// The machines of the network; alone it means `machines list`
+    #[command(after_help = "Examples:\n  vpnctl machines\n  vpnctl machines rename laptop old-laptop")]
+    Machines(Machines),
+    /// How the networks are, and which way each machine is reached
+    #[command(after_help = "\
+Examples:
+  vpnctl status
+  vpnctl --json status
+
+Where a direct path leads (its endpoint) and its MTU are in the JSON only.")]
+    Status,
+    /// Print the addresses of a machine inside the network
+    #[command(after_help = "Examples:\n  vpnctl ip\n  vpnctl ip nas -4\n  ssh \"$(vpnctl ip nas -4)\"")]
+    Ip(Ip),
+    /// Measure the way to a machine: over which path, how fast
+    #[command(after_help = "\
+Examples:
+  vpnctl ping nas
+  vpnctl ping nas -c 0          until interrupted
+  vpnctl ping nas -c 100 -i 0.2
+
+Exit code 1 if no reply came.")]
+    Ping(Ping),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  vpnctl completions bash > /etc/bash_completion.d/vpnctl")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Account {
+    /// Register with an enrolment token from the coordinator's operator, and log in
+    #[command(after_help = "\
+Examples:
+  vpnctl account create ann --enrol tacet-enrol1...
+  vpnctl account create ann --enrol - --password-file pw < token.txt")]
+    Create {
+        /// The account's name
+        name: String,
+        /// The enrolment token, or `-` to read it from standard input
+        #[arg(long, value_name = "TOKEN")]
+        enrol: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Log in at a coordinator
+    #[command(after_help = "\
+Examples:
+  vpnctl account login ann
+  vpnctl account login ann --coordinator https://vpn.example --pin PIN
+
+The coordinators that this machine has dealt with are remembered with their
+pins. A new one is named by its URL, and by its pin unless it has a public
+certificate; its operator sees both in what `coordinator serve` prints.")]
+    Login {
+        /// The account's name
+        name: String,
+        /// The coordinator's URL; needed if this machine knows none or several
+        #[arg(long, value_name = "URL")]
+        coordinator: Option<String>,
+        /// The coordinator's pin, on first contact
+        #[arg(long, value_name = "PIN", requires = "coordinator")]
+        pin: Option<String>,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// End the session; networks go on
+    #[command(after_help = "Example:\n  vpnctl account logout")]
+    Logout {
+        /// The coordinator's URL; needed if there are sessions at several
+        #[arg(long, value_name = "URL")]
+        coordinator: Option<String>,
+    },
+}
+
+/// Without either the password is asked for at the terminal, without echo.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(crate) struct PasswordSource {
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Read the password from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Network {
+    /// Make a network with this machine in it, show its recovery key once, and connect
+    #[command(
+        after_help = "Examples:\n  vpnctl network create home\n  vpnctl network create home --machine server"
+    )]
+    Create {
+        /// The network's name
+        name: String,
+        /// This machine's name in it [default: the host name]
+        #[arg(long, value_name = "NAME")]
+        machine: Option<String>,
+        /// The coordinator's URL; needed if there are sessions at several
+        #[arg(long, value_name = "URL")]
+        coordinator: Option<String>,
+    },
+    /// List the networks this machine is in
+    #[command(after_help = "Examples:\n  vpnctl network list\n  vpnctl --json network list")]
+    List,
+}
+
+#[derive(Args)]
+pub(crate) struct Invite {
+    #[command(subcommand)]
+    pub(crate) command: Option<InviteCommand>,
+    #[command(flatten)]
+    pub(crate) create: InviteCreate,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum InviteCommand {
+    /// Print a token with which another machine joins
+    #[command(after_help = "\
+Examples:
+  vpnctl invite create --name nas
+  vpnctl invite create --uses 5 --expires 7d --groups family")]
+    Create(InviteCreate),
+    /// List the invites that are still good
+    #[command(after_help = "Example:\n  vpnctl invite list")]
+    List,
+}
+
+#[derive(Args, PartialEq)]
+pub(crate) struct InviteCreate {
+    /// The name that the machine gets [default: the one it brings]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How many machines may join by it [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) uses: Option<u32>,
+    /// How long it is good, such as 30m, 1h, 7d; at most 365d [default: 1d]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    pub(crate) expires: Option<Duration>,
+    /// The groups of whoever joins by it
+    #[arg(long, value_name = "GROUP,...", value_delimiter = ',')]
+    pub(crate) groups: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Join {
+    /// The invite token, or `-` to read it from standard input
+    pub(crate) token: String,
+    /// This machine's name in the network [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Machines {
+    #[command(subcommand)]
+    pub(crate) command: Option<MachinesCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MachinesCommand {
+    /// List the machines of the network
+    #[command(after_help = "Examples:\n  vpnctl machines list\n  vpnctl --json machines list")]
+    List,
+    /// Give a machine another name
+    #[command(after_help = "Example:\n  vpnctl machines rename laptop old-laptop")]
+    Rename {
+        /// Its name now
+        old: String,
+        /// Its name from now on
+        new: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Ip {
+    /// Which machine [default: this one]
+    pub(crate) name: Option<String>,
+    /// The IPv4 address only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+    /// The IPv6 address only
+    #[arg(short = '6', long)]
+    pub(crate) ipv6: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Ping {
+    /// Which machine
+    pub(crate) name: String,
+    /// How many probes; 0 goes on until interrupted
+    #[arg(short, long, value_name = "COUNT", default_value_t = 5)]
+    pub(crate) count: u32,
+    /// The time from one probe to the next, such as 200ms or 1s; a bare number is seconds
+    #[arg(short, long, value_name = "INTERVAL", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+}
+
+/// An invite lives from a minute to a year.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < Duration::from_secs(60) {
+        return Err("an invite lives for at least a minute".to_owned());
+    }
+    if duration > Duration::from_secs(365 * DAY) {
+        return Err("an invite lives for at most 365d".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Probes are from 10 ms to an hour apart.
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| "not a time".to_owned())?,
+        Err(_) => duration(text)?,
+    };
+    if duration < Duration::from_millis(10) || duration > Duration::from_secs(3600) {
+        return Err("from 10ms to 1h".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Numbers with units, one after the other: `7d`, `1h30m`, `200ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a duration is a number and a unit (ms, s, m, h, d, w), such as 30m, 1h or 7d".to_owned();
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_len);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let part = match unit {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            "d" => number.checked_mul(DAY).map(Duration::from_secs),
+            "w" => number.checked_mul(7 * DAY).map(Duration::from_secs),
+            _ => None,
+        };
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        rest = tail;
+    }
+    if total.is_zero() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Seconds.
+const DAY: u64 = 86_400;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory;
+
+    use super::{Cli, interval, lifetime};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lifetime_is_numbers_with_units() {
+        assert_eq!(lifetime("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(lifetime("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(lifetime("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(lifetime("90s"), Ok(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn what_is_no_lifetime_is_refused() {
+        for text in [
+            "",
+            "1",
+            "h",
+            "1y",
+            "0d",
+            "-1h",
+            "1h2",
+            "59s",
+            "366d",
+            "99999999999999999999d",
+            "18446744073709551615w",
+        ] {
+            assert!(lifetime(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interval_may_be_bare_seconds() {
+        assert_eq!(interval("0.2"), Ok(Duration::from_millis(200)));
+        assert_eq!(interval("200ms"), Ok(Duration::from_millis(200)));
+        for text in ["0", "NaN", "inf", "-1", "1e300", "2h", "x"] {
+            assert!(interval(text).is_err(), "{text}");
+        }
+    }
+}

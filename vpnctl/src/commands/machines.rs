@@ -1,0 +1,83 @@
+//! `machines list`, `machines rename`, `ip`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proto::api::{Answer, Command, ErrorCode, Machine};
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::{self, MachinesCommand},
+    client::not_understood,
+    failure::Failure,
+    show::{Cell, Style, Table, printable},
+};
+
+pub(super) fn run(context: &Context<'_>, args: cli::Machines) -> Result<(), Failure> {
+    match args.command {
+        None | Some(MachinesCommand::List) => list(context),
+        Some(MachinesCommand::Rename { old, new }) => {
+            let text = format!("{} is now {}.\n", printable(&old), printable(&new));
+            context.ask_done(Command::MachinesRename { old, new }, &text)
+        }
+    }
+}
+
+pub(super) fn ip(context: &Context<'_>, args: cli::Ip) -> Result<(), Failure> {
+    let Answer::Machine(machine) = context.ask(Command::Ip { name: args.name })? else {
+        return Err(not_understood());
+    };
+    if args.ipv4 && machine.ipv4.is_none() {
+        return Err(Failure::new(
+            ErrorCode::NotFound,
+            "there is no IPv4 address",
+            "the machine gets one when a signer takes it into the roster",
+            "use its IPv6 address, which works at once: vpnctl ip -6",
+        ));
+    }
+    let ipv4 = machine.ipv4.filter(|_| !args.ipv6);
+    let ipv6 = Some(machine.ipv6).filter(|_| !args.ipv4);
+    context.show(&Addresses { name: &machine.name, ipv4: machine.ipv4, ipv6: machine.ipv6 }, || {
+        let lines = ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
+        lines.map(|line| line + "\n").collect()
+    })
+}
+
+fn list(context: &Context<'_>) -> Result<(), Failure> {
+    let Answer::Machines(machines) = context.ask(Command::MachinesList {})? else {
+        return Err(not_understood());
+    };
+    context.show(&Machines { machines: &machines }, || {
+        let mut table = Table::new(&["MACHINE", "IPV4", "IPV6", "GROUPS", "NOTES"]);
+        for machine in &machines {
+            let groups = (!machine.groups.is_empty()).then(|| machine.groups.join(","));
+            table.row(vec![
+                Cell::new(&machine.name),
+                Cell::or_hyphen(machine.ipv4),
+                Cell::new(machine.ipv6.to_string()),
+                Cell::or_hyphen(groups),
+                Cell::new(notes(machine)).style(Style::Dim),
+            ]);
+        }
+        table.render(context.ui, "")
+    })
+}
+
+fn notes(machine: &Machine) -> String {
+    let notes =
+        [(machine.this, "this one"), (machine.signer, "signer"), (machine.provisional, "provisional")];
+    let notes: Vec<&str> = notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| *note).collect();
+    notes.join(", ")
+}
+
+#[derive(Serialize)]
+struct Machines<'a> {
+    machines: &'a [Machine],
+}
+
+#[derive(Serialize)]
+struct Addresses<'a> {
+    name: &'a str,
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Ipv6Addr,
+}

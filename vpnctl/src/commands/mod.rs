@@ -1,0 +1,120 @@
+//! One function per command: ask vpnd, show the answer.
+
+mod account;
+mod invite;
+mod machines;
+mod network;
+mod ping;
+mod status;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::CommandFactory;
+use proto::api::{Answer, Command, Progress, Request};
+use serde::Serialize;
+
+use crate::{
+    cli::{self, Cli},
+    client::{Connection, Message, not_understood},
+    failure::Failure,
+    show::Ui,
+};
+
+/// What a command ends with. Only `ping` may end well and yet not with 0.
+type Outcome = Result<ExitCode, Failure>;
+
+/// What every command needs.
+struct Context<'a> {
+    ui: &'a Ui,
+    socket: PathBuf,
+    network: Option<String>,
+}
+
+/// Does what was typed.
+pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
+    let context = Context { ui, socket: cli.global.socket, network: cli.global.network };
+    let done = match cli.command {
+        cli::Command::Ping(args) => return ping::run(&context, args),
+        cli::Command::Account(command) => account::run(&context, command),
+        cli::Command::Network(command) => network::run(&context, command),
+        cli::Command::Up => network::up(&context),
+        cli::Command::Down => network::down(&context),
+        cli::Command::Invite(args) => invite::run(&context, args),
+        cli::Command::Join(args) => network::join(&context, &args),
+        cli::Command::Machines(args) => machines::run(&context, args),
+        cli::Command::Status => status::run(&context),
+        cli::Command::Ip(args) => machines::ip(&context, args),
+        cli::Command::Completions { shell } => completions(ui, shell),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+impl Context<'_> {
+    /// A connection to vpnd.
+    fn connect(&self) -> Result<Connection, Failure> {
+        Connection::open(&self.socket)
+    }
+
+    /// Fails as any command would if vpnd cannot be asked: before a person is asked for a password in vain.
+    fn check_daemon(&self) -> Result<(), Failure> {
+        self.connect().map(drop)
+    }
+
+    /// A request in the network that was named.
+    fn request(&self, command: Command) -> Request {
+        Request::new(self.network.clone(), command)
+    }
+
+    /// One command to vpnd; its progress goes to the person.
+    fn ask(&self, command: Command) -> Result<Answer, Failure> {
+        let mut connection = self.connect()?;
+        connection.send(&self.request(command))?;
+        loop {
+            match connection.next()? {
+                Message::Progress(progress) => self.ui.progress(progress_text(progress)),
+                Message::Event(_) => {}
+                Message::Answer(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    /// A command that has nothing to tell but that it was done.
+    fn ask_done(&self, command: Command, text: &str) -> Result<(), Failure> {
+        let Answer::Done {} = self.ask(command)? else {
+            return Err(not_understood());
+        };
+        self.show(&Done { done: true }, || text.to_owned())
+    }
+
+    /// Shows a result: the document to a program, the text to a person.
+    fn show(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.ui.json() {
+            return Ok(self.ui.document(document)?);
+        }
+        Ok(self.ui.print(&text())?)
+    }
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: bool,
+}
+
+fn progress_text(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Contacting => "Contacting the coordinator ...",
+        Progress::Password => "Turning the password into keys (slow on purpose) ...",
+        Progress::Checking => "Checking the network's signatures ...",
+        Progress::Keys => "Making this machine's keys ...",
+        Progress::Publishing => "Handing the change to the coordinator ...",
+        Progress::Starting => "Bringing the interface up ...",
+        Progress::Other => "Working ...",
+    }
+}
+
+fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vpnctl", &mut script);
+    let script = String::from_utf8(script).map_err(io::Error::other)?;
+    Ok(ui.print(&script)?)
+}

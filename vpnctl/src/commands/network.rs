@@ -1,0 +1,180 @@
+//! `network create`, `network list`, `up`, `down`, `join`.
+
+use std::{fmt::Display, net::Ipv6Addr};
+
+use proto::api::{Answer, Command, NetworkState, NetworkSummary};
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    cli::{Join, Network},
+    client::not_understood,
+    failure::Failure,
+    password,
+    show::{Cell, Style, Table, printable},
+};
+
+/// What a person in no network does next.
+pub(super) const NO_NETWORK: &str = "\
+This machine is in no network.
+  To join one:   vpnctl join TOKEN            (a machine in it prints the token with vpnctl invite)
+  To make one:   vpnctl account create NAME --enrol TOKEN
+                 vpnctl network create NAME
+";
+
+pub(super) fn run(context: &Context<'_>, command: Network) -> Result<(), Failure> {
+    match command {
+        Network::Create { name, machine, coordinator } => create(context, name, machine, coordinator),
+        Network::List => {
+            let networks = networks(context, Command::NetworkList {})?;
+            context.show(&Networks { networks: &networks }, || list(context, &networks))
+        }
+    }
+}
+
+pub(super) fn up(context: &Context<'_>) -> Result<(), Failure> {
+    let networks = networks(context, Command::Up {})?;
+    context.show(&Networks { networks: &networks }, || sentences(&networks))
+}
+
+pub(super) fn down(context: &Context<'_>) -> Result<(), Failure> {
+    let networks = networks(context, Command::Down {})?;
+    context.show(&Networks { networks: &networks }, || sentences(&networks))
+}
+
+pub(super) fn join(context: &Context<'_>, args: &Join) -> Result<(), Failure> {
+    let token = password::token(&args.token)?;
+    let Answer::Joined(joined) = context.ask(Command::Join { token, machine: args.machine.clone() })? else {
+        return Err(not_understood());
+    };
+    context.show(&joined, || {
+        let mut text = format!(
+            "Joined {} as {}: {}\n",
+            printable(&joined.network),
+            printable(&joined.machine),
+            addresses(joined.ipv4, joined.ipv6)
+        );
+        if joined.provisional {
+            text.push_str("The membership is provisional until a signer that is up takes it into the roster");
+            text.push_str(if joined.ipv4.is_some() {
+                ".\n"
+            } else {
+                ",\nwhich also gives it an IPv4 address.\n"
+            });
+        }
+        text.push_str("See the others: vpnctl status\n");
+        text
+    })
+}
+
+fn create(
+    context: &Context<'_>,
+    name: String,
+    machine: Option<String>,
+    coordinator: Option<String>,
+) -> Result<(), Failure> {
+    let Answer::NetworkCreated(made) = context.ask(Command::NetworkCreate { name, machine, coordinator })?
+    else {
+        return Err(not_understood());
+    };
+    context.show(&made, || {
+        let rule = "=".repeat(78);
+        let (network, machine) = (printable(&made.network), printable(&made.machine));
+        let heading = context
+            .ui
+            .paint(&format!("RECOVERY KEY of {network}: shown this once, kept nowhere"), Style::Strong);
+        format!(
+            "Made {network}, and this machine is in it as {machine}, its first signer.\n\
+             {addresses}\n\
+             \n\
+             {rule}\n\
+             {heading}\n\
+             \n\
+             {key}\n\
+             \n\
+             Write it down or print it, and keep it away from this machine. Whoever has it\n\
+             owns the network; without it, a lost or stolen signer cannot be undone.\n\
+             {rule}\n\
+             \n\
+             Let another machine in: vpnctl invite\n",
+            addresses = addresses(made.ipv4, made.ipv6),
+            key = printable(made.recovery_key.expose()),
+        )
+    })
+}
+
+fn networks(context: &Context<'_>, command: Command) -> Result<Vec<NetworkSummary>, Failure> {
+    let Answer::Networks(networks) = context.ask(command)? else {
+        return Err(not_understood());
+    };
+    Ok(networks)
+}
+
+fn list(context: &Context<'_>, networks: &[NetworkSummary]) -> String {
+    if networks.is_empty() {
+        return NO_NETWORK.to_owned();
+    }
+    let mut table = Table::new(&["NETWORK", "STATE", "THIS MACHINE", ">MACHINES", "COORDINATOR"]);
+    for network in networks {
+        table.row(vec![
+            Cell::new(&network.name),
+            Cell::new(state_word(network.state)).style(state_style(network.state)),
+            Cell::new(&network.machine),
+            Cell::new(network.machines.to_string()),
+            Cell::new(&network.coordinator),
+        ]);
+    }
+    table.render(context.ui, "")
+}
+
+fn sentences(networks: &[NetworkSummary]) -> String {
+    if networks.is_empty() {
+        return NO_NETWORK.to_owned();
+    }
+    networks
+        .iter()
+        .map(|network| format!("{} is {}.\n", printable(&network.name), state_phrase(network.state)))
+        .collect()
+}
+
+fn state_phrase(state: NetworkState) -> &'static str {
+    match state {
+        NetworkState::Up => "up",
+        NetworkState::Down => "down",
+        NetworkState::Pending => "coming up; see vpnctl status",
+        NetworkState::Stale => "up with an old roster; see vpnctl status",
+        NetworkState::Forked => "forked; see vpnctl status",
+        NetworkState::Removed => "no longer open to this machine: it was removed",
+    }
+}
+
+/// The state as the JSON has it.
+pub(super) fn state_word(state: NetworkState) -> &'static str {
+    match state {
+        NetworkState::Up => "up",
+        NetworkState::Down => "down",
+        NetworkState::Pending => "pending",
+        NetworkState::Stale => "stale",
+        NetworkState::Forked => "forked",
+        NetworkState::Removed => "removed",
+    }
+}
+
+pub(super) fn state_style(state: NetworkState) -> Style {
+    match state {
+        NetworkState::Up => Style::Good,
+        NetworkState::Down => Style::Dim,
+        NetworkState::Pending | NetworkState::Stale => Style::Fair,
+        NetworkState::Forked | NetworkState::Removed => Style::Bad,
+    }
+}
+
+/// `10.1.2.3, fd00::1`, or the IPv6 address alone.
+pub(super) fn addresses(ipv4: Option<impl Display>, ipv6: Ipv6Addr) -> String {
+    ipv4.map_or_else(|| ipv6.to_string(), |ipv4| format!("{ipv4}, {ipv6}"))
+}
+
+#[derive(Serialize)]
+struct Networks<'a> {
+    networks: &'a [NetworkSummary],
+}

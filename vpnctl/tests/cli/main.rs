@@ -1,0 +1,14 @@
+//! The built `vpnctl` against a vpnd that answers from a script: what it asks, what it prints, how it exits.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop
+
+mod account;
+mod errors;
+mod help;
+mod invite;
+mod machines;
+mod network;
+mod ping;
+mod stage;
+mod status;
+mod terminal;

@@ -1,0 +1,146 @@
+//! `network create|list`, `up`, `down`, `join`.
+
+use proto::api::{
+    Answer, ErrorCode, Joined, NetworkCreated, NetworkState, NetworkSummary, Progress, Reply, Secret,
+};
+use serde_json::json;
+
+use crate::stage::Vpnd;
+
+fn summary(name: &str, state: NetworkState) -> NetworkSummary {
+    NetworkSummary {
+        name: name.to_owned(),
+        state,
+        machine: "server".to_owned(),
+        machines: 3,
+        coordinator: "https://vpn.example".to_owned(),
+    }
+}
+
+fn joined(ipv4: Option<&str>, provisional: bool) -> Answer {
+    Answer::Joined(Joined {
+        network: "home".to_owned(),
+        machine: "laptop".to_owned(),
+        ipv4: ipv4.map(|ip| ip.parse().unwrap()),
+        ipv6: "fd12:3456:789a::2".parse().unwrap(),
+        provisional,
+    })
+}
+
+#[test]
+fn create_shows_the_recovery_key_once_and_says_so() {
+    let made = || {
+        Answer::NetworkCreated(NetworkCreated {
+            network: "home".to_owned(),
+            machine: "server".to_owned(),
+            ipv4: Some("10.88.14.2".parse().unwrap()),
+            ipv6: "fd12:3456:789a::1".parse().unwrap(),
+            recovery_key: Secret::new("tacet-recovery1abc".to_owned()),
+        })
+    };
+    let vpnd = Vpnd::answering(made());
+    let run = vpnd.run(&["network", "create", "home", "--machine", "server"]);
+    assert_eq!(run.done().matches("\ntacet-recovery1abc\n").count(), 1);
+    assert!(
+        run.out.contains("shown this once") && run.out.contains("10.88.14.2, fd12:3456:789a::1"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.lines().all(|line| line.chars().count() <= 80), "{}", run.out);
+    let cmd = json!({"network_create": {"name": "home", "machine": "server", "coordinator": null}});
+    assert_eq!(vpnd.asked()["cmd"], cmd);
+    assert_eq!(
+        vpnd.run(&["network", "create", "home", "--json"]).json(),
+        json!({"network": "home", "machine": "server", "ipv4": "10.88.14.2", "ipv6": "fd12:3456:789a::1",
+               "recovery_key": "tacet-recovery1abc"})
+    );
+}
+
+#[test]
+fn list_is_a_table_and_a_document() {
+    let vpnd = Vpnd::answering(Answer::Networks(vec![
+        summary("home", NetworkState::Up),
+        summary("office", NetworkState::Down),
+    ]));
+    assert_eq!(
+        vpnd.run(&["network", "list"]).done(),
+        "NETWORK  STATE  THIS MACHINE  MACHINES  COORDINATOR\n\
+         home     up     server               3  https://vpn.example\n\
+         office   down   server               3  https://vpn.example\n"
+    );
+    let json = vpnd.run(&["network", "list", "--json"]).json();
+    assert_eq!(
+        json["networks"][1],
+        json!({"name": "office", "state": "down", "machine": "server", "machines": 3, "coordinator": "https://vpn.example"})
+    );
+}
+
+#[test]
+fn in_no_network_a_person_learns_how_to_get_into_one() {
+    let vpnd = Vpnd::answering(Answer::Networks(Vec::new()));
+    let run = vpnd.run(&["network", "list"]);
+    assert!(
+        run.done().contains("vpnctl join TOKEN") && run.out.contains("vpnctl network create"),
+        "{}",
+        run.out
+    );
+    assert_eq!(vpnd.run(&["network", "list", "--json"]).json(), json!({"networks": []}));
+    assert_eq!(Vpnd::failing(ErrorCode::NoNetwork).run(&["up"]).code, 1);
+}
+
+#[test]
+fn up_and_down_say_how_it_is_now() {
+    let vpnd = Vpnd::answering(Answer::Networks(vec![summary("home", NetworkState::Up)]));
+    assert_eq!(vpnd.run(&["up"]).done(), "home is up.\n");
+    assert_eq!(vpnd.asked(), json!({"v": 1, "network": null, "cmd": {"up": {}}}));
+    let vpnd = Vpnd::answering(Answer::Networks(vec![summary("home", NetworkState::Down)]));
+    assert_eq!(vpnd.run(&["down", "--network", "home"]).done(), "home is down.\n");
+    assert_eq!(vpnd.asked(), json!({"v": 1, "network": "home", "cmd": {"down": {}}}));
+}
+
+#[test]
+fn join_tells_its_progress_to_people_only() {
+    let replies = || {
+        [
+            Reply::Progress(Progress::Contacting),
+            Reply::Progress(Progress::Checking),
+            Reply::Ok(joined(None, true)),
+        ]
+    };
+    let vpnd = Vpnd::saying(&replies());
+    let run = vpnd.run(&["join", "tacet-invite1abc"]);
+    assert!(run.done().starts_with("Joined home as laptop: fd12:3456:789a::2\n"), "{}", run.out);
+    assert!(run.out.contains("provisional") && run.out.contains("IPv4"), "{}", run.out);
+    assert_eq!(run.err, "Contacting the coordinator ...\nChecking the network's signatures ...\n");
+    assert_eq!(vpnd.asked()["cmd"], json!({"join": {"token": "tacet-invite1abc", "machine": null}}));
+    assert_eq!(
+        vpnd.run(&["join", "tacet-invite1abc", "--json"]).json(),
+        json!({"network": "home", "machine": "laptop", "ipv4": null, "ipv6": "fd12:3456:789a::2", "provisional": true})
+    );
+}
+
+#[test]
+fn a_full_member_hears_nothing_of_provisional() {
+    let run = Vpnd::answering(joined(Some("10.88.14.3"), false)).run(&["join", "tacet-invite1abc"]);
+    assert_eq!(
+        run.done(),
+        "Joined home as laptop: 10.88.14.3, fd12:3456:789a::2\nSee the others: vpnctl status\n"
+    );
+}
+
+#[test]
+fn a_token_may_come_from_standard_input_and_be_broken_over_lines() {
+    let vpnd = Vpnd::answering(joined(None, false));
+    vpnd.run_with(&["join", "-", "--machine", "laptop"], "  tacet-invite1abc\n  def\n").done();
+    assert_eq!(vpnd.asked()["cmd"], json!({"join": {"token": "tacet-invite1abcdef", "machine": "laptop"}}));
+}
+
+#[test]
+fn what_is_no_token_is_refused_before_vpnd_is_asked() {
+    let vpnd = Vpnd::answering(joined(None, false));
+    for token in ["", "  ", "tacet-invite1\"abc", "tacet-invite1\u{e9}"] {
+        let run = vpnd.run(&["--json", "join", token]);
+        assert_eq!((run.code, &run.json()["error"]["code"]), (2, &json!("invalid_token")), "{token}");
+    }
+    assert!(vpnd.asked_nothing());
+}
