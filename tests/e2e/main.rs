@@ -5,3 +5,4 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
 mod laboratory;
+mod service;

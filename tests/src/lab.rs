@@ -26,7 +26,7 @@ pub struct Lab {
     run: String,
     folder: PathBuf,
     guard: Option<Child>,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Lab {
@@ -55,7 +55,7 @@ impl Lab {
         let folder = std::env::temp_dir().join(format!("tacet-lab-{run}"));
         fs::create_dir(&folder)?;
         let guard = Some(guard(&run, &folder)?);
-        let lab = Self { run, folder, guard, _turn: turn };
+        let lab = Self { run, folder, guard, _turn: Some(turn) };
         // It must not go on building for us when we are dead.
         let built = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -74,6 +74,17 @@ impl Lab {
             format!("{} {}", process::id(), lab.folder.display()),
         )?;
         Ok(Arc::new(lab))
+    }
+
+    /// One that was kept; dropping this value leaves it as it is.
+    ///
+    /// # Errors
+    /// If there is none of that run.
+    pub fn of_run(run: &str) -> Result<Arc<Self>> {
+        let owner = fs::read_to_string(Path::new(RUNS).join(run).join("owner"))
+            .map_err(|_| Trouble::new(format!("there is no laboratory {run}")))?;
+        let folder = owner.split_once(' ').map(|(_, folder)| PathBuf::from(folder)).unwrap_or_default();
+        Ok(Arc::new(Self { run: run.to_owned(), folder, guard: None, _turn: None }))
     }
 
     /// The computer `name` in it: `srv`, or SITE-NUMBER.

@@ -20,6 +20,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    left: bool,
 }
 
 impl Process {
@@ -30,7 +31,7 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        Ok(Self { name: name.to_owned(), child: command.spawn()?, log })
+        Ok(Self { name: name.to_owned(), child: command.spawn()?, log, left: false })
     }
 
     /// Starts `command` and waits until it tells systemd that it is ready (`READY=1` on the notification socket).
@@ -57,10 +58,21 @@ impl Process {
         Ok(process)
     }
 
+    /// What it is called here.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its process id; the shells before it have all become it.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Leaves it running when this value is dropped.
+    pub fn leave(&mut self) {
+        self.left = true;
     }
 
     /// All that it and its forerunners under the same name printed.
@@ -106,6 +118,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        if !self.left {
+            self.kill();
+        }
     }
 }

@@ -5,9 +5,15 @@
 //! | [`suite`] | `test` and `nightly`: every check in turn, one line each at the end |
 //! | [`outcome`] | reads how many tests passed out of a test runner's output |
 //! | [`packages`] | the Debian packages that the laboratory needs |
+//! | [`demo`] | `demo`: a coordinator and three machines, and what a person would type |
+//! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
+//! | [`install`] | `install` and `uninstall` |
 
 #![allow(clippy::print_stdout, reason = "these commands talk to a person")]
 
+mod demo;
+mod install;
+mod lab;
 mod outcome;
 mod packages;
 mod suite;
@@ -39,12 +45,68 @@ enum Command {
     },
     /// Everything of `test`, and what takes longer.
     Nightly,
+    /// Show a private network from nothing: a coordinator, and three machines that join and reach each other.
+    ///
+    /// Everything happens in network namespaces on this machine and is gone afterwards. Needs root; the Debian
+    /// packages it needs are installed when they are missing.
+    Demo {
+        /// Leave it running at the end, to look around.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// The demonstration that was kept, and the laboratory under it.
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Build the release and put it on this machine: programs, systemd units, accounts.
+    Install {
+        /// Into a folder, for a package or a test; nothing is started or registered.
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Take it off again. Keys, rosters and the coordinator's data stay.
+    Uninstall {
+        /// Remove those too. A machine's keys and a coordinator's accounts cannot be made again.
+        #[arg(long)]
+        purge: bool,
+        /// From a folder.
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Lab {
+    /// A shell on one of its machines: srv, cloud-1, home-1, flat-1.
+    Shell {
+        /// Which machine.
+        host: String,
+        /// A command instead of a shell.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Take it down.
+    Down,
+    /// What natlab.sh can do: conditions, NAT types, roaming. `lab nat help` lists it.
+    #[command(disable_help_flag = true)]
+    Nat {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Test { no_lab } => suite::test(&suite::Scope { lab: !no_lab, long: false }),
         Command::Nightly => suite::test(&suite::Scope { lab: true, long: true }),
+        Command::Demo { keep } => demo::run(keep),
+        Command::Lab(Lab::Shell { host, command }) => lab::shell(&host, &command),
+        Command::Lab(Lab::Down) => lab::down(),
+        Command::Lab(Lab::Nat { arguments }) => lab::nat(&arguments),
+        Command::Install { root } => install::install(&install::Target { root }).map(|()| true),
+        Command::Uninstall { purge, root } => {
+            install::uninstall(&install::Target { root }, purge).map(|()| true)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,4 +128,12 @@ fn cargo() -> std::process::Command {
     let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
+}
+
+/// Builds what a user would run.
+fn build() -> anyhow::Result<()> {
+    if !cargo().args(["build", "--release", "--locked", "--workspace"]).status()?.success() {
+        anyhow::bail!("the build failed");
+    }
+    Ok(())
 }

@@ -1,0 +1,121 @@
+//! A service on boot: what installing puts on a machine, and that nothing of it stays.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+use tests::binaries;
+
+const SERVICES: [&str; 3] = ["vpnd.service", "tacet-coordinator.service", "tacet-relay.service"];
+
+fn xtask(arguments: &[&str], root: &Path) -> Output {
+    let folder = binaries::folder().unwrap();
+    let output = Command::new(folder.join("xtask"))
+        .args(arguments)
+        .arg("--root")
+        .arg(root)
+        .env(binaries::FOLDER, &folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    output
+}
+
+/// Every file and folder below `root` with its content and mode.
+fn everything(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+            let content = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert(path, (mode, content));
+        }
+    }
+    found
+}
+
+/// A root with what a machine has anyway.
+fn machine() -> TempDir {
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("usr/local/lib/systemd")).unwrap();
+    fs::create_dir_all(root.path().join("usr/local/bin")).unwrap();
+    fs::write(root.path().join("usr/local/bin/theirs"), "a program of somebody else").unwrap();
+    root
+}
+
+#[test]
+fn installing_and_uninstalling_leaves_no_trace() {
+    let root = machine();
+    let before = everything(root.path());
+    xtask(&["install"], root.path());
+    for program in ["vpnd", "vpnctl", "tacet-coordinator", "tacet-relay"] {
+        let path = root.path().join("usr/local/bin").join(program);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755, "{program}");
+    }
+    xtask(&["install"], root.path()); // an upgrade
+    xtask(&["uninstall"], root.path());
+    assert!(everything(root.path()) == before, "something of it stayed");
+}
+
+#[test]
+fn uninstalling_keeps_what_cannot_be_made_again_and_purging_does_not() {
+    let root = machine();
+    let before = everything(root.path());
+    xtask(&["install"], root.path());
+    let key = root.path().join("var/lib/tacet/keys");
+    fs::create_dir_all(key.parent().unwrap()).unwrap();
+    fs::write(&key, "a key").unwrap();
+    xtask(&["uninstall"], root.path());
+    assert!(key.exists());
+    xtask(&["install"], root.path());
+    xtask(&["uninstall", "--purge"], root.path());
+    fs::remove_dir(root.path().join("var/lib")).unwrap();
+    fs::remove_dir(root.path().join("var")).unwrap();
+    assert!(everything(root.path()) == before, "something of it stayed");
+}
+
+#[test]
+fn systemd_finds_nothing_to_complain_about_in_the_units() {
+    let there =
+        Command::new("systemd-analyze").arg("--version").output().is_ok_and(|said| said.status.success());
+    if !there {
+        println!("there is no systemd-analyze here: the units were not verified");
+        return;
+    }
+    let root = machine();
+    xtask(&["install"], root.path());
+    // The targets that the units refer to are the machine's own.
+    fs::create_dir_all(root.path().join("usr/lib/systemd")).unwrap();
+    let copied = Command::new("cp")
+        .args(["-rL", "/usr/lib/systemd/system"])
+        .arg(root.path().join("usr/lib/systemd/"))
+        .output()
+        .unwrap();
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let verify = || {
+        let said = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .arg(format!("--root={}", root.path().display()))
+            .args(SERVICES)
+            .output()
+            .unwrap();
+        (said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned())
+    };
+    let (clean, said) = verify();
+    assert!(clean && said.is_empty(), "{said}");
+    // It does look: a unit with a mistake is not clean.
+    let unit = root.path().join("usr/local/lib/systemd/system/vpnd.service");
+    let text = fs::read_to_string(&unit).unwrap();
+    fs::write(&unit, text.replace("NoNewPrivileges=yes", "NoNewPrivilege=yes")).unwrap();
+    assert!(verify().1.contains("NoNewPrivilege"));
+}
