@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::stage::{Run, run};
 
 /// Every command and every group of commands.
-const COMMANDS: &[&str] = &[
+pub(crate) const COMMANDS: &[&str] = &[
     "",
     "account",
     "account create",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on should stop
 
 mod account;
+mod documents;
 mod errors;
 mod help;
 mod invite;

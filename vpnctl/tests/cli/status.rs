@@ -3,7 +3,7 @@
 use proto::api::{Answer, NetworkState, NetworkStatus, Own, Path, Peer, Status, Warning};
 use serde_json::json;
 
-use crate::stage::Vpnd;
+use crate::{documents::WARNINGS, stage::Vpnd};
 
 pub(crate) fn peer(name: &str, path: Path, rtt_ms: Option<f64>) -> Peer {
     Peer {
@@ -69,19 +69,9 @@ fn wide_values_fit_80_columns() {
         ..peer(&"n".repeat(20), Path::Direct, Some(12345.0))
     }];
     home.machine.ipv6 = "fd12:3456:789a:1111:2222:3333:4444:5555".parse().unwrap();
-    home.warnings = vec![
-        Warning::CoordinatorUnreachable,
-        Warning::RelayUnreachable,
-        Warning::WrongPin,
-        Warning::ClockWrong,
-        Warning::InviteOverused,
-        Warning::DataPathDown,
-        Warning::InterfaceFailed,
-        Warning::StateNotWritable,
-        Warning::Other,
-    ];
+    home.warnings = WARNINGS.to_vec();
     let run = vpnd(vec![home]).run(&["status"]);
-    assert_eq!(run.done().matches("warning: ").count(), 9);
+    assert_eq!(run.done().matches("warning: ").count(), WARNINGS.len());
     for line in run.out.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
