@@ -1,11 +1,35 @@
 //! The relay: forwards ciphertext between mailboxes, and tells machines the address they are seen at.
 //!
 //! Everything is in memory and dies with the connection it belongs to. Nothing is logged, printed or written; no
-//! wall clock is read but the day, which the caller passes in.
+//! wall clock is read but the day, which the caller passes in ([`Relay::new`]).
+//!
+//! A connection comes in through [`listener`], is upgraded ([`Relay::answer`]) and from then on carries the frames of
+//! [`proto::relay`]. The relay speaks first and proves its key; the machine shows its network's credential, then
+//! opens its mailboxes. What it sends is copied once, from the buffer it was read into to the queue of the connection
+//! it goes to; each queue is written out whole at each wake-up. A queue is bounded: what does not fit is dropped, as a
+//! router would, and the tunnels inside slow down. [`limits`] has every bound and its reason.
+//!
+//! What a live relay knows: the source address of each connection, the mailboxes it opened, which connections
+//! exchange how much, and a network's pseudonym of the month. It forgets each with the connection.
 //!
 //! | room | what is in it |
 //! |---|---|
 //! | [`listener`] | TCP, TLS 1.3 and HTTP, shared with the coordinator |
 //! | [`tls`] | the server's certificate: self-made under a long-lived key, or loaded |
+//! | [`limits`] | what one network, one connection and all together may use |
+//! | [`stun`] | the STUN server |
+//!
+//! [`Relay`] is made of a switchboard (who is where), connections (one task each), their queues, and the networks'
+//! budgets.
+
+mod bucket;
+mod connection;
+pub mod limits;
 pub mod listener;
+mod queue;
+mod relay;
+pub mod stun;
+mod switchboard;
 pub mod tls;
+
+pub use relay::Relay;

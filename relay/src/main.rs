@@ -1,2 +1,172 @@
-//! relay
-fn main() {}
+//! The relay as a program of its own; installed as `tacet-relay`.
+//!
+//! It prints why it could not start, where it met a fault of its own, and nothing else.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use http_body_util::Empty;
+use hyper::{Response, StatusCode, body::Bytes};
+use proto::relay::{PATH, RelayKeyFile};
+use relay::{
+    Relay,
+    listener::Listener,
+    stun::StunServer,
+    tls::{self, Authority},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+/// Seconds in a day.
+const DAY: u64 = 86_400;
+
+/// A key file is one line; more is some other file.
+const MAX_KEY_FILE: u64 = 4_096;
+
+const EXAMPLES: &str = "\
+Examples:
+  On the coordinator, make the key file, and copy it to this host:
+    tacet-coordinator relay-key --url https://relay.example.org > relay.key
+  Here, with a certificate made at each start (machines know the relay by its key, not by its certificate):
+    tacet-relay serve --coordinator-key relay.key
+  With a certificate of your own, on other ports:
+    tacet-relay serve --coordinator-key relay.key --listen '[::]:8443' --stun-listen '[::]:3479' \\
+        --tls-cert chain.pem --tls-key key.pem
+
+Open TCP 443 and UDP 3478, or the ports you chose, in the firewall.";
+
+#[derive(Parser)]
+#[command(
+    name = "relay",
+    version,
+    about = "Forwards ciphertext between a network's machines. Keeps nothing."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the relay in the foreground until SIGTERM or SIGINT.
+    #[command(after_help = EXAMPLES)]
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where machines connect to (TCP).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:443")]
+    listen: SocketAddr,
+    /// Where machines ask for the address they are seen at (UDP).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:3478")]
+    stun_listen: SocketAddr,
+    /// The file that `coordinator relay-key` wrote.
+    #[arg(long, value_name = "FILE")]
+    coordinator_key: PathBuf,
+    /// A certificate chain in PEM form; without it one is made at each start.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    std::panic::set_hook(Box::new(say_where));
+    let Command::Serve(arguments) = Cli::parse().command;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(serve(arguments))
+}
+
+/// A panic's place in the source and nothing of what it was about.
+#[expect(
+    clippy::disallowed_macros,
+    clippy::print_stderr,
+    reason = "a fault in the program, not an event of traffic"
+)]
+fn say_where(panic: &std::panic::PanicHookInfo<'_>) {
+    if let Some(place) = panic.location() {
+        eprintln!("a fault at {}:{}", place.file(), place.line());
+    }
+}
+
+async fn serve(arguments: Serve) -> anyhow::Result<()> {
+    let keys = read_keys(&arguments.coordinator_key)?;
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => tls::from_files(certificate, key)?,
+        // The relay is known by its key in the roster, which signs in each connection; this certificate is no more
+        // than what TLS asks for.
+        _ => Authority::new(keys.relay.clone()).server_config(&[arguments.listen.ip().to_string()])?,
+    };
+    let listener = Listener::bind(arguments.listen, tls)
+        .with_context(|| format!("cannot listen on TCP {}", arguments.listen))?;
+    let stun = StunServer::bind(arguments.stun_listen)
+        .with_context(|| format!("cannot listen on UDP {}", arguments.stun_listen))?;
+    let relay = Relay::new(keys, today);
+
+    tokio::spawn(stun.serve());
+    let stop = stop(Arc::clone(&relay))?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let handler = move |request: hyper::Request<hyper::body::Incoming>| {
+        let response = match request.uri().path() {
+            PATH => relay.answer(request),
+            _ => not_found(),
+        };
+        async { response }
+    };
+    listener.serve(handler, stop).await;
+    Ok(())
+}
+
+fn read_keys(path: &Path) -> anyhow::Result<RelayKeyFile> {
+    let read = || -> std::io::Result<Zeroizing<String>> {
+        if std::fs::metadata(path)?.len() > MAX_KEY_FILE {
+            return Ok(Zeroizing::default());
+        }
+        std::fs::read_to_string(path).map(Zeroizing::new)
+    };
+    let text = read().with_context(|| format!("cannot read the key file {}", path.display()))?;
+    match RelayKeyFile::from_text(&text) {
+        Ok(keys) => Ok(keys),
+        Err(error) => bail!("{}: {error}", path.display()),
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT, having told the connected machines.
+fn stop(relay: Arc<Relay>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        relay.stop();
+    })
+}
+
+fn not_found() -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+/// The unix day: the one look at the wall clock in this program.
+#[expect(
+    clippy::disallowed_types,
+    reason = "mailboxes are of a day, credentials of a month; nothing finer is kept"
+)]
+fn today() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u32::try_from(since.as_secs() / DAY).unwrap_or(u32::MAX))
+}

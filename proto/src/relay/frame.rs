@@ -207,7 +207,7 @@ impl<'a> Frame<'a> {
             Self::Opened(mailbox) => put(out, OPENED, &[&mailbox.0]),
             Self::Close(mailbox) => put(out, CLOSE, &[&mailbox.0]),
             Self::Send { to: To::Mailbox(mailbox), payload } => {
-                put(out, SEND_MAILBOX, &[&mailbox.0, payload])
+                put(out, SEND_MAILBOX, &[&mailbox.0, payload]);
             }
             Self::Send { to: To::Handle(handle), payload } => {
                 put(out, SEND_HANDLE, &[&handle.0.to_be_bytes(), payload]);
@@ -233,11 +233,21 @@ impl<'a> Frame<'a> {
         out
     }
 
-    /// The length of the frame that carries `payload` to `to`, header included.
+    /// The length of a [`Frame::Send`] to `to` with a payload of so many bytes, header included.
     #[must_use]
     pub fn send_len(to: To, payload: usize) -> usize {
         let address = match to {
             To::Mailbox(_) => 32,
+            To::Handle(_) => 8,
+        };
+        HEADER + address + payload
+    }
+
+    /// The length of the [`Frame::Recv`] that such a send becomes, header included.
+    #[must_use]
+    pub fn recv_len(to: To, payload: usize) -> usize {
+        let address = match to {
+            To::Mailbox(_) => 32 + 8,
             To::Handle(_) => 8,
         };
         HEADER + address + payload
@@ -367,9 +377,13 @@ mod tests {
     }
 
     #[test]
-    fn the_stated_length_of_a_send_is_its_length() {
-        for to in [To::Mailbox(MailboxId([0; 32])), To::Handle(Handle(0))] {
-            assert_eq!(Frame::Send { to, payload: &[0; 77] }.to_vec().len(), Frame::send_len(to, 77));
+    fn the_stated_lengths_are_the_lengths() {
+        let handle = Handle(0);
+        let box_ = MailboxId([0; 32]);
+        for (to, mailbox) in [(To::Mailbox(box_), Some(box_)), (To::Handle(handle), None)] {
+            let payload = &[0; 77];
+            assert_eq!(Frame::Send { to, payload }.to_vec().len(), Frame::send_len(to, 77));
+            assert_eq!(Frame::Recv { mailbox, handle, payload }.to_vec().len(), Frame::recv_len(to, 77));
         }
     }
 

@@ -1,0 +1,60 @@
+//! What one network, one connection and all together may use. Over a limit, frames are dropped or a connection is
+//! refused; nothing grows.
+
+use std::time::Duration;
+
+/// Connections of one network at once: more machines than a network is meant to have, each connected twice for a
+/// moment while it reconnects.
+pub const CONNECTIONS_PER_NETWORK: usize = 1_024;
+
+/// Mailboxes open on one connection: at most 8 epochs, of three days each around midnight, with room for the next
+/// epoch's.
+pub const MAILBOXES_PER_CONNECTION: usize = 32;
+
+/// Openings that a connection may ask for at once; each costs a signature check, some 50 µs. Twice the mailboxes, so
+/// that a machine may open all of them anew.
+pub const OPENINGS: u64 = 64;
+
+/// How often a connection earns one more opening.
+pub const OPENING_EVERY: Duration = Duration::from_secs(5);
+
+/// Pairs that one connection may be part of: every machine of a network several times over. Beyond it a frame to a
+/// mailbox that is not paired yet is dropped.
+pub const PAIRS_PER_CONNECTION: usize = 4_096;
+
+/// Bytes a second that one network may send: one gigabit, which is what a relay's own link has.
+pub const BYTES_PER_SECOND: u64 = 125_000_000;
+
+/// Bytes that a network may send at once after a pause: a quarter of a second's worth.
+pub const BURST: u64 = BYTES_PER_SECOND / 4;
+
+/// Bytes waiting for one connection: 80 ms at 100 Mbit/s. More would only add delay, as buffers in routers do.
+pub const QUEUE: usize = 1 << 20;
+
+/// What the relay's own frames (answers, goodbyes) may use beyond [`QUEUE`].
+pub const QUEUE_RESERVE: usize = 64 << 10;
+
+/// Bytes waiting for all connections together; 256 slow readers fill it.
+pub const QUEUED: usize = 256 << 20;
+
+/// Room that an idle queue keeps; a larger buffer is given back once it is written out.
+pub const QUEUE_KEPT: usize = 16 << 10;
+
+/// Room in front of each read: one TLS record.
+pub const READ: usize = 16 << 10;
+
+/// How long a machine may take to show its credential: some round trips.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a machine may take to accept 64 KiB: less than 10 kbit/s carries no tunnel.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a connection is looked after: whether its credential and mailboxes are of the day, and whether anything
+/// came since.
+pub const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// A connection silent for so many checks is closed; machines ask every 20 s whether the relay is there.
+pub const SILENT_CHECKS: u32 = 3;
+
+/// How long a machine that is being refused may take to read why.
+pub const GOODBYE_WITHIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,180 @@
+//! What waits to be written to one connection.
+//!
+//! Two buffers take turns: frames are appended to one while the other is on its way to the socket, so many frames
+//! leave in one write and none has an allocation of its own. A full queue drops what comes; the bound is in bytes and
+//! holds whatever the frames' sizes.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use proto::relay::Frame;
+use tokio::sync::Notify;
+
+use crate::limits::{QUEUE, QUEUE_KEPT, QUEUE_RESERVE, QUEUED};
+
+/// One connection's queue.
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    /// Bytes waiting in all queues of the relay.
+    total: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    frames: Vec<u8>,
+    /// Nothing more will come.
+    last: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
+        Self { waiting: Mutex::default(), wake: Notify::new(), total }
+    }
+
+    /// Appends a frame that somebody sent; `false` if it was dropped.
+    pub(crate) fn forward(&self, frame: &Frame<'_>, len: usize) -> bool {
+        self.append(frame, len, QUEUE)
+    }
+
+    /// Appends a frame of the relay's own, for which a reserve is kept.
+    pub(crate) fn say(&self, frame: &Frame<'_>) {
+        self.append(frame, 0, QUEUE + QUEUE_RESERVE);
+    }
+
+    fn append(&self, frame: &Frame<'_>, len: usize, bound: usize) -> bool {
+        let mut waiting = self.lock();
+        let before = waiting.frames.len();
+        if waiting.last || before + len > bound || self.total.load(Ordering::Relaxed) + len > QUEUED {
+            return false;
+        }
+        frame.encode(&mut waiting.frames);
+        self.total.fetch_add(waiting.frames.len() - before, Ordering::Relaxed);
+        drop(waiting);
+        if before == 0 {
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    /// Takes no more frames; [`Queue::take`] hands out what waits and then ends.
+    pub(crate) fn finish(&self) {
+        self.lock().last = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits until something is queued and swaps it into `out`, which must be empty. `false` at the end.
+    pub(crate) async fn take(&self, out: &mut Vec<u8>) -> bool {
+        debug_assert!(out.is_empty(), "what was taken before is written");
+        loop {
+            {
+                let mut waiting = self.lock();
+                if !waiting.frames.is_empty() {
+                    std::mem::swap(&mut waiting.frames, out);
+                    self.total.fetch_sub(out.len(), Ordering::Relaxed);
+                    return true;
+                }
+                if waiting.last {
+                    return false;
+                }
+                waiting.frames.shrink_to(QUEUE_KEPT);
+            }
+            out.shrink_to(QUEUE_KEPT);
+            self.wake.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.total.fetch_sub(waiting.frames.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::relay::Handle;
+
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Frame<'_> {
+        Frame::Recv { mailbox: None, handle: Handle(1), payload }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(Arc::default())
+    }
+
+    fn fill(queue: &Queue) -> usize {
+        let payload = [7; 1_400];
+        let len = frame(&payload).to_vec().len();
+        let mut accepted = 0;
+        while queue.forward(&frame(&payload), len) {
+            accepted += len;
+        }
+        accepted
+    }
+
+    #[tokio::test]
+    async fn frames_leave_together_and_in_order() {
+        let queue = queue();
+        assert!(queue.forward(&frame(b"one"), 14));
+        assert!(queue.forward(&frame(b"two"), 14));
+        let mut out = Vec::new();
+        assert!(queue.take(&mut out).await);
+        assert_eq!(out, [frame(b"one").to_vec(), frame(b"two").to_vec()].concat());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_takes_again_once_it_was_written() {
+        let queue = queue();
+        let accepted = fill(&queue);
+        assert!(accepted <= QUEUE && accepted > QUEUE - 2_000);
+        let mut out = Vec::new();
+        assert!(queue.take(&mut out).await);
+        assert_eq!(out.len(), accepted);
+        assert_eq!(fill(&queue), accepted);
+    }
+
+    #[tokio::test]
+    async fn a_finished_queue_hands_out_the_rest_and_ends() {
+        let queue = queue();
+        queue.say(&Frame::Pong);
+        queue.finish();
+        assert!(!queue.forward(&frame(b"late"), 15));
+        let mut out = Vec::new();
+        assert!(queue.take(&mut out).await);
+        assert_eq!(out, Frame::Pong.to_vec());
+        out.clear();
+        assert!(!queue.take(&mut out).await);
+    }
+
+    #[test]
+    fn a_full_queue_still_says_goodbye_but_not_for_ever() {
+        let queue = queue();
+        fill(&queue);
+        for _ in 0..1_000_000 {
+            queue.say(&Frame::Gone(Handle(9)));
+        }
+        let waiting = queue.lock().frames.len();
+        assert!(waiting > QUEUE && waiting <= QUEUE + QUEUE_RESERVE + 16);
+    }
+
+    #[test]
+    fn all_queues_together_are_bounded_and_a_dropped_queue_gives_its_share_back() {
+        let total = Arc::new(AtomicUsize::new(0));
+        let queues: Vec<Queue> = (0..300).map(|_| Queue::new(Arc::clone(&total))).collect();
+        let accepted: usize = queues.iter().map(fill).sum();
+        assert!(accepted <= QUEUED && accepted > QUEUED - 300 * 2_000);
+        assert_eq!(total.load(Ordering::Relaxed), accepted);
+        drop(queues);
+        assert_eq!(total.load(Ordering::Relaxed), 0);
+    }
+}

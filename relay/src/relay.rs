@@ -1,0 +1,110 @@
+//! The relay as its callers hold it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use http_body_util::Empty;
+use hyper::{
+    Request, Response, StatusCode,
+    header::{CONNECTION, HeaderValue, UPGRADE as UPGRADE_HEADER},
+    upgrade::{self, OnUpgrade},
+};
+use hyper_util::rt::TokioIo;
+use proto::relay::{Credential, RelayKeyFile, UPGRADE};
+use tokio::sync::watch;
+
+use crate::{
+    connection,
+    listener::{Exporter, Slot},
+    switchboard::Switchboard,
+};
+
+/// A relay: its keys, its clock, and all that is connected to it.
+pub struct Relay {
+    keys: RelayKeyFile,
+    today: Box<dyn Fn() -> u32 + Send + Sync>,
+    board: Arc<Switchboard>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Relay {
+    /// A relay with these keys. `today` tells the unix day: all that a relay knows of the time.
+    #[must_use]
+    pub fn new(keys: RelayKeyFile, today: impl Fn() -> u32 + Send + Sync + 'static) -> Arc<Self> {
+        let board = Arc::default();
+        Arc::new(Self { keys, today: Box::new(today), board, stopped: watch::Sender::new(false) })
+    }
+
+    /// The relay's Ed25519 public key: its name in rosters.
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 32] {
+        self.keys.relay.verifying_key().to_bytes()
+    }
+
+    /// Answers a request to [`proto::relay::PATH`] that came through [`crate::listener`], and serves the connection
+    /// that it becomes. A request without the right Upgrade is answered 426.
+    #[must_use]
+    pub fn answer<B>(self: &Arc<Self>, mut request: Request<B>) -> Response<Empty<Bytes>> {
+        if !asks_for_upgrade(&request) {
+            return switching(StatusCode::UPGRADE_REQUIRED);
+        }
+        let extensions = request.extensions_mut();
+        let (Some(Exporter(exporter)), Some(slot), true) = (
+            extensions.remove::<Exporter>(),
+            extensions.remove::<Slot>(),
+            extensions.get::<OnUpgrade>().is_some(),
+        ) else {
+            return status(StatusCode::BAD_REQUEST);
+        };
+        let upgrading = upgrade::on(&mut request);
+        let relay = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(io) = upgrading.await {
+                let stopped = relay.stopped.subscribe();
+                connection::serve(&relay, TokioIo::new(io), exporter, stopped).await;
+            }
+            drop(slot);
+        });
+        switching(StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Ends every connection, telling each machine that the relay stops.
+    pub fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.keys.relay
+    }
+
+    pub(crate) fn today(&self) -> u32 {
+        (self.today)()
+    }
+
+    pub(crate) fn board(&self) -> &Arc<Switchboard> {
+        &self.board
+    }
+
+    pub(crate) fn accepts(&self, credential: &Credential) -> bool {
+        credential.is_current(self.today()) && self.keys.admission.verify(credential)
+    }
+}
+
+fn asks_for_upgrade<B>(request: &Request<B>) -> bool {
+    let protocol = request.headers().get(UPGRADE_HEADER);
+    protocol.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(UPGRADE.as_bytes()))
+}
+
+fn switching(code: StatusCode) -> Response<Empty<Bytes>> {
+    let mut response = status(code);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE_HEADER, HeaderValue::from_static(UPGRADE));
+    response
+}
+
+fn status(code: StatusCode) -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = code;
+    response
+}
