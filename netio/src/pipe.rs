@@ -1,11 +1,9 @@
-//! Whole frames over a pipe whose ends never block.
+//! The two pipes between control and the data path, with ends that never block.
 //!
-//! A frame on the pipe is its length (four bytes, big-endian), then that many bytes. [`Reader`] gives out whole
-//! frames; [`Writer`] keeps what the pipe does not take, up to a bound, and refuses a frame over it: one side that
-//! stops reading can neither block the other nor make it grow.
+//! Bytes only; what frames they make is the matter of whoever speaks over the pipe.
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -14,14 +12,8 @@ use nix::{
     unistd,
 };
 
-/// The longest frame, in bytes without its length; a longer length means that the other side is broken or hostile.
-pub const MAX_FRAME: usize = 1 << 20;
-
 /// What the kernel is asked to keep in a pipe, in bytes: an unprivileged process may go to 1 MiB.
 const PIPE_SIZE: i32 = 256 << 10;
-
-/// Bytes asked for in one read.
-const READ: usize = 64 << 10;
 
 /// A pipe for one direction: (read end, write end), both closed on exec and non-blocking.
 ///
@@ -34,144 +26,74 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((rx, tx))
 }
 
-/// Why reading frames came to an end.
+/// Why a pipe cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum PipeError {
     /// The other side closed its end.
     #[error("the other process closed the pipe")]
     Closed,
-    /// A frame announced more than [`MAX_FRAME`] bytes.
-    #[error("a frame on the pipe is over its limit")]
-    TooLong,
     /// The system refused.
     #[error("the pipe failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
 }
 
-/// A frame did not fit into the writer's buffer and was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the other process does not read its pipe")]
-pub struct Full;
-
-/// Reads whole frames.
-pub struct Reader {
-    fd: OwnedFd,
-    buf: Vec<u8>,
-    /// Bytes of `buf` already given out.
-    start: usize,
-}
+/// The end that is read from.
+pub struct Reader(OwnedFd);
 
 impl Reader {
     /// Reads from `fd`, which must be non-blocking.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, buf: Vec::new(), start: 0 }
+        Self(fd)
     }
 
-    /// Reads once from the pipe, as much as is there up to 64 KB. `Ok(false)` if nothing was there.
+    /// Reads what is there into `space`; returns how many bytes. 0: nothing was there.
     ///
     /// # Errors
     /// [`PipeError::Closed`] at the end, [`PipeError::Io`].
-    pub fn fill(&mut self) -> Result<bool, PipeError> {
-        self.buf.drain(..self.start);
-        self.start = 0;
-        let len = self.buf.len();
-        self.buf.resize(len + READ, 0);
-        let read = unistd::read(&self.fd, &mut self.buf[len..]);
-        self.buf.truncate(len + read.unwrap_or(0));
-        match read {
-            Ok(0) => Err(PipeError::Closed),
-            Ok(_) => Ok(true),
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(false),
+    pub fn read(&self, space: &mut [u8]) -> Result<usize, PipeError> {
+        match unistd::read(&self.0, space) {
+            Ok(0) if !space.is_empty() => Err(PipeError::Closed),
+            Ok(n) => Ok(n),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(0),
             Err(e) => Err(PipeError::Io(e.into())),
         }
-    }
-
-    /// The next whole frame that was read, without its length; `None` until [`Reader::fill`] brings more.
-    ///
-    /// # Errors
-    /// [`PipeError::TooLong`].
-    pub fn next_frame(&mut self) -> Result<Option<&mut [u8]>, PipeError> {
-        let Some(head) = self.buf[self.start..].first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let len = u32::from_be_bytes(*head) as usize;
-        if len > MAX_FRAME {
-            return Err(PipeError::TooLong);
-        }
-        let from = self.start + 4;
-        let Some(frame) = self.buf.get_mut(from..from + len) else {
-            return Ok(None);
-        };
-        self.start = from + len;
-        Ok(Some(frame))
     }
 }
 
 impl AsFd for Reader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
-/// Writes whole frames, keeping a bounded remainder.
-pub struct Writer {
-    fd: OwnedFd,
-    buf: Vec<u8>,
-    /// Bytes of `buf` already written.
-    start: usize,
-    limit: usize,
-}
+/// The end that is written to.
+pub struct Writer(OwnedFd);
 
 impl Writer {
-    /// Writes to `fd`, which must be non-blocking, and keeps at most `limit` bytes that it did not take.
+    /// Writes to `fd`, which must be non-blocking.
     #[must_use]
-    pub fn new(fd: OwnedFd, limit: usize) -> Self {
-        Self { fd, buf: Vec::new(), start: 0, limit }
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(fd)
     }
 
-    /// Queues a frame; [`Writer::flush`] sends it.
-    ///
-    /// # Errors
-    /// [`Full`] if the frame would take the buffer over its limit; it is dropped whole.
-    pub fn push(&mut self, frame: &[u8]) -> Result<(), Full> {
-        if frame.len() > MAX_FRAME || self.pending() + 4 + frame.len() > self.limit {
-            return Err(Full);
-        }
-        self.buf.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-        self.buf.extend_from_slice(frame);
-        Ok(())
-    }
-
-    /// Bytes that wait for the pipe.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.buf.len() - self.start
-    }
-
-    /// Writes what the pipe takes now; what is left stays ([`Writer::pending`]).
+    /// Writes what the pipe takes of `bytes` now; returns how many. 0: the pipe is full.
     ///
     /// # Errors
     /// [`PipeError::Closed`] if nobody reads any more, [`PipeError::Io`].
-    pub fn flush(&mut self) -> Result<(), PipeError> {
-        while self.pending() > 0 {
-            match unistd::write(&self.fd, &self.buf[self.start..]) {
-                Ok(n) => self.start += n,
-                Err(nix::Error::EAGAIN) => break,
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EPIPE) => return Err(PipeError::Closed),
-                Err(e) => return Err(PipeError::Io(e.into())),
-            }
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, PipeError> {
+        match unistd::write(&self.0, bytes) {
+            Ok(n) => Ok(n),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(0),
+            Err(nix::Error::EPIPE) => Err(PipeError::Closed),
+            Err(e) => Err(PipeError::Io(e.into())),
         }
-        self.buf.drain(..self.start);
-        self.start = 0;
-        Ok(())
     }
 }
 
 impl AsFd for Writer {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -182,70 +104,32 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a read or write failed only because it would have blocked.
-#[must_use]
-pub fn would_block(e: &io::Error) -> bool {
-    e.kind() == ErrorKind::WouldBlock
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ends(limit: usize) -> (Reader, Writer) {
-        let (rx, tx) = pipe().unwrap();
-        (Reader::new(rx), Writer::new(tx, limit))
-    }
-
     #[test]
-    fn frames_arrive_whole_whatever_pieces_the_pipe_makes_of_them() {
-        let (mut rx, mut tx) = ends(usize::MAX);
-        let sent: Vec<Vec<u8>> = (0..200_usize).map(|n| vec![n as u8; n * n % 9_001]).collect();
-        let mut received = Vec::new();
-        for frame in &sent {
-            tx.push(frame).unwrap();
+    fn neither_end_blocks_and_both_notice_that_the_other_is_gone() {
+        let (rx, tx) = pipe().unwrap();
+        let (rx, tx) = (Reader::new(rx), Writer::new(tx));
+        let mut space = vec![0; 1 << 20];
+        assert_eq!(rx.read(&mut space).unwrap(), 0);
+
+        let mut written = 0;
+        while let n @ 1.. = tx.write(&[7; 5_000]).unwrap() {
+            written += n;
         }
-        while received.len() < sent.len() {
-            tx.flush().unwrap();
-            rx.fill().unwrap();
-            while let Some(frame) = rx.next_frame().unwrap() {
-                received.push(frame.to_vec());
-            }
+        let mut read = 0;
+        while let n @ 1.. = rx.read(&mut space).unwrap() {
+            assert!(space[..n].iter().all(|&b| b == 7));
+            read += n;
         }
-        assert!(received == sent);
+        assert_eq!(read, written);
+
         drop(tx);
-        assert!(matches!(rx.fill(), Err(PipeError::Closed)));
-    }
-
-    #[test]
-    fn a_side_that_does_not_read_costs_frames_not_memory() {
-        let (mut rx, mut tx) = ends(100 << 10);
-        let mut dropped = 0;
-        for _ in 0..1_000 {
-            dropped += usize::from(tx.push(&[1; 1_400]).is_err());
-            tx.flush().unwrap();
-        }
-        assert!(dropped > 0 && tx.pending() <= 100 << 10 && tx.buf.capacity() <= 200 << 10);
-        let mut received = 0;
-        loop {
-            tx.flush().unwrap();
-            if !rx.fill().unwrap() {
-                break;
-            }
-            while let Some(frame) = rx.next_frame().unwrap() {
-                assert!(frame == [1; 1_400]);
-                received += 1;
-            }
-        }
-        assert_eq!(received + dropped, 1_000);
-    }
-
-    #[test]
-    fn a_hostile_length_is_refused() {
+        assert!(matches!(rx.read(&mut space), Err(PipeError::Closed)));
         let (rx, tx) = pipe().unwrap();
-        unistd::write(&tx, &[0xff; 8]).unwrap();
-        let mut rx = Reader::new(rx);
-        rx.fill().unwrap();
-        assert!(matches!(rx.next_frame(), Err(PipeError::TooLong)));
+        drop(rx);
+        assert!(matches!(Writer::new(tx).write(b"x"), Err(PipeError::Closed)));
     }
 }
