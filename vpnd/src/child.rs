@@ -1,1 +1,120 @@
 //! Starts the data path and keeps it running.
+//!
+//! The data path is this program again, `vpnd data-path`, with the TUN device, the UDP sockets and two pipes inherited
+//! by number. Control keeps its own descriptors of the device and the sockets, so that interface, addresses, routes and
+//! port outlive a data path that dies; another is started at once, and told everything anew: [`Event::Up`] brings a
+//! fresh [`Link`] each time, and what is sent over an old one goes nowhere.
+//!
+//! What comes from the data path is read as hostile: it faces the network. Whatever is no frame ends that process.
+
+mod link;
+mod process;
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+pub use self::link::{Event, Link};
+use self::process::Process;
+
+/// Events that wait for control before relayed datagrams are dropped.
+const EVENTS: usize = 1_024;
+
+/// A data path that lived longer than this is started again without delay.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// Delay before a start after a start that failed or did not last; it doubles each time.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+
+/// The longest delay before a start.
+const LAST_DELAY: Duration = Duration::from_secs(1);
+
+/// Why the data path cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// The process or its pipes could not be made.
+    #[error("the data path could not be started: {0}")]
+    Spawn(#[from] io::Error),
+}
+
+/// What the data path holds, kept open over its restarts.
+pub struct Descriptors {
+    /// The TUN device.
+    pub tun: OwnedFd,
+    /// The UDP sockets, IPv4 first.
+    pub udp: Vec<OwnedFd>,
+}
+
+/// A data path that is kept running until [`Child::stop`], or until this is dropped.
+pub struct Child {
+    stop: oneshot::Sender<()>,
+    supervisor: JoinHandle<()>,
+}
+
+impl Child {
+    /// Starts the data path and watches over it. Everything that it says comes out of the receiver, [`Event::Up`]
+    /// first.
+    ///
+    /// # Errors
+    /// [`ChildError`] if the first process cannot be started; later it is tried again for ever.
+    pub fn start(descriptors: Descriptors) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
+        let first = Process::spawn(&descriptors)?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (stop, stopped) = oneshot::channel();
+        let supervisor = tokio::spawn(supervise(descriptors, first, events, stopped));
+        Ok((Self { stop, supervisor }, receiver))
+    }
+
+    /// Ends the data path, and returns once it is gone.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.supervisor.await;
+    }
+}
+
+async fn supervise(
+    descriptors: Descriptors,
+    first: Process,
+    events: mpsc::Sender<Event>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut delay = FIRST_DELAY;
+    let mut next = Some(first);
+    loop {
+        let started = Instant::now();
+        if let Some(mut process) = next.take().or_else(|| Process::spawn(&descriptors).ok()) {
+            tokio::select! {
+                () = process.run(&events) => process.kill().await,
+                _ = &mut stopped => return process.end().await,
+            }
+        }
+        if events.is_closed() {
+            return;
+        }
+        if started.elapsed() >= STEADY {
+            delay = FIRST_DELAY;
+        } else {
+            tokio::select! {
+                () = sleep(delay) => {}
+                _ = &mut stopped => return,
+            }
+            delay = (delay * 2).min(LAST_DELAY);
+        }
+    }
+}
+
+impl Descriptors {
+    /// Copies for one process; they are closed here once it is spawned.
+    fn copies(&self) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+        let udp = self.udp.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
+        Ok((self.tun.try_clone()?, udp))
+    }
+}

@@ -62,6 +62,12 @@ pub struct Drops {
     pub waiting: u64,
     /// Not an IP packet, or larger than can be carried.
     pub malformed: u64,
+    /// Sealed, but a UDP socket was full or had no way to send.
+    pub unsent: u64,
+    /// Opened, but the interface did not take it.
+    pub undelivered: u64,
+    /// For a relay, while control did not read its pipe.
+    pub unrelayed: u64,
 }
 
 /// The answer to [`super::ToData::StatusRequest`].
@@ -158,8 +164,8 @@ impl Wire for Status {
     fn encode(&self, w: &mut Writer) {
         w.u64(self.token);
         let d = &self.drops;
-        for n in [d.unroutable, d.reserved, d.spoofed, d.unauthenticated, d.handshake, d.waiting, d.malformed]
-        {
+        let dropped = [d.unroutable, d.reserved, d.spoofed, d.unauthenticated, d.handshake, d.waiting];
+        for n in dropped.into_iter().chain([d.malformed, d.unsent, d.undelivered, d.unrelayed]) {
             w.u64(n);
         }
         w.list(&self.peers[..self.peers.len().min(MAX_PEERS)], |w, peer| peer.encode(w));
@@ -176,6 +182,9 @@ impl Wire for Status {
                 handshake: r.u64()?,
                 waiting: r.u64()?,
                 malformed: r.u64()?,
+                unsent: r.u64()?,
+                undelivered: r.u64()?,
+                unrelayed: r.u64()?,
             },
             peers: r.list(MAX_PEERS, PeerStatus::decode)?,
         })

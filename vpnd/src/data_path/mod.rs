@@ -1,15 +1,88 @@
-//! The data path's own process.
+//! The data path's own process: one thread that runs every batch of packets to completion.
+//!
+//! It inherits all it will ever hold: the TUN device, the UDP sockets and two pipes to control, by number. It opens its
+//! epoll instance, takes every other power from itself ([`lockdown`]), says that it is ready, and from then on only
+//! moves packets between those descriptors through [`mesh::Mesh`] ([`event_loop`]). It has no queue of its own: what a
+//! socket, the device or the pipe does not take at once is dropped and counted.
+//!
+//! It prints nothing: its standard descriptors are closed, a panic ends it without a word, and control starts another.
+//! It ends by itself when control closes a pipe or writes what is no frame.
+
+mod control;
+mod event_loop;
+mod lockdown;
+
+use std::os::fd::{AsRawFd, RawFd};
 
 use clap::Args;
+use netio::{
+    epoll::Epoll,
+    inherit::{self, InheritError},
+    pipe,
+    tun::{Tun, TunError},
+    udp::{Socket, UdpError},
+};
+use proto::pipe::FromData;
+
+use self::{control::Control, event_loop::EventLoop};
 
 /// `vpnd data-path`: started by vpnd alone, with its descriptors inherited by number.
 #[derive(Args)]
-pub struct Options {}
+pub struct Options {
+    /// The TUN device.
+    #[arg(long, value_name = "FD")]
+    tun: RawFd,
+    /// The UDP sockets.
+    #[arg(long, value_name = "FD,FD", value_delimiter = ',', required = true)]
+    udp: Vec<RawFd>,
+    /// The pipe that control writes to.
+    #[arg(long, value_name = "FD")]
+    rx: RawFd,
+    /// The pipe that control reads from.
+    #[arg(long, value_name = "FD")]
+    tx: RawFd,
+}
 
-/// Runs the data path until control closes the pipe.
+/// Why the data path cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPathError {
+    /// A descriptor was not passed.
+    #[error("{0} (the data path is started by vpnd, not by hand)")]
+    Inherit(#[from] InheritError),
+    /// The TUN device is none.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// A UDP socket is none.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    /// The process could not be locked down.
+    #[error("the data path could not be locked down: {0}")]
+    Lockdown(std::io::Error),
+    /// Waiting or reading failed.
+    #[error("the data path failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// Control wrote something that is no frame.
+    #[error("control sent what is no frame: {0}")]
+    Frame(#[from] proto::wire::WireError),
+}
+
+/// Runs the data path until control closes a pipe.
 ///
 /// # Errors
-/// If a descriptor is not what it should be.
-pub fn run(_options: &Options) -> Result<(), std::io::Error> {
-    Ok(())
+/// [`DataPathError`].
+pub fn run(options: &Options) -> Result<(), DataPathError> {
+    let tun = Tun::from_fd(inherit::take(options.tun)?)?;
+    let take = |&fd: &RawFd| Ok(Socket::from_fd(inherit::take(fd)?)?);
+    let sockets = options.udp.iter().map(take).collect::<Result<Vec<Socket>, DataPathError>>()?;
+    let rx = pipe::Reader::new(inherit::take(options.rx)?);
+    let tx = pipe::Writer::new(inherit::take(options.tx)?);
+    let epoll = Epoll::new()?;
+
+    let mut keep = vec![options.tun, options.rx, options.tx, epoll.as_fd().as_raw_fd()];
+    keep.extend(&options.udp);
+    lockdown::lockdown(&keep).map_err(DataPathError::Lockdown)?;
+
+    let mut control = Control::new(rx, tx);
+    control.send(&FromData::Ready);
+    EventLoop::new(epoll, tun, sockets, control)?.run()
 }

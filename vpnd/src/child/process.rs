@@ -1,0 +1,169 @@
+//! One data path process, from its start to its end.
+
+use std::{
+    io,
+    os::fd::AsRawFd,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use netio::{inherit, pipe};
+use proto::pipe::{FrameReader, FromData};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe::{Receiver, Sender},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    Descriptors,
+    link::{Event, Link, Shared},
+};
+
+/// This program, whatever file lies at its path by now.
+const SELF: &str = "/proc/self/exe";
+
+/// How long a new process may take to be ready.
+const START: Duration = Duration::from_secs(5);
+
+/// How long a process may take to end after its pipes were closed.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// Bytes taken from the queue for one write.
+const WRITE: usize = 64 << 10;
+
+pub(super) struct Process {
+    child: tokio::process::Child,
+    to: Option<Sender>,
+    from: Option<Receiver>,
+    shared: Arc<Shared>,
+}
+
+impl Process {
+    pub(super) fn spawn(descriptors: &Descriptors) -> io::Result<Self> {
+        let (tun, mut udp) = descriptors.copies()?;
+        let (rx, to) = pipe::pipe()?;
+        let (from, tx) = pipe::pipe()?;
+        let numbers: Vec<String> = udp.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let mut command = Command::new(SELF);
+        command
+            .arg0("vpnd")
+            .arg("data-path")
+            .args(["--tun", &tun.as_raw_fd().to_string(), "--udp", &numbers.join(",")])
+            .args(["--rx", &rx.as_raw_fd().to_string(), "--tx", &tx.as_raw_fd().to_string()])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // A terminal's interrupt is for control, which ends the data path itself.
+            .process_group(0);
+        udp.extend([tun, rx, tx]);
+        inherit::pass(&mut command, udp);
+        let mut command = tokio::process::Command::from(command);
+        let child = command.kill_on_drop(true).spawn()?;
+        Ok(Self {
+            child,
+            to: Some(Sender::from_owned_fd(to)?),
+            from: Some(Receiver::from_owned_fd(from)?),
+            shared: Arc::default(),
+        })
+    }
+
+    /// Moves frames both ways until the process ends, says something that is no frame, or does not read.
+    pub(super) async fn run(&mut self, events: &mpsc::Sender<Event>) {
+        let (Some(to), Some(from)) = (&mut self.to, &mut self.from) else {
+            return;
+        };
+        let mut frames = FrameReader::new();
+        let ready = timeout(START, ready(from, &mut frames)).await;
+        if ready.is_err() || ready.is_ok_and(|ready| ready.is_none()) {
+            return;
+        }
+        if events.send(Event::Up(Link::new(self.shared.clone()))).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            _ = self.child.wait() => {}
+            _ = write(to, &self.shared) => {}
+            _ = read(from, &mut frames, events) => {}
+        }
+    }
+
+    /// Ends the process at once.
+    pub(super) async fn kill(mut self) {
+        self.shared.close();
+        let _ = self.child.kill().await;
+    }
+
+    /// Ends the process by closing its pipes, and by force if it does not follow.
+    pub(super) async fn end(mut self) {
+        self.shared.close();
+        self.to = None;
+        self.from = None;
+        if timeout(FINISH, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+/// Waits for the first frame, which must be `Ready`.
+async fn ready(from: &mut Receiver, frames: &mut FrameReader) -> Option<()> {
+    loop {
+        if let Some(frame) = frames.next_frame().ok()? {
+            return matches!(FromData::decode(frame).ok()?, FromData::Ready).then_some(());
+        }
+        fill(from, frames).await?;
+    }
+}
+
+/// Reads once; `None` at the end.
+async fn fill(from: &mut Receiver, frames: &mut FrameReader) -> Option<()> {
+    let n = from.read(frames.space()).await.ok().filter(|&n| n > 0)?;
+    frames.filled(n);
+    Some(())
+}
+
+/// Passes on what the process says; returns when it says something that is no frame, or nothing any more.
+async fn read(from: &mut Receiver, frames: &mut FrameReader, events: &mpsc::Sender<Event>) -> Option<()> {
+    loop {
+        while let Some(frame) = frames.next_frame().ok()? {
+            match Event::from_frame(FromData::decode(frame).ok()?)? {
+                // Dropped where control is behind: its queue is bounded, and a datagram may be lost.
+                relayed @ Event::RelaySend { .. } => match events.try_send(relayed) {
+                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+                    Err(mpsc::error::TrySendError::Closed(_)) => return None,
+                },
+                answer => events.send(answer).await.ok()?,
+            }
+        }
+        fill(from, frames).await?;
+    }
+}
+
+/// Writes what is queued for the process; returns when it cannot be written to any more.
+async fn write(to: &mut Sender, shared: &Shared) -> Option<()> {
+    loop {
+        let chunk = {
+            let queue = shared.queue();
+            if queue.dead {
+                return None;
+            }
+            let pending = queue.frames.pending();
+            zeroize::Zeroizing::new(pending[..pending.len().min(WRITE)].to_vec())
+        };
+        if chunk.is_empty() {
+            shared.filled.notified().await;
+            continue;
+        }
+        to.write_all(&chunk).await.ok()?;
+        let mut queue = shared.queue();
+        if queue.dead {
+            return None;
+        }
+        queue.frames.written(chunk.len());
+    }
+}
