@@ -5,4 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
 mod laboratory;
+mod outage;
+mod reach;
+mod refusal;
 mod service;
+mod world;

@@ -5,13 +5,16 @@
 //! the host. So programs run with their default options, as they do for a user, and two hosts never meet in a file.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::{Ipv4Addr, Ipv6Addr},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::Arc,
+    thread,
 };
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::{Lab, Result, Trouble, binaries};
 
@@ -76,10 +79,10 @@ impl Host {
     /// # Errors
     /// As [`Host::command`].
     pub fn command_after(&self, line: &str, program: &str) -> Result<Command> {
-        self.prepare()?;
+        self.make_folders()?;
         let mut command = Command::new("ip");
         command
-            .args(["netns", "exec", &format!("nl-{}-h-{}", self.lab.run(), self.name)])
+            .args(["netns", "exec", &self.namespace()])
             .args(["unshare", "--uts", "sh", "-c", ENTER, "sh", &self.name])
             .arg(&self.folder)
             .args([line, program])
@@ -115,6 +118,30 @@ impl Host {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// Runs `work` inside the host's network, on a thread of its own: sockets that it opens are the host's.
+    ///
+    /// # Errors
+    /// If the network cannot be entered.
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let network = File::open(format!("/run/netns/{}", self.namespace()))?;
+        thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                setns(network, CloneFlags::CLONE_NEWNET).map_err(|error| Trouble::new(error.desc()))?;
+                Ok(work())
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// The name of its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        format!("nl-{}-h-{}", self.lab.run(), self.name)
+    }
+
     /// Its address on the underlay.
     ///
     /// # Errors
@@ -132,13 +159,18 @@ impl Host {
     }
 
     /// Makes the host's folders, once.
-    fn prepare(&self) -> Result<()> {
+    fn make_folders(&self) -> Result<()> {
         let bin = self.folder.join("bin");
         if bin.exists() {
             return Ok(());
         }
-        for place in ["run/tacet", "var/lib/tacet", "var/lib/tacet-coordinator"] {
-            fs::create_dir_all(self.folder.join(place))?;
+        // As tmpfiles.d and systemd make them.
+        for (place, mode) in
+            [("run/tacet", 0o750), ("var/lib/tacet", 0o700), ("var/lib/tacet-coordinator", 0o700)]
+        {
+            let place = self.folder.join(place);
+            fs::create_dir_all(&place)?;
+            fs::set_permissions(place, fs::Permissions::from_mode(mode))?;
         }
         fs::create_dir_all(&bin)?;
         let built = binaries::folder()?;

@@ -70,6 +70,14 @@ impl Coordinator {
         self.process = None;
     }
 
+    /// Erases all that it stored, its long-lived key included.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn forget(&mut self) -> Result<()> {
+        self.host.run("find", &[DATA, "-mindepth", "1", "-delete"]).map(drop)
+    }
+
     /// Starts it once more on what it stored.
     ///
     /// # Errors
@@ -81,6 +89,19 @@ impl Coordinator {
         let log = self.host.folder().join("coordinator.log");
         self.process = Some(Process::start_ready("coordinator", &mut command, log)?);
         Ok(())
+    }
+
+    /// Starts a relay of this coordinator on a host of its own, with the key file that the operator copies there.
+    ///
+    /// # Errors
+    /// What either printed, if it does not work out.
+    pub fn start_relay(&mut self, host: &Host) -> Result<RelayProcess> {
+        let url = format!("https://{}", host.ipv4()?);
+        let text = self.host.run("tacet-coordinator", &["relay-key", "--data-dir", DATA, "--url", &url])?;
+        host.run("true", &[])?; // makes its folders
+        let key = host.folder().join("relay.key");
+        std::fs::write(&key, text)?;
+        RelayProcess::start(host, &key)
     }
 
     /// A fresh enrolment token, as the operator hands it out.
