@@ -110,6 +110,12 @@ Exit code 1 if no reply came.")]
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a directory
+    #[command(hide = true, after_help = "Example:\n  vpnctl man /usr/local/share/man/man1")]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

@@ -55,9 +55,12 @@ impl Connection {
         self.stream.try_clone().map_err(|error| broken(&error))
     }
 
-    /// Sends the command.
+    /// Sends the command. A vpnd that hung up already may have said why: that is for [`Self::next`] to read.
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), Failure> {
-        self.stream.write_all(&encode(request)).map_err(|error| broken(&error))
+        match self.stream.write_all(&encode(request)) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(broken(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// The next thing vpnd says. After [`Message::Answer`] there is nothing.
@@ -132,7 +135,7 @@ fn broken(error: &io::Error) -> Failure {
             format!("it said nothing for {} seconds", PATIENCE.as_secs()),
             "see whether the command was done: vpnctl status; then whether vpnd is well: systemctl status vpnd",
         ),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => hung_up(),
+        io::ErrorKind::ConnectionReset => hung_up(),
         _ => Failure::new(
             ErrorCode::Failed,
             "the conversation with vpnd broke",

@@ -50,9 +50,9 @@ fn created(context: &Context<'_>, made: &InviteCreated, line: &str) -> String {
     let token = printable(made.token.expose());
     let invite = &made.invite;
     let who = match (&invite.name, invite.uses) {
-        (Some(name), 1) => format!("one machine, which gets the name {}", printable(name)),
-        (None, 1) => "one machine".to_owned(),
-        (_, uses) => format!("{uses} machines"),
+        (Some(name), 1) => format!("one machine join as {}", printable(name)),
+        (None, 1) => "one machine join".to_owned(),
+        (_, uses) => format!("{uses} machines join"),
     };
     let groups = if invite.groups.is_empty() { String::new() } else { format!(", into {}", groups(invite)) };
     let mut text = format!(
@@ -62,7 +62,7 @@ fn created(context: &Context<'_>, made: &InviteCreated, line: &str) -> String {
          \n\
          \x20 {line}\n\
          \n\
-         It lets {who} join{groups}, until {utc} ({until}).\n\
+         It lets {who}{groups}, until {utc} ({until}).\n\
          Whoever sees it can join and read the roster: hand it over in private.\n",
         utc = utc(invite.expires),
         until = until(invite.expires, now()),

@@ -7,10 +7,14 @@ mod network;
 mod ping;
 mod status;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::CommandFactory;
-use proto::api::{Answer, Command, Progress, Request};
+use proto::api::{Answer, Command, ErrorCode, Progress, Request};
 use serde::Serialize;
 
 use crate::{
@@ -45,6 +49,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
         cli::Command::Status => status::run(&context),
         cli::Command::Ip(args) => machines::ip(&context, args),
         cli::Command::Completions { shell } => completions(ui, shell),
+        cli::Command::Man { directory } => manual(&directory),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -117,4 +122,12 @@ fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<(), Failure> {
     clap_complete::generate(shell, &mut Cli::command(), "vpnctl", &mut script);
     let script = String::from_utf8(script).map_err(io::Error::other)?;
     Ok(ui.print(&script)?)
+}
+
+/// One page per command, for packages.
+fn manual(directory: &Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Cli::command(), directory).map_err(|error| {
+        let why = error.to_string();
+        Failure::new(ErrorCode::Failed, "the manual pages were not written", why, "check the directory")
+    })
 }

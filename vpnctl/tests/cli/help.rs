@@ -27,6 +27,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "ip",
     "ping",
     "completions",
+    "man",
 ];
 
 fn alone(line: &str) -> Run {
@@ -114,4 +115,16 @@ fn completions_are_made_for_each_shell_without_a_daemon() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         assert!(alone(&format!("completions {shell}")).done().contains("vpnctl"), "{shell}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_an_example() {
+    let dir = tempfile::tempdir().unwrap();
+    alone(&format!("man {}", dir.path().display())).done();
+    for command in COMMANDS.iter().filter(|command| **command != "man") {
+        let name = format!("vpnctl {command}").trim().replace(' ', "-");
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains("Example") && page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert_eq!(alone("man /nonexistent").code, 1);
 }

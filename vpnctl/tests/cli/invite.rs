@@ -51,11 +51,7 @@ fn create_prints_the_token_first_then_the_line_to_type_and_the_warning() {
     let run = creating(invite(Some("nas"), 1, &["family"])).run(&["invite"]);
     assert_eq!(run.done().lines().next(), Some("tacet-invite1abc"));
     assert!(run.out.contains("\n  vpnctl join tacet-invite1abc\n"), "{}", run.out);
-    assert!(
-        run.out.contains("one machine, which gets the name nas join, into family, until 20"),
-        "{}",
-        run.out
-    );
+    assert!(run.out.contains("one machine join as nas, into family, until 20"), "{}", run.out);
     assert!(run.out.contains("(in 1 day)"), "{}", run.out);
     assert!(run.out.contains("Whoever sees it can join and read the roster"), "{}", run.out);
     assert!(!run.out.contains('█'), "no QR code where there is no terminal");
