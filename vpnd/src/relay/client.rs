@@ -1,0 +1,225 @@
+//! The client as the network's actor holds it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{
+    epoch::EpochName,
+    mailbox::MailboxSecret,
+    relay::{Credential, Handle, MAX_PAYLOAD, Refusal, To},
+    roster::RelayEntry,
+};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{
+    backoff::Backoff,
+    calendar::{self, Clock},
+    connect::{self, Target},
+    outbox::Outbox,
+    session::{End, Session},
+};
+
+/// The mailboxes of one epoch.
+#[derive(Clone)]
+pub struct Listen {
+    /// Which epoch; it comes back in [`RelayEvent::Recv`].
+    pub epoch: EpochName,
+    /// What opens its mailboxes.
+    pub secret: MailboxSecret,
+}
+
+/// What happens at a relay. `relay` is the number that the client was given.
+pub enum RelayEvent {
+    /// The relay forwards, and all mailboxes are open.
+    Up {
+        /// Which relay.
+        relay: u8,
+    },
+    /// The connection is lost; the client connects again by itself. Handles of it are void.
+    Down {
+        /// Which relay.
+        relay: u8,
+    },
+    /// A payload has come.
+    Recv {
+        /// Which relay.
+        relay: u8,
+        /// The epoch of the mailbox that it was sent to; none if it was sent to a handle.
+        epoch: Option<EpochName>,
+        /// What to answer to.
+        handle: Handle,
+        /// What came.
+        payload: Bytes,
+    },
+    /// The other end of a handle has left.
+    Gone {
+        /// Which relay.
+        relay: u8,
+        /// Its handle.
+        handle: Handle,
+    },
+    /// The relay's day is not one that this machine listens on: one of the two clocks is wrong.
+    ClockWrong {
+        /// Which relay.
+        relay: u8,
+    },
+    /// The relay ended the connection and said why; the client tries again later.
+    Refused {
+        /// Which relay.
+        relay: u8,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// The relay's URL in the roster is not `https://host[:port]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a relay's address in the roster is not of the form https://host[:port]")]
+pub struct BadRelayUrl;
+
+/// A connection to one relay that renews itself. It ends when this is dropped.
+pub struct RelayClient {
+    outbox: Arc<Outbox>,
+    retry: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl RelayClient {
+    /// Starts a client. `credentials` are those at hand, of any month; `mailboxes` are what to listen to, and both
+    /// are followed as they change. `events` should have room for some hundred: payloads that it has no room for are
+    /// dropped. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BadRelayUrl`].
+    pub fn spawn(
+        relay: u8,
+        entry: &RelayEntry,
+        credentials: watch::Receiver<Vec<Credential>>,
+        mailboxes: watch::Receiver<Vec<Listen>>,
+        events: mpsc::Sender<RelayEvent>,
+    ) -> Result<Self, BadRelayUrl> {
+        Self::spawn_with_clock(relay, entry, credentials, mailboxes, events, calendar::system)
+    }
+
+    /// As [`RelayClient::spawn`], by another clock.
+    ///
+    /// # Errors
+    /// [`BadRelayUrl`].
+    pub fn spawn_with_clock(
+        relay: u8,
+        entry: &RelayEntry,
+        credentials: watch::Receiver<Vec<Credential>>,
+        mailboxes: watch::Receiver<Vec<Listen>>,
+        events: mpsc::Sender<RelayEvent>,
+        clock: Clock,
+    ) -> Result<Self, BadRelayUrl> {
+        let target = Target::new(&entry.url, entry.key)?;
+        let outbox = Arc::new(Outbox::default());
+        let retry = Arc::new(Notify::new());
+        let keeper = Keeper {
+            relay,
+            target,
+            credentials,
+            mailboxes,
+            events,
+            clock,
+            outbox: Arc::clone(&outbox),
+            retry: Arc::clone(&retry),
+        };
+        let task = tokio::spawn(keeper.run());
+        Ok(Self { outbox, retry, task })
+    }
+
+    /// Sends a payload of at most [`MAX_PAYLOAD`] bytes. `false` if it was dropped: the relay is down, the payload
+    /// is too long, or too much is waiting already.
+    pub fn try_send(&self, to: To, payload: &[u8]) -> bool {
+        payload.len() <= MAX_PAYLOAD && self.outbox.send(to, payload)
+    }
+
+    /// The network around us has changed: connects now if it waits to, and otherwise finds out sooner than usual
+    /// whether the connection still holds.
+    pub fn retry(&self) {
+        self.retry.notify_one();
+    }
+}
+
+impl Drop for RelayClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Connects, again and again.
+struct Keeper {
+    relay: u8,
+    target: Target,
+    credentials: watch::Receiver<Vec<Credential>>,
+    mailboxes: watch::Receiver<Vec<Listen>>,
+    events: mpsc::Sender<RelayEvent>,
+    clock: Clock,
+    outbox: Arc<Outbox>,
+    retry: Arc<Notify>,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let Some(credential) = self.credential().await else {
+                return;
+            };
+            let began = Instant::now();
+            let end = self.visit(&credential).await;
+            self.outbox.close();
+            let relay = self.relay;
+            let event = match end {
+                End::ReceiverGone => return,
+                End::Lost => None,
+                End::ClockWrong => Some(RelayEvent::ClockWrong { relay }),
+                End::Refused(refusal) => Some(RelayEvent::Refused { relay, refusal }),
+            };
+            if let Some(event) = event
+                && self.events.send(event).await.is_err()
+            {
+                return;
+            }
+            backoff.lasted(began.elapsed());
+            tokio::select! {
+                () = sleep(backoff.pause()) => {}
+                () = self.retry.notified() => backoff = Backoff::default(),
+            }
+        }
+    }
+
+    /// The credential of this month; waits for one. `None` if none will ever come.
+    async fn credential(&mut self) -> Option<Credential> {
+        loop {
+            let month = proto::relay::month_of(calendar::day((self.clock)()));
+            let found = self.credentials.borrow_and_update().iter().find(|c| c.month() == month).cloned();
+            if found.is_some() {
+                return found;
+            }
+            tokio::select! {
+                changed = self.credentials.changed() => changed.ok()?,
+                () = sleep(calendar::LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn visit(&mut self, credential: &Credential) -> End {
+        let connection = match connect::connect(&self.target, credential, self.clock).await {
+            Ok(connection) => connection,
+            Err(end) => return end,
+        };
+        let mut session = Session::new(self.relay, self.target.key(), &self.events, self.clock, &self.outbox);
+        let end = session.run(connection, &mut self.mailboxes, &self.retry).await;
+        if session.was_up() && self.events.send(RelayEvent::Down { relay: self.relay }).await.is_err() {
+            return End::ReceiverGone;
+        }
+        end
+    }
+}

@@ -1,0 +1,274 @@
+//! From nothing to a connection that the relay has welcomed: TCP, TLS, Upgrade, both hellos.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::Empty;
+use hyper::{
+    Request, StatusCode,
+    client::conn::http1,
+    header::{CONNECTION, HOST, UPGRADE as UPGRADE_HEADER},
+    upgrade::{self, Upgraded},
+};
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
+use proto::{
+    relay::{Credential, EXPORTER_LABEL, ExporterValue, Frame, PATH, UPGRADE, peek},
+    wire::WireError,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use super::{
+    calendar::{self, Clock},
+    client::BadRelayUrl,
+    session::End,
+};
+
+/// How long one address of the relay may take to accept; then the next is tried.
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+
+/// How long all of it may take: a dozen round trips of a bad link.
+const ALL_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up, in milliseconds: a machine
+/// that changed its network must notice.
+const UNACKNOWLEDGED: u32 = 15_000;
+
+/// The relay's hellos are shorter; more before the welcome is no relay of ours.
+const MAX_GREETING: usize = 4_096;
+
+/// Where a relay is, and who it is.
+pub(super) struct Target {
+    host: Host,
+    port: u16,
+    key: [u8; 32],
+    tls: Arc<ClientConfig>,
+}
+
+/// A connection that the relay has welcomed.
+pub(super) struct Connection {
+    pub(super) io: TokioIo<Upgraded>,
+    pub(super) exporter: ExporterValue,
+    /// What was read beyond the welcome.
+    pub(super) received: BytesMut,
+}
+
+impl Target {
+    pub(super) fn new(url: &str, key: [u8; 32]) -> Result<Self, BadRelayUrl> {
+        let url = Url::parse(url).map_err(|_| BadRelayUrl)?;
+        let plain = url.username().is_empty() && url.password().is_none() && url.path() == "/";
+        let (true, true, Some(host)) = (url.scheme() == "https", plain, url.host()) else {
+            return Err(BadRelayUrl);
+        };
+        let port = url.port_or_known_default().ok_or(BadRelayUrl)?;
+        Ok(Self { host: host.to_owned(), port, key, tls: client_config() })
+    }
+
+    pub(super) fn key(&self) -> [u8; 32] {
+        self.key
+    }
+}
+
+/// Connects to a relay and shows it the credential.
+///
+/// # Errors
+/// Why there is no connection.
+pub(super) async fn connect(
+    target: &Target,
+    credential: &Credential,
+    clock: Clock,
+) -> Result<Connection, End> {
+    timeout(ALL_WITHIN, async {
+        let (io, exporter) = upgrade(target).await?;
+        greet(target, credential, clock, io, exporter).await
+    })
+    .await
+    .unwrap_or(Err(End::Lost))
+}
+
+async fn upgrade(target: &Target) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
+    let tcp = dial(&target.host, target.port).await?;
+    // Frames must not wait for more to come. A kernel that refuses does no harm.
+    let _ = tcp.set_nodelay(true);
+    let _ = setsockopt(&tcp, sockopt::TcpUserTimeout, &UNACKNOWLEDGED);
+
+    let name = match &target.host {
+        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| End::Lost)?,
+        Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::V4(*ip)),
+        Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::V6(*ip)),
+    };
+    let tls = TlsConnector::from(Arc::clone(&target.tls)).connect(name, tcp).await?;
+    let exporter =
+        tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(|_| End::Lost)?;
+
+    let (mut sender, connection) =
+        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(tls)).await.map_err(|_| End::Lost)?;
+    // Ends by itself: with the upgrade, or when `sender` and what it answered are dropped.
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(PATH)
+        .header(HOST, format!("{}:{}", target.host, target.port))
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE_HEADER, UPGRADE)
+        .body(Empty::new())
+        .map_err(|_| End::Lost)?;
+    let response = sender.send_request(request).await.map_err(|_| End::Lost)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(End::Lost);
+    }
+    let io = upgrade::on(response).await.map_err(|_| End::Lost)?;
+    Ok((TokioIo::new(io), exporter))
+}
+
+/// The first of the host's addresses that accepts.
+async fn dial(host: &Host, port: u16) -> Result<TcpStream, End> {
+    let addresses: Vec<_> = match host {
+        Host::Domain(name) => lookup_host((name.as_str(), port)).await?.collect(),
+        Host::Ipv4(ip) => vec![(*ip, port).into()],
+        Host::Ipv6(ip) => vec![(*ip, port).into()],
+    };
+    for address in addresses {
+        if let Ok(Ok(stream)) = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    Err(End::Lost)
+}
+
+/// The relay's hello, checked; ours; the welcome.
+async fn greet(
+    target: &Target,
+    credential: &Credential,
+    clock: Clock,
+    mut io: TokioIo<Upgraded>,
+    exporter: ExporterValue,
+) -> Result<Connection, End> {
+    let mut received = BytesMut::new();
+    let hello = read_frame(&mut io, &mut received).await?;
+    let Frame::RelayHello(hello) = Frame::decode(&hello)? else {
+        return Err(End::Lost);
+    };
+    if !hello.verify(&target.key, &exporter) {
+        return Err(End::Lost);
+    }
+    if !calendar::days(clock()).contains(&hello.day) {
+        return Err(End::ClockWrong);
+    }
+    io.write_all(&Frame::ClientHello(credential.clone()).to_vec()).await?;
+    io.flush().await?;
+    let answer = read_frame(&mut io, &mut received).await?;
+    match Frame::decode(&answer)? {
+        Frame::Welcome => Ok(Connection { io, exporter, received }),
+        Frame::Refused(refusal) => Err(End::Refused(refusal)),
+        _ => Err(End::Lost),
+    }
+}
+
+async fn read_frame(io: &mut TokioIo<Upgraded>, received: &mut BytesMut) -> Result<BytesMut, End> {
+    loop {
+        if let Some(len) = peek(received)? {
+            return Ok(received.split_to(len));
+        }
+        if received.len() > MAX_GREETING || io.read_buf(received).await? == 0 {
+            return Err(End::Lost);
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Newer { .. } => Self::Refused(proto::relay::Refusal::Protocol),
+            _ => Self::Lost,
+        }
+    }
+}
+
+/// TLS 1.3 with a server that may show any certificate: who it is, its hello says.
+fn client_config() -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has suites for TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// Accepts any certificate, whose key must still have signed the handshake.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_named_by_host_and_port_alone() {
+        for good in ["https://relay.example.org", "https://192.0.2.1:8443/", "https://[2001:db8::1]:443"] {
+            assert!(Target::new(good, [0; 32]).is_ok(), "{good}");
+        }
+        for bad in
+            ["http://relay.example.org", "relay.example.org", "https://", "https://a@b", "https://a/path", ""]
+        {
+            assert!(Target::new(bad, [0; 32]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One welcomed connection, until it ends.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use proto::{
+    epoch::EpochName,
+    metadata::MailboxId,
+    relay::{ExporterValue, Frame, Handle, Refusal, peek},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    sync::{Notify, mpsc, watch},
+    time::{Instant, interval, sleep_until, timeout},
+};
+
+use super::{
+    calendar::{self, Clock},
+    client::{Listen, RelayEvent},
+    connect::Connection,
+    outbox::Outbox,
+};
+
+/// Silence after which the relay is asked whether it is there; less than a home router forgets a connection in.
+const ASK_AFTER: Duration = Duration::from_secs(20);
+
+/// How long the answer may take; then the connection is given up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long it may take when the network around us has changed.
+const SOON: Duration = Duration::from_secs(3);
+
+/// How long the relay may take to accept what one write holds.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Room in front of each read: one TLS record.
+const READ: usize = 16 << 10;
+
+/// Why a visit to the relay ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It could not be reached, is not who it should be, or the connection broke.
+    Lost,
+    /// It said why.
+    Refused(Refusal),
+    /// Its day is none that we listen on.
+    ClockWrong,
+    /// Nobody takes our events any more.
+    ReceiverGone,
+}
+
+pub(super) struct Session<'a> {
+    relay: u8,
+    key: [u8; 32],
+    events: &'a mpsc::Sender<RelayEvent>,
+    clock: Clock,
+    outbox: &'a Outbox,
+    /// What we listen to, by mailbox.
+    mailboxes: HashMap<MailboxId, Mailbox>,
+    up: bool,
+}
+
+struct Mailbox {
+    epoch: EpochName,
+    opened: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        relay: u8,
+        key: [u8; 32],
+        events: &'a mpsc::Sender<RelayEvent>,
+        clock: Clock,
+        outbox: &'a Outbox,
+    ) -> Self {
+        Self { relay, key, events, clock, outbox, mailboxes: HashMap::new(), up: false }
+    }
+
+    /// Whether [`RelayEvent::Up`] was told.
+    pub(super) fn was_up(&self) -> bool {
+        self.up
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        connection: Connection,
+        wanted: &mut watch::Receiver<Vec<Listen>>,
+        retry: &Notify,
+    ) -> End {
+        let Connection { io, exporter, mut received } = connection;
+        let (mut reader, writer) = split(io);
+        self.outbox.open();
+        let outbox = self.outbox;
+        tokio::select! {
+            () = write(outbox, writer) => End::Lost,
+            end = self.read(&mut reader, &mut received, &exporter, wanted, retry) => end,
+        }
+    }
+
+    async fn read(
+        &mut self,
+        reader: &mut ReadHalf<TokioIo<Upgraded>>,
+        received: &mut BytesMut,
+        exporter: &ExporterValue,
+        wanted: &mut watch::Receiver<Vec<Listen>>,
+        retry: &Notify,
+    ) -> End {
+        let mut look = interval(calendar::LOOK_AGAIN);
+        let mut heard = Instant::now();
+        let mut answer_by: Option<Instant> = None;
+        self.follow(&wanted.borrow_and_update().clone(), exporter);
+        loop {
+            if let Err(end) = self.handle_all(received).await {
+                return end;
+            }
+            received.reserve(READ);
+            let deadline = answer_by.unwrap_or(heard + ASK_AFTER);
+            tokio::select! {
+                biased;
+                read = reader.read_buf(received) => {
+                    if !matches!(read, Ok(1..)) {
+                        return End::Lost;
+                    }
+                    heard = Instant::now();
+                    answer_by = None;
+                }
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return End::ReceiverGone;
+                    }
+                    self.follow(&wanted.borrow_and_update().clone(), exporter);
+                }
+                _ = look.tick() => self.follow(&wanted.borrow().clone(), exporter),
+                () = retry.notified() => {
+                    self.outbox.say(&Frame::Ping);
+                    answer_by = Some(Instant::now() + SOON);
+                }
+                () = sleep_until(deadline) => {
+                    if answer_by.is_some() {
+                        return End::Lost;
+                    }
+                    self.outbox.say(&Frame::Ping);
+                    answer_by = Some(Instant::now() + ANSWER_WITHIN);
+                }
+            }
+        }
+    }
+
+    /// Opens what is wanted for the days of now and not yet asked for, and closes what is wanted no longer.
+    fn follow(&mut self, wanted: &[Listen], exporter: &ExporterValue) {
+        let days = calendar::days((self.clock)());
+        let mut keep = HashMap::new();
+        for listen in wanted {
+            for day in &days {
+                let blinded = listen.secret.blind(&self.key, *day);
+                let mailbox = self.mailboxes.remove(&blinded.id()).unwrap_or_else(|| {
+                    self.outbox.say(&Frame::Open(blinded.open(exporter)));
+                    Mailbox { epoch: listen.epoch, opened: false }
+                });
+                keep.insert(blinded.id(), mailbox);
+            }
+        }
+        for mailbox in self.mailboxes.keys() {
+            self.outbox.say(&Frame::Close(*mailbox));
+        }
+        self.mailboxes = keep;
+    }
+
+    async fn handle_all(&mut self, received: &mut BytesMut) -> Result<(), End> {
+        while let Some(len) = peek(received)? {
+            let frame = received.split_to(len).freeze();
+            self.handle(&frame).await?;
+        }
+        if !self.up && self.mailboxes.values().all(|mailbox| mailbox.opened) {
+            self.up = true;
+            self.tell(RelayEvent::Up { relay: self.relay }).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, frame: &Bytes) -> Result<(), End> {
+        let relay = self.relay;
+        match Frame::decode(frame)? {
+            Frame::Recv { mailbox, handle, payload } => {
+                self.receive(mailbox, handle, frame.slice_ref(payload))
+            }
+            Frame::Gone(handle) => self.tell(RelayEvent::Gone { relay, handle }).await,
+            Frame::Opened(mailbox) => {
+                if let Some(mailbox) = self.mailboxes.get_mut(&mailbox) {
+                    mailbox.opened = true;
+                }
+                Ok(())
+            }
+            Frame::Refused(refusal) => Err(End::Refused(refusal)),
+            Frame::Ping => {
+                self.outbox.say(&Frame::Pong);
+                Ok(())
+            }
+            Frame::Pong | Frame::Welcome | Frame::Unknown => Ok(()),
+            Frame::RelayHello(_)
+            | Frame::ClientHello(_)
+            | Frame::Open(_)
+            | Frame::Close(_)
+            | Frame::Send { .. } => Err(End::Lost),
+        }
+    }
+
+    /// Hands a payload on, or drops it if its receiver is behind.
+    fn receive(&self, mailbox: Option<MailboxId>, handle: Handle, payload: Bytes) -> Result<(), End> {
+        let epoch = match mailbox {
+            None => None,
+            Some(mailbox) => match self.mailboxes.get(&mailbox) {
+                Some(mailbox) => Some(mailbox.epoch),
+                // It was on its way when we closed the mailbox.
+                None => return Ok(()),
+            },
+        };
+        match self.events.try_send(RelayEvent::Recv { relay: self.relay, epoch, handle, payload }) {
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(End::ReceiverGone),
+        }
+    }
+
+    async fn tell(&self, event: RelayEvent) -> Result<(), End> {
+        self.events.send(event).await.map_err(|_| End::ReceiverGone)
+    }
+}
+
+/// Writes what waits, until the relay takes no more.
+async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) {
+    let mut batch = Vec::new();
+    loop {
+        outbox.take(&mut batch).await;
+        let written = timeout(WRITE_WITHIN, async {
+            writer.write_all(&batch).await?;
+            writer.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
+            return;
+        }
+        batch.clear();
+    }
+}
