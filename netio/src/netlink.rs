@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -19,13 +20,22 @@ use rtnetlink::{
     Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder,
     packet_core::{NetlinkMessage, NetlinkPayload},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 /// Our mark on routes (`proto` in `ip route`), a number that no well-known routing daemon uses: what we may remove.
 pub const ROUTE_PROTOCOL: u8 = 0x7a;
 
 /// Changes kept for a reader that is busy. Any number of them says the same: look again.
 const CHANGES: usize = 64;
+
+/// How long [`Netlink::set_up`] waits at most for addresses to be in use; it takes about a millisecond.
+const IN_USE: Duration = Duration::from_millis(500);
+
+/// How often it looks.
+const IN_USE_POLL: Duration = Duration::from_millis(1);
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -115,12 +125,18 @@ impl Netlink {
         self.set_link(message.build()).await
     }
 
-    /// Switches the link on.
+    /// Switches the link on, and returns once its addresses are in use: even without duplicate detection the kernel
+    /// takes a moment over IPv6 ones, and drops what arrives for them until then.
     ///
     /// # Errors
     /// [`NetlinkError`].
     pub async fn set_up(&self, link: u32) -> Result<(), NetlinkError> {
-        self.set_link(LinkUnspec::new_with_index(link).up().build()).await
+        self.set_link(LinkUnspec::new_with_index(link).up().build()).await?;
+        let end = Instant::now() + IN_USE;
+        while Instant::now() < end && self.addresses(link).await?.iter().any(|address| address.transient) {
+            sleep(IN_USE_POLL).await;
+        }
+        Ok(())
     }
 
     /// Switches the link off; its routes go with it.

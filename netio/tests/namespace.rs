@@ -1,0 +1,285 @@
+//! The device, sockets and netlink against a real kernel, each test in a network namespace that goes with its thread.
+//! Needs root; without it the tests say that they were skipped.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use netio::{
+    epoll::{Epoll, Interest},
+    netlink::{Change, Netlink, NetlinkError, changes},
+    tun::{Coalescer, Frame, Tun, TunError},
+    udp::{Batch, Family, Socket},
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+const V6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1);
+const HERE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)), IpAddr::V6(V6)];
+const THERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2)), IpAddr::V6(Ipv6Addr::from_bits(V6.to_bits() + 1))];
+
+/// Runs a test in a network namespace of its own.
+fn in_namespace(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root for a network namespace");
+        return;
+    }
+    let body = move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let netlink = Netlink::connect().unwrap();
+            let lo = netlink.index("lo").await.unwrap();
+            netlink.set_up(lo).await.unwrap();
+            test(netlink).await;
+        });
+    };
+    thread::spawn(body).join().unwrap();
+}
+
+async fn device(netlink: &Netlink, name: &str) -> (Tun, u32) {
+    let tun = Tun::create(name).unwrap();
+    let link = netlink.index(name).await.unwrap();
+    netlink.set_mtu(link, 1_420, Some(45)).await.unwrap();
+    for ip in HERE {
+        let len = if ip.is_ipv4() { 24 } else { 64 };
+        netlink.add_address(link, (ip, len)).await.unwrap();
+    }
+    netlink.set_up(link).await.unwrap();
+    netlink.add_route(link, (THERE[1], 128), None).await.unwrap();
+    (tun, link)
+}
+
+/// What the reflector saw.
+#[derive(Default)]
+struct Seen {
+    reads: usize,
+    packets: usize,
+    writes: usize,
+    dropped: usize,
+}
+
+/// Sends every packet back with its addresses exchanged, which leaves its checksums right: whoever speaks to `THERE`
+/// finds itself.
+fn reflect(tun: &mut Tun, stop: &AtomicBool) -> Seen {
+    let (mut frame, mut coalescer, mut seen) = (Frame::new(), Coalescer::new(), Seen::default());
+    let mut epoll = Epoll::new().unwrap();
+    epoll.add(tun.as_fd(), 0, Interest::Read).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let _ = epoll.wait(Some(Duration::from_millis(20))).unwrap().count();
+        let mut packets: Vec<Vec<u8>> = Vec::new();
+        while packets.len() < 200
+            && let Some(split) = tun.read(&mut frame).unwrap()
+        {
+            let mut split = split.unwrap();
+            seen.reads += 1;
+            while let Some(packet) = split.next_packet() {
+                assert!(packet.len() <= 1_420);
+                let (at, len) = if packet[0] >> 4 == 4 { (12, 4) } else { (8, 16) };
+                let (src, dst) = packet[at..at + 2 * len].split_at_mut(len);
+                src.swap_with_slice(dst);
+                packets.push(packet.to_vec());
+            }
+        }
+        seen.packets += packets.len();
+        let written = tun.write(packets.iter().map(Vec::as_slice), &mut coalescer);
+        seen.writes += written.writes;
+        seen.dropped += written.dropped;
+    }
+    seen
+}
+
+/// Runs `traffic` beside the reflector.
+fn beside_reflector(mut tun: Tun, traffic: impl FnOnce()) -> Seen {
+    let stop = Arc::new(AtomicBool::new(false));
+    let reflector = thread::spawn({
+        let stop = stop.clone();
+        move || reflect(&mut tun, &stop)
+    });
+    traffic();
+    stop.store(true, Ordering::Relaxed);
+    reflector.join().unwrap()
+}
+
+/// The sum of the namespace's counters of this name, TCP and UDP, IPv4 and IPv6.
+fn kernel_count(name: &str) -> u64 {
+    let snmp = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let lines: Vec<Vec<&str>> = snmp.lines().map(|line| line.split(' ').collect()).collect();
+    let v4: u64 = lines
+        .chunks(2)
+        .filter_map(|pair| {
+            pair[0].iter().position(|n| *n == name).map(|at| pair[1][at].parse::<u64>().unwrap())
+        })
+        .sum();
+    let snmp6 = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
+    let v6: u64 = snmp6
+        .lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .filter(|(n, _)| n.ends_with(&format!("6{name}")))
+        .map(|(_, value)| value.trim().parse::<u64>().unwrap())
+        .sum();
+    v4 + v6
+}
+
+#[test]
+fn tcp_passes_through_split_and_coalesce_unharmed() {
+    in_namespace(async |netlink| {
+        const BYTES: usize = 30 << 20;
+        let (tun, _) = device(&netlink, "split0").await;
+        let seen = beside_reflector(tun, || {
+            for (here, there) in HERE.into_iter().zip(THERE) {
+                let listener = TcpListener::bind((here, 7_000)).unwrap();
+                let mut client = TcpStream::connect((there, 7_000)).unwrap();
+                let (mut server, _) = listener.accept().unwrap();
+                let sent: Vec<u8> = (0..BYTES).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+                thread::scope(|scope| {
+                    scope.spawn(|| client.write_all(&sent).unwrap());
+                    let mut received = vec![0; BYTES];
+                    server.read_exact(&mut received).unwrap();
+                    assert!(received == sent);
+                });
+            }
+        });
+        assert_eq!(kernel_count("InCsumErrors"), 0);
+        assert_eq!(kernel_count("RetransSegs"), 0);
+        assert_eq!(seen.dropped, 0);
+        assert!(seen.packets > 5 * seen.reads, "{} packets in {} reads", seen.packets, seen.reads);
+        assert!(seen.packets > 5 * seen.writes, "{} packets in {} writes", seen.packets, seen.writes);
+    });
+}
+
+#[test]
+fn udp_passes_through_split_and_coalesce_unharmed() {
+    in_namespace(async |netlink| {
+        let (tun, _) = device(&netlink, "split1").await;
+        let seen = beside_reflector(tun, || {
+            for (family, there) in [Family::V4, Family::V6].into_iter().zip(THERE) {
+                let mut socket = Socket::bind(family, 0, None).unwrap();
+                // The reflector leaves ports alone: what is sent to our own port comes back to us.
+                let dst = SocketAddr::new(there, socket.port().unwrap());
+                let sent: Vec<u8> = (0..40 * 1_300_usize + 7).map(|i| (i / 1_300 + i) as u8).collect();
+                socket.send(dst, 1_300, &sent).unwrap();
+                let (mut batch, mut received) = (Batch::new(), Vec::<Vec<u8>>::new());
+                let end = Instant::now() + Duration::from_secs(5);
+                while received.concat().len() < sent.len() && Instant::now() < end {
+                    socket.recv(&mut batch).unwrap();
+                    for datagram in batch.datagrams() {
+                        assert!(datagram.src == dst);
+                        received.extend(datagram.data.chunks(datagram.segment).map(<[u8]>::to_vec));
+                    }
+                }
+                assert!(received.concat() == sent);
+                assert!(received[..40].iter().all(|datagram| datagram.len() == 1_300));
+            }
+        });
+        assert_eq!(kernel_count("InCsumErrors"), 0);
+        assert_eq!(seen.dropped, 0);
+        assert!(seen.packets > 5 * seen.reads, "{} packets in {} reads", seen.packets, seen.reads);
+        assert!(seen.packets > 5 * seen.writes, "{} packets in {} writes", seen.packets, seen.writes);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_device_is_said() {
+    in_namespace(async |_| {
+        for name in ["", "a/b", "sixteen-letters-", "with space", "tun%d", ".."] {
+            assert!(matches!(Tun::create(name), Err(TunError::NameInvalid)));
+        }
+        assert!(matches!(Tun::create("lo"), Err(TunError::NameTaken)));
+        let tun = Tun::create("taken0").unwrap();
+        assert!(matches!(Tun::create("taken0"), Err(TunError::NameTaken)));
+        let (rx, _tx) = std::io::pipe().unwrap();
+        assert!(matches!(Tun::from_fd(rx.into()), Err(TunError::NotTun)));
+        // A second descriptor keeps the device, and is as good as the first.
+        let again = Tun::from_fd(tun.try_clone_fd().unwrap()).unwrap();
+        drop(tun);
+        assert!(matches!(Tun::create("taken0"), Err(TunError::NameTaken)));
+        drop(again);
+        Tun::create("taken0").unwrap();
+
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        mount(Some("none"), "/dev/net", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        assert!(matches!(Tun::create("gone0"), Err(TunError::Missing)));
+    });
+}
+
+#[test]
+fn netlink_states_what_is_wanted_and_may_state_it_again() {
+    in_namespace(async |netlink| {
+        let (_tun, link) = device(&netlink, "net0").await;
+        let v4 = |d| IpAddr::V4(Ipv4Addr::new(10, 9, 0, d));
+        for _ in 0..2 {
+            netlink.set_addresses(link, &[(v4(7), 24), (HERE[1], 128)]).await.unwrap();
+            let mut have = netlink.addresses(link).await.unwrap();
+            have.retain(|address| address.global);
+            assert!(
+                have.len() == 2 && have.iter().all(|a| (a.ip == v4(7) || a.ip == HERE[1]) && !a.transient)
+            );
+        }
+        let wanted = [((v4(200), 32), Some(v4(7))), ((THERE[1], 128), None), ((v4(128), 25), None)];
+        for _ in 0..2 {
+            netlink.set_routes(link, &wanted).await.unwrap();
+            let have = netlink.routes(link).await.unwrap();
+            assert!(have.len() == 3 && wanted.iter().all(|(net, _)| have.contains(net)));
+        }
+        netlink.set_routes(link, &wanted[..1]).await.unwrap();
+        assert!(netlink.routes(link).await.unwrap() == [wanted[0].0]);
+        netlink.remove_route(link, (v4(99), 32)).await.unwrap();
+        netlink.remove_address(link, (v4(99), 24)).await.unwrap();
+
+        let local = netlink.local_addresses(None).await.unwrap();
+        assert!(
+            local.iter().any(|address| address.ip == v4(7) && address.global && address.prefix_len == 24)
+        );
+        assert!(!local.iter().any(|address| address.ip.is_loopback()));
+        assert!(netlink.local_addresses(Some(link)).await.unwrap().is_empty());
+        assert!(matches!(netlink.index("absent0").await, Err(NetlinkError::NoLink)));
+        assert!(matches!(netlink.set_up(9_999).await, Err(NetlinkError::NoLink)));
+    });
+}
+
+#[test]
+fn changes_of_addresses_routes_and_links_are_told() {
+    in_namespace(async |netlink| {
+        let next = async |changes: &mut tokio::sync::mpsc::Receiver<Change>| {
+            tokio::time::timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap()
+        };
+        let mut changes = changes().unwrap();
+        let (_tun, link) = device(&netlink, "net1").await;
+        let mut seen = (false, false, false);
+        while seen != (true, true, true) {
+            match next(&mut changes).await {
+                Change::Address(l) => seen.0 |= l == link,
+                Change::Link(l) => seen.1 |= l == link,
+                Change::Route => seen.2 = true,
+                Change::Lost => panic!("nothing was lost"),
+            }
+        }
+        // However many go by without a reader, that some were lost is told.
+        let lo = netlink.index("lo").await.unwrap();
+        for n in 0..100_u8 {
+            netlink.add_address(lo, (IpAddr::V4(Ipv4Addr::new(127, 9, 9, n)), 32)).await.unwrap();
+        }
+        loop {
+            if next(&mut changes).await == Change::Lost {
+                break;
+            }
+        }
+    });
+}
