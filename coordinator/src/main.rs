@@ -1,2 +1,39 @@
-//! coordinator
-fn main() {}
+//! The coordinator as a program; installed as `tacet-coordinator`.
+//!
+//! It prints what a command answers or why it failed, where it met a fault of its own, and nothing else.
+
+use std::{
+    io::{self, Write},
+    panic::PanicHookInfo,
+    process::ExitCode,
+};
+
+use clap::Parser;
+use coordinator::cli::Cli;
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(say_where));
+    let cli = Cli::parse();
+    let json = cli.json;
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return ExitCode::FAILURE;
+    };
+    let Err(failure) = runtime.block_on(cli.run()) else {
+        return ExitCode::SUCCESS;
+    };
+    let text = if json {
+        serde_json::json!({ "error": failure }).to_string()
+    } else {
+        format!("coordinator: {failure}")
+    };
+    // With stderr closed there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::FAILURE
+}
+
+/// A panic's place in the source, and nothing of what it was about.
+fn say_where(panic: &PanicHookInfo<'_>) {
+    if let Some(place) = panic.location() {
+        let _ = writeln!(io::stderr(), "coordinator: a fault at {}:{}", place.file(), place.line());
+    }
+}

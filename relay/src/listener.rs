@@ -2,12 +2,20 @@
 //!
 //! A handler gets a request and, in its extensions, what the connection adds: the value exported from its TLS session
 //! ([`Exporter`]), which signatures bind to, and the connection's [`Slot`], which whoever takes the connection over
-//! by an Upgrade keeps for as long as it lives. It does not get the peer's address: nobody behind here needs it.
+//! by an Upgrade keeps for as long as it lives. It does not get the peer's address: nobody behind here needs it. To count
+//! attempts there is a number in its place ([`Source`]) that means nothing outside of this process.
 //!
 //! Strangers cost little: connections are bounded, and one that does not finish its TLS handshake or its request's
 //! header in time is closed.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use hyper::{Request, Response, body::Body, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -57,6 +65,23 @@ pub struct Exporter(pub ExporterValue);
 #[derive(Clone)]
 pub struct Slot(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
+/// Stands for the network address that a connection comes from (of an IPv6 address its /64, which is one host's or one
+/// home's), keyed anew in each process; in the request's extensions. Good for counting, and for nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(u64);
+
+impl Source {
+    /// The number of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(KEY.hash_one(match address.to_canonical() {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        }))
+    }
+}
+
 /// A bound port.
 pub struct Listener {
     socket: TcpListener,
@@ -105,12 +130,14 @@ impl Listener {
             loop {
                 let slot =
                     Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
-                let Ok((stream, _)) = self.socket.accept().await else {
+                let Ok((stream, from)) = self.socket.accept().await else {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
                 let slot = Slot(Arc::new(slot));
-                tokio::spawn(converse(stream, self.tls.clone(), slot, handler.clone(), stopped.clone()));
+                let source = Source::of(from.ip());
+                let (tls, stopped) = (self.tls.clone(), stopped.clone());
+                tokio::spawn(converse(stream, source, tls, slot, handler.clone(), stopped));
             }
         };
         tokio::select! {
@@ -125,6 +152,7 @@ impl Listener {
 
 async fn converse<H, F, B>(
     stream: TcpStream,
+    source: Source,
     tls: TlsAcceptor,
     slot: Slot,
     handler: H,
@@ -146,6 +174,7 @@ async fn converse<H, F, B>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Exporter(exporter));
         request.extensions_mut().insert(slot.clone());
+        request.extensions_mut().insert(source);
         let answer = handler(request);
         async { Ok::<_, Infallible>(answer.await) }
     });

@@ -18,9 +18,6 @@ use crate::{
 /// The request header that carries a [`Proof`].
 pub const AUTH_HEADER: &str = "tacet-auth";
 
-/// The TLS exporter's label (RFC 8446, section 7.5), without a context; 32 bytes are taken.
-pub const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL tacet v1";
-
 /// By what right a request is made.
 pub enum Auth<'a> {
     /// The epoch's member key.

@@ -1,7 +1,7 @@
 //! Bodies of requests and answers, and the events of a watch. Rosters, deltas and join records travel as the bytes
 //! that were signed or sealed; who receives them checks them.
 
-use super::{BODY_MAX, JOIN_MAX};
+use super::{BODY_MAX, JOIN_MAX, JOINS_MAX};
 use crate::{
     account::{AccountName, MESSAGE_MAX, NAME_MAX},
     identity::{NetworkId, Pin},
@@ -18,7 +18,6 @@ const PINS_MAX: usize = 4;
 const CODE_MAX: usize = 64;
 const URL_MAX: usize = 256;
 const NETWORKS_MAX: usize = 1024;
-const JOINS_MAX: usize = 4096;
 
 /// A sealed join record's name: SHA-256 of its bytes under a domain.
 pub type JoinId = [u8; 32];

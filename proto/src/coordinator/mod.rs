@@ -28,15 +28,20 @@ mod auth;
 mod message;
 mod refusal;
 
-pub use auth::{AUTH_HEADER, Auth, EXPORTER_LABEL, Proof, RequestParts};
+pub use auth::{AUTH_HEADER, Auth, Proof, RequestParts};
 pub use message::{
     DeltaUpload, Info, Join, JoinId, Joins, LoginChallenge, LoginDone, LoginFinish, LoginStart, Networks,
     RegisterFinish, RegisterStart, RelayOffer, WatchEvent,
 };
 pub use refusal::{Reason, Refusal};
 
+pub use crate::relay::EXPORTER_LABEL;
+
 /// The largest body that either side reads, in bytes: a network of some thousand machines.
 pub const BODY_MAX: usize = 8 << 20;
+
+/// The most records that wait in a network's join list; a signer that is up folds each within seconds.
+pub const JOINS_MAX: usize = 256;
 
 /// The largest sealed join record, in bytes: a machine's public keys, name and addresses with room to spare.
 pub const JOIN_MAX: usize = 8 << 10;
@@ -60,7 +65,7 @@ pub mod path {
     /// An account's networks.
     pub const NETWORKS: &str = "/v1/networks";
     /// Where relay frames take over the connection.
-    pub const RELAY: &str = "/v1/relay";
+    pub const RELAY: &str = crate::relay::PATH;
 
     /// `/v1/networks/{network}/{what}`.
     #[must_use]

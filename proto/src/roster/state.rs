@@ -115,7 +115,10 @@ pub(super) fn sealed_hash(entries: &[SealedEntry], slots: &[SealedKey]) -> [u8; 
 }
 
 impl PublicState {
-    pub(super) fn new(head: Head, entries: Vec<SealedEntry>, slots: Vec<SealedKey>) -> Self {
+    /// A state from its parts, entries by id and sealed keys by slot; it proves nothing until
+    /// [`PublicState::verify`].
+    #[must_use]
+    pub fn new(head: Head, entries: Vec<SealedEntry>, slots: Vec<SealedKey>) -> Self {
         Self { head, entries, slots }
     }
 

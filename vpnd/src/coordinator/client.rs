@@ -17,6 +17,7 @@ use proto::{
     },
     epoch::Slot,
     identity::NetworkId,
+    relay::Credential,
     token::EnrolCode,
     wire::Wire,
 };
@@ -253,7 +254,7 @@ impl Client {
         Ok(())
     }
 
-    /// The network's admission credential for relays in a month (relay's `Credential`).
+    /// The network's admission credential for relays in a month, as `proto::relay::month_of` counts.
     ///
     /// # Errors
     /// [`Error`].
@@ -262,8 +263,9 @@ impl Client {
         network: &NetworkId,
         member: &SigningKey,
         month: u32,
-    ) -> Result<Vec<u8>, Error> {
-        self.get(&path::credential(network, month), Some(&Auth::Member(member))).await
+    ) -> Result<Credential, Error> {
+        let answer = self.get(&path::credential(network, month), Some(&Auth::Member(member))).await?;
+        Ok(Credential::from_bytes(&answer)?)
     }
 
     /// Opens a watch on a connection of its own.

@@ -1,0 +1,100 @@
+//! What can be wrong with the database, by what an operator can do about it.
+
+use proto::{account::OpaqueError, wire::WireError};
+
+/// The database did not do what it was asked. The texts name no row and no content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is no database.
+    #[error("there is no database there: start `coordinator serve` once, or give the right --data-dir")]
+    Missing,
+    /// It may not be read or written.
+    #[error(
+        "the database may not be read or written by this user: run as the coordinator's user, or as root"
+    )]
+    Denied,
+    /// Another coordinator serves from it.
+    #[error("a coordinator is running on this data directory: stop it first")]
+    InUse,
+    /// A file is where one would be written.
+    #[error(
+        "there is a file of that name already: choose another, or `restore --replace` to overwrite a database"
+    )]
+    Exists,
+    /// Another process held it for too long.
+    #[error("the database is busy: try again")]
+    Busy,
+    /// The disk is full.
+    #[error("the disk is full: nothing was changed; free some space")]
+    Full,
+    /// It was written by a later version.
+    #[error("the database was written by a newer version of Tacet: update this coordinator")]
+    Newer,
+    /// It is another program's.
+    #[error("this is not a coordinator's database: give the right file or --data-dir")]
+    Foreign,
+    /// Its bytes make no sense.
+    #[error("the database is damaged: restore a backup with `coordinator restore`")]
+    Damaged,
+    /// The disk failed.
+    #[error("the database cannot be read or written: look for errors of the disk")]
+    Io,
+}
+
+/// SQLite's primary result codes (sqlite.org/rescode.html) that an operator can act on.
+mod code {
+    pub(super) const PERM: i32 = 3;
+    pub(super) const BUSY: i32 = 5;
+    pub(super) const LOCKED: i32 = 6;
+    pub(super) const READONLY: i32 = 8;
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const FULL: i32 = 13;
+    pub(super) const CANTOPEN: i32 = 14;
+    pub(super) const NOTADB: i32 = 26;
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .and_then(|code| code.parse::<i32>().ok())
+            .map(|extended| extended & 0xff);
+        match (error, code) {
+            (_, Some(code::FULL)) => Self::Full,
+            (_, Some(code::PERM | code::READONLY | code::CANTOPEN)) => Self::Denied,
+            (_, Some(code::BUSY | code::LOCKED)) | (sqlx::Error::PoolTimedOut, _) => Self::Busy,
+            (_, Some(code::CORRUPT)) => Self::Damaged,
+            (_, Some(code::NOTADB)) => Self::Foreign,
+            (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => Self::Damaged,
+            _ => Self::Io,
+        }
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Missing,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            std::io::ErrorKind::AlreadyExists => Self::Exists,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io,
+        }
+    }
+}
+
+impl From<WireError> for StoreError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Newer { .. } => Self::Newer,
+            _ => Self::Damaged,
+        }
+    }
+}
+
+impl From<OpaqueError> for StoreError {
+    fn from(_: OpaqueError) -> Self {
+        Self::Damaged
+    }
+}
