@@ -1,7 +1,7 @@
 //! SPDX licence expressions, as far as manifests use them: names, `WITH`, `AND`, `OR`, brackets, and the old `/`.
 
 /// Licences that may be part of Tacet. None asks more of a user than to keep a notice.
-pub(crate) const ALLOWED: [&str; 9] = [
+pub(crate) const ALLOWED: [&str; 10] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -9,6 +9,7 @@ pub(crate) const ALLOWED: [&str; 9] = [
     "BSD-3-Clause",
     "ISC",
     "MIT-0",
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

@@ -69,3 +69,9 @@ fn metadata_types_can_be_neither_printed_nor_serialised() {
 fn nothing_is_left_unfinished_or_ignored() {
     assert_holds(&rules::unfinished(&Workspace::load().sources));
 }
+
+#[test]
+fn every_parser_that_can_be_fuzzed_has_a_program_that_fuzzes_it() {
+    let workspace = Workspace::load();
+    assert_holds(&rules::fuzz_targets(&workspace.sources, &workspace.manifests));
+}

@@ -213,6 +213,24 @@ pub(crate) fn unfinished(sources: &[File]) -> Vec<String> {
         .collect()
 }
 
+/// A function of `fuzz/src/` that takes bytes is a target: it has a program of its name, listed in the manifest.
+pub(crate) fn fuzz_targets(sources: &[File], manifests: &[File]) -> Vec<String> {
+    let manifest = manifests.iter().find(|file| file.path == "fuzz/Cargo.toml").map_or("", |file| &file.text);
+    sources
+        .iter()
+        .filter(|file| file.path.starts_with("fuzz/src/"))
+        .flat_map(|file| file.text.lines())
+        .filter_map(|line| line.strip_prefix("pub fn ")?.split_once("(data: &[u8])"))
+        .map(|(name, _)| name)
+        .filter(|name| {
+            let path = format!("fuzz_targets/{name}.rs");
+            let there = sources.iter().any(|file| file.path.strip_prefix("fuzz/") == Some(&path));
+            !there || !manifest.contains(&format!("path = \"{path}\""))
+        })
+        .map(|name| format!("fuzz::{name} has no fuzz/fuzz_targets/{name}.rs in fuzz/Cargo.toml"))
+        .collect()
+}
+
 fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
@@ -346,6 +364,17 @@ mod each_rule_can_fail {
         assert_eq!(metadata_derives(&[file(path, "#[derive(Clone, Debug)]\npub struct Endpoint;")]).len(), 1);
         assert_eq!(metadata_derives(&[file(path, "impl fmt::Display for Endpoint {")]).len(), 1);
         assert_eq!(metadata_derives(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_parser_without_a_fuzzing_program_is_refused() {
+        let parser = file("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
+        let program = file("fuzz/fuzz_targets/api_request.rs", "");
+        let listed = file("fuzz/Cargo.toml", "path = \"fuzz_targets/api_request.rs\"");
+        assert_eq!(fuzz_targets(&[], &[]).len(), 0);
+        assert_eq!(fuzz_targets(&[parser], &[]).len(), 1);
+        let parser = file("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
+        assert!(fuzz_targets(&[parser, program], &[listed]).is_empty());
     }
 
     #[test]
