@@ -225,3 +225,263 @@ impl Visit<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use ed25519_dalek::SigningKey;
+    use proto::{
+        mailbox::{BlindedKey, MailboxSecret},
+        relay::{CredentialIssuer, RelayKeyFile, To, month_of},
+    };
+    use rand_core::OsRng;
+    use tokio::{
+        io::{DuplexStream, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::limits::{QUEUE, QUEUE_RESERVE};
+
+    const TODAY: u32 = 20_000;
+    const EXPORTER: ExporterValue = [5; 32];
+
+    #[tokio::test]
+    async fn the_relay_speaks_first_and_proves_its_key() {
+        let house = House::new();
+        let mut machine = house.enter(EXPORTER);
+        let hello = machine.receive().await;
+        let Ok(Frame::RelayHello(hello)) = Frame::decode(&hello) else {
+            panic!("the relay's hello comes first");
+        };
+        assert!(hello.verify(&house.relay.public_key(), &EXPORTER));
+        assert_eq!(hello.day, TODAY);
+    }
+
+    #[tokio::test]
+    async fn a_credential_of_another_coordinator_or_month_is_refused() {
+        let house = House::new();
+        let stranger = CredentialIssuer::generate(&mut OsRng).issue(&[1; 32], month_of(TODAY));
+        assert!(house.greet(stranger).await == Frame::Refused(Refusal::Credential).to_vec());
+        for month in [month_of(TODAY) - 1, month_of(TODAY) + 1] {
+            let credential = house.issuer.issue(&[1; 32], month);
+            assert!(house.greet(credential).await == Frame::Refused(Refusal::Credential).to_vec());
+        }
+        let good = house.issuer.issue(&[1; 32], month_of(TODAY));
+        assert!(house.greet(good).await == Frame::Welcome.to_vec());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_heard_before_the_credential() {
+        let house = House::new();
+        for early in [Frame::Open(mailbox(&house, 1, TODAY).open(&EXPORTER)), Frame::Ping] {
+            let mut machine = house.enter(EXPORTER);
+            machine.receive().await;
+            machine.say(&early).await;
+            machine.expect(&Frame::Refused(Refusal::Protocol)).await;
+            machine.expect_end().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_opens_its_mailbox_today_and_on_the_days_beside() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        for day in [TODAY - 1, TODAY, TODAY + 1] {
+            let blinded = mailbox(&house, 1, day);
+            machine.say(&Frame::Open(blinded.open(&EXPORTER))).await;
+            machine.expect(&Frame::Opened(blinded.id())).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proof_for_another_day_connection_relay_or_mailbox_opens_nothing() {
+        let house = House::new();
+        let owned = mailbox(&house, 1, TODAY);
+        let other_relay = secret(1).blind(&[9; 32], TODAY);
+        let stolen = Open { mailbox: owned.id(), ..mailbox(&house, 2, TODAY).open(&EXPORTER) };
+        let cases = [
+            (mailbox(&house, 1, TODAY + 2).open(&EXPORTER), Refusal::Day),
+            (mailbox(&house, 1, TODAY - 2).open(&EXPORTER), Refusal::Day),
+            (Open { day: TODAY + 1, ..owned.open(&EXPORTER) }, Refusal::Proof),
+            (owned.open(&[6; 32]), Refusal::Proof),
+            (other_relay.open(&EXPORTER), Refusal::Proof),
+            (stolen, Refusal::Proof),
+        ];
+        for (open, refusal) in cases {
+            let mut machine = house.admitted().await;
+            machine.say(&Frame::Open(open)).await;
+            machine.expect(&Frame::Refused(refusal)).await;
+            machine.expect_end().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn openings_are_rationed() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        let blinded = mailbox(&house, 1, TODAY);
+        for _ in 0..OPENINGS {
+            machine.say(&Frame::Open(blinded.open(&EXPORTER))).await;
+            machine.expect(&Frame::Opened(blinded.id())).await;
+        }
+        machine.say(&Frame::Open(blinded.open(&EXPORTER))).await;
+        machine.expect(&Frame::Refused(Refusal::Limit)).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_frame_ends_the_connection() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        machine.io.write_all(&[0, 0, 0, 0]).await.unwrap();
+        machine.expect(&Frame::Refused(Refusal::Protocol)).await;
+        machine.expect_end().await;
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_a_later_version_is_skipped() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        machine.io.write_all(&[0, 2, 200, 0]).await.unwrap();
+        machine.say(&Frame::Ping).await;
+        machine.expect(&Frame::Pong).await;
+    }
+
+    #[tokio::test]
+    async fn a_stopping_relay_says_so() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        house.stopped.send_replace(true);
+        machine.expect(&Frame::Refused(Refusal::Stopping)).await;
+        machine.expect_end().await;
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_costs_a_bounded_queue_and_nobody_else_anything() {
+        let house = House::new();
+        let (mut sender, mut slow, mut quick) =
+            (house.admitted().await, house.admitted().await, house.admitted().await);
+        let slow_box = slow.open(&house, 1).await;
+        let quick_box = quick.open(&house, 2).await;
+
+        let payload = vec![7; 1_400];
+        let sent = 10 * QUEUE / payload.len();
+        for _ in 0..sent {
+            sender.say(&Frame::Send { to: To::Mailbox(slow_box.id()), payload: &payload }).await;
+        }
+        sender.say(&Frame::Send { to: To::Mailbox(quick_box.id()), payload: b"still here" }).await;
+        let frame = quick.receive().await;
+        assert!(Frame::decode(&frame).is_ok_and(|f| matches!(f, Frame::Recv { payload: b"still here", .. })));
+        assert!(house.relay.board().queued() <= QUEUE + QUEUE_RESERVE);
+
+        let mut received = 0;
+        while timeout(Duration::from_millis(200), slow.receive()).await.is_ok() {
+            received += 1;
+        }
+        let bound = (2 * QUEUE + PIPE) / payload.len();
+        assert!(received > QUEUE / 2 / payload.len() && received < bound, "{received} of {sent}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_leaves_nothing() {
+        let house = House::new();
+        let mut machine = house.admitted().await;
+        machine.open(&house, 1).await;
+        assert!(!house.relay.board().is_empty());
+        drop(machine);
+        for _ in 0..100 {
+            if house.relay.board().is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the mailbox is still there");
+    }
+
+    /// What a pipe between the relay and a machine holds, as a socket's buffers do.
+    const PIPE: usize = 64 << 10;
+
+    /// A relay and the coordinator that issues for it.
+    struct House {
+        relay: Arc<Relay>,
+        issuer: CredentialIssuer,
+        stopped: watch::Sender<bool>,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let issuer = CredentialIssuer::generate(&mut OsRng);
+            let keys = RelayKeyFile::generate(issuer.admission_key(), &mut OsRng);
+            Self { relay: Relay::new(keys, || TODAY), issuer, stopped: watch::Sender::new(false) }
+        }
+
+        fn enter(&self, exporter: ExporterValue) -> Machine {
+            let (io, theirs) = duplex(PIPE);
+            let (relay, stopped) = (Arc::clone(&self.relay), self.stopped.subscribe());
+            tokio::spawn(async move { serve(&relay, theirs, exporter, stopped).await });
+            Machine { io, received: BytesMut::new() }
+        }
+
+        /// What the relay answers to a credential.
+        async fn greet(&self, credential: Credential) -> Vec<u8> {
+            let mut machine = self.enter(EXPORTER);
+            machine.receive().await;
+            machine.say(&Frame::ClientHello(credential)).await;
+            machine.receive().await
+        }
+
+        async fn admitted(&self) -> Machine {
+            let mut machine = self.enter(EXPORTER);
+            machine.receive().await;
+            let credential = self.issuer.issue(&[1; 32], month_of(TODAY));
+            machine.say(&Frame::ClientHello(credential)).await;
+            machine.expect(&Frame::Welcome).await;
+            machine
+        }
+    }
+
+    struct Machine {
+        io: DuplexStream,
+        received: BytesMut,
+    }
+
+    impl Machine {
+        async fn say(&mut self, frame: &Frame<'_>) {
+            self.io.write_all(&frame.to_vec()).await.unwrap();
+        }
+
+        async fn receive(&mut self) -> Vec<u8> {
+            loop {
+                if let Some(len) = peek(&self.received).unwrap() {
+                    return self.received.split_to(len).to_vec();
+                }
+                assert!(self.io.read_buf(&mut self.received).await.unwrap() > 0, "the relay has closed");
+            }
+        }
+
+        async fn expect(&mut self, frame: &Frame<'_>) {
+            assert_eq!(self.receive().await, frame.to_vec());
+        }
+
+        async fn expect_end(&mut self) {
+            assert!(self.received.is_empty());
+            assert_eq!(self.io.read_buf(&mut self.received).await.unwrap(), 0);
+        }
+
+        async fn open(&mut self, house: &House, machine: u8) -> BlindedKey {
+            let blinded = mailbox(house, machine, TODAY);
+            self.say(&Frame::Open(blinded.open(&EXPORTER))).await;
+            self.expect(&Frame::Opened(blinded.id())).await;
+            blinded
+        }
+    }
+
+    fn secret(machine: u8) -> MailboxSecret {
+        MailboxSecret::new(&SigningKey::from_bytes(&[machine; 32]), &[9; 32])
+    }
+
+    fn mailbox(house: &House, machine: u8, day: u32) -> BlindedKey {
+        secret(machine).blind(&house.relay.public_key(), day)
+    }
+}

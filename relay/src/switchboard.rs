@@ -87,6 +87,18 @@ impl Switchboard {
         });
         Some(Seat { board: Arc::clone(self), me, pseudonym, bytes })
     }
+
+    /// Bytes waiting for all connections.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody is here.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.mailboxes).is_empty() && lock(&self.networks).is_empty()
+    }
 }
 
 impl Seat {
@@ -264,10 +276,6 @@ mod tests {
         handle
     }
 
-    fn is_empty(board: &Switchboard) -> bool {
-        lock(&board.mailboxes).is_empty() && lock(&board.networks).is_empty()
-    }
-
     #[tokio::test]
     async fn two_connections_exchange_by_mailbox_and_then_by_handle() {
         let board = Arc::default();
@@ -345,9 +353,9 @@ mod tests {
         a.send(To::Mailbox(B), b"1", Instant::now());
         let (me, you) = (Arc::downgrade(&a.me), Arc::downgrade(&b.me));
         drop((a, b));
-        assert!(is_empty(&board));
+        assert!(board.is_empty());
         assert!(me.upgrade().is_none() && you.upgrade().is_none());
-        assert_eq!(board.queued.load(Ordering::Relaxed), 0);
+        assert_eq!(board.queued(), 0);
     }
 
     #[tokio::test]

@@ -63,12 +63,7 @@ impl Authority {
     /// # Errors
     /// [`TlsError::Name`].
     pub fn server_config(&self, names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
-        let mut authority = CertificateParams::default();
-        authority.distinguished_name = common_name("Tacet authority");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let authority = CertifiedIssuer::self_signed(authority, self).map_err(|_| TlsError::Mismatch)?;
-
+        let authority = self.certificate()?;
         let mut server = CertificateParams::new(names).map_err(|_| TlsError::Name)?;
         server.distinguished_name = common_name("Tacet server");
         server.use_authority_key_identifier_extension = true;
@@ -78,6 +73,15 @@ impl Authority {
 
         let chain = vec![certificate.der().clone(), authority.der().clone()];
         config(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// The authority's own certificate, signed by itself.
+    fn certificate(&self) -> Result<CertifiedIssuer<'static, &Self>, TlsError> {
+        let mut own = CertificateParams::default();
+        own.distinguished_name = common_name("Tacet authority");
+        own.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        own.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        CertifiedIssuer::self_signed(own, self).map_err(|_| TlsError::Key)
     }
 }
 
@@ -138,4 +142,110 @@ fn common_name(name: &str) -> DistinguishedName {
     let mut distinguished_name = DistinguishedName::new();
     distinguished_name.push(DnType::CommonName, name);
     distinguished_name
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConnection};
+
+    use super::*;
+
+    fn authority(seed: u8) -> Authority {
+        Authority::new(SigningKey::from_bytes(&[seed; 32]))
+    }
+
+    /// A handshake in memory with a client that trusts `authority` alone; what the client ends with.
+    fn handshake(
+        server: &Arc<ServerConfig>,
+        authority: &CertificateDer<'static>,
+        name: &str,
+    ) -> Result<ClientConnection, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = name.to_owned().try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+        while client.is_handshaking() || client.wants_write() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut wire = wire.as_slice();
+            while !wire.is_empty() {
+                client.read_tls(&mut wire).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        Ok(client)
+    }
+
+    fn certificate_of(authority: &Authority) -> CertificateDer<'static> {
+        authority.certificate().unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_server_is_trusted_through_its_authority_under_the_names_it_was_given() {
+        let names = ["coordinator.example".to_owned(), "192.0.2.1".to_owned()];
+        let server = authority(1).server_config(&names).unwrap();
+        let root = certificate_of(&authority(1));
+        for name in ["coordinator.example", "192.0.2.1"] {
+            let client = handshake(&server, &root, name).unwrap();
+            assert_eq!(client.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+        }
+        assert!(handshake(&server, &root, "other.example").is_err());
+        assert!(handshake(&server, &certificate_of(&authority(2)), "coordinator.example").is_err());
+    }
+
+    #[test]
+    fn the_pin_is_the_hash_of_the_key_as_x509_writes_it() {
+        let authority = authority(1);
+        // RFC 8410, section 4: the algorithm identifier 1.3.101.112, then the key as a bit string.
+        let mut written = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        written.extend_from_slice(authority.der_bytes());
+        assert_eq!(authority.pin(), <[u8; 32]>::from(Sha256::digest(&written)));
+        let certificate = certificate_of(&authority);
+        assert!(certificate.windows(written.len()).any(|window| window == written));
+    }
+
+    #[test]
+    fn each_start_makes_another_certificate_under_the_same_pin() {
+        let names = ["coordinator.example".to_owned()];
+        let shown = |config: Arc<ServerConfig>| {
+            let client = handshake(&config, &certificate_of(&authority(1)), &names[0]).unwrap();
+            client.peer_certificates().unwrap()[0].clone()
+        };
+        let first = shown(authority(1).server_config(&names).unwrap());
+        let second = shown(authority(1).server_config(&names).unwrap());
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_missing_certificate_and_a_missing_key_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Certificate));
+        std::fs::write(&certificate, "no certificate").unwrap();
+        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Certificate));
+
+        let pair = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        std::fs::write(&certificate, own.pem()).unwrap();
+        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Key));
+        std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Mismatch));
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let config = from_files(&certificate, &key).unwrap();
+        assert!(handshake(&config, own.der(), "a.example").is_ok());
+    }
 }
