@@ -155,6 +155,14 @@ pub(super) struct Plain {
 }
 
 impl Entry {
+    /// Reads an entry's plaintext.
+    ///
+    /// # Errors
+    /// [`WireError`] if it is not valid.
+    pub fn from_plaintext(id: EntryId, bytes: &[u8]) -> Result<Self, WireError> {
+        Ok(Plain::parse(id, bytes.to_vec())?.entry)
+    }
+
     fn kind(&self) -> Option<u8> {
         Some(match self {
             Self::Machine(_) => MACHINE,

@@ -323,7 +323,7 @@ impl Plan<'_> {
                 SealedKey { slot, sealed }
             })
             .collect();
-        slots.sort_by(|a, b| a.slot.cmp(&b.slot));
+        slots.sort_by_key(|key| key.slot);
         slots
     }
 

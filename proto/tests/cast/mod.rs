@@ -1,5 +1,6 @@
 //! A network with its first machine, as tests begin with it.
 #![allow(dead_code, reason = "each test binary uses its own part of the cast")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use proto::{
     identity::{MachineKeys, NetworkId},
@@ -9,7 +10,7 @@ use proto::{
     },
     token::RecoveryKey,
 };
-use rand_core::{CryptoRngCore, OsRng};
+use rand_core::{CryptoRng, CryptoRngCore, OsRng, RngCore};
 
 /// When tests begin, in unix seconds.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -95,3 +96,41 @@ impl Founder {
         Roster::open(state, key, &self.network)
     }
 }
+
+/// Bytes that look random and are the same in every run: SHA-256 over a seed and a counter.
+pub(crate) struct Repeatable {
+    seed: u64,
+    count: u64,
+}
+
+impl Repeatable {
+    /// The stream of a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, count: 0 }
+    }
+}
+
+impl RngCore for Repeatable {
+    fn next_u32(&mut self) -> u32 {
+        rand_core::impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        rand_core::impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(32) {
+            let block = proto::seal::hash("test", &[&self.seed.to_be_bytes(), &self.count.to_be_bytes()]);
+            chunk.copy_from_slice(&block[..chunk.len()]);
+            self.count += 1;
+        }
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(out);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Repeatable {}
