@@ -2,6 +2,10 @@
 
 mod api;
 mod relay;
+mod roster;
 
 pub use api::{api_lines, api_reply, api_request};
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};
+pub use roster::{
+    introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state, tokens,
+};

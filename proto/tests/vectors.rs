@@ -126,7 +126,8 @@ fn rosters() {
     v.is("join record", &record.to_bytes());
     v.is("join record, sealed", &invited.roster.seal_join(&record, rng));
     let introduction = Introduction::new(&invited.roster, &record, &[0xaa; INITIATION]).unwrap();
-    v.is("introduction", &introduction.seal(first.epoch_key(), rng).unwrap());
+    v.is("introduction", &introduction.to_bytes());
+    v.is("introduction, sealed", &introduction.seal(first.epoch_key(), rng).unwrap());
     let folded = invited.roster.edit(&keys, NOW, rng, |draft| draft.fold(&record)).unwrap();
     v.is("joiner folded", &folded.delta.to_bytes());
     let renewed = folded
@@ -146,7 +147,9 @@ fn rosters() {
     let network = RecoveryKey::from_text(&v.stored_text("recovery key")).unwrap().network;
     let state = PublicState::from_bytes(&v.stored("first state")).unwrap();
     let mut roster = Roster::open(state.clone(), state.open_key(keys.sealing()).unwrap(), &network).unwrap();
-    let introduction = Introduction::open(&v.stored("introduction"), &network, roster.epoch_key()).unwrap();
+    let introduction =
+        Introduction::open(&v.stored("introduction, sealed"), &network, roster.epoch_key()).unwrap();
+    assert!(introduction.to_bytes() == v.stored("introduction"));
     assert_eq!(introduction.check(&roster).unwrap().name, "laptop");
     for delta in ["invite added", "joiner folded", "new epoch and generation"] {
         let delta = Delta::from_bytes(&v.stored(delta)).unwrap();
