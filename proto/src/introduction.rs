@@ -110,7 +110,7 @@ impl Introduction {
             return Err(MembershipError::Sealed);
         }
         let invite = self.invite.check(header).ok_or(MembershipError::Roster(RosterError::Damaged))?;
-        admit(&network, roster.settings(), &invite, roster.machines(), &self.record)
+        admit(&network, roster.settings(), &invite, &roster.machines(), &self.record)
     }
 
     /// The head that the joiner knows; newer than the peer's own if the peer has to synchronise.

@@ -209,7 +209,7 @@ impl<'a> Draft<'a> {
         if invite.expires <= self.now {
             return Err(MembershipError::Expired.into());
         }
-        let mut machine = admit(&self.network, &self.settings, &invite, self.machines(), record)?;
+        let mut machine = admit(&self.network, &self.settings, &invite, &self.machines(), record)?;
         if self.entries.contains_key(&machine.id) {
             return Err(MembershipError::Taken.into());
         }

@@ -21,7 +21,7 @@ pub(crate) fn admit<'m>(
     network: &NetworkId,
     settings: &Settings,
     invite: &InviteEntry,
-    machines: impl Iterator<Item = &'m MachineEntry> + Clone,
+    machines: &(impl Iterator<Item = &'m MachineEntry> + Clone),
     record: &JoinRecord,
 ) -> Result<MachineEntry, MembershipError> {
     let join = record.join();

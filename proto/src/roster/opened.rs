@@ -255,7 +255,7 @@ impl Roster {
             return Err(MembershipError::Member);
         }
         let invite = self.invite(&join.invite).ok_or(MembershipError::NoInvite)?;
-        admit(&self.network(), &self.settings, invite, self.machines(), record)
+        admit(&self.network(), &self.settings, invite, &self.machines(), record)
     }
 
     /// The memberships that the whole join list gives, one answer per record. If more machines than an invite has
@@ -274,7 +274,7 @@ impl Roster {
                 if overused.contains(&join.invite) {
                     return Err(MembershipError::Overused);
                 }
-                let machine = admit(&self.network(), &self.settings, invite, machines.iter(), record)?;
+                let machine = admit(&self.network(), &self.settings, invite, &machines.iter(), record)?;
                 machines.push(machine.clone());
                 Ok(machine)
             })
