@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`cli`] | the command line of both processes |
 //! | [`message`] | the fixed sentences that vpnd may print |
+//! | [`daemon`] | start and end, logins, commands |
 //! | [`state`] | the state directory: all that a machine stores |
 //! | [`network`] | one actor per network: roster, signer, joiners, mailboxes |
 //! | [`apply`] | what a roster asks of the data path and the interface |
@@ -15,6 +16,7 @@
 //! | [`coordinator`] | the coordinator's client |
 //! | [`relay`] | the relays' client |
 //! | [`child`] | starts the data path and keeps it running |
+//! | [`harden`] | what a process that holds keys does first |
 //! | [`data_path`] | the data path's own process |
 
 pub mod api;
@@ -22,7 +24,9 @@ pub mod apply;
 pub mod child;
 pub mod cli;
 pub mod coordinator;
+pub mod daemon;
 pub mod data_path;
+pub mod harden;
 pub mod message;
 pub mod network;
 pub mod relay;

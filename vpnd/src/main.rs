@@ -5,8 +5,13 @@ use vpnd::cli::{Cli, Command};
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    vpnd::harden::process()?;
     match cli.command {
         Some(Command::DataPath(options)) => Ok(vpnd::data_path::run(&options)?),
-        None => Ok(()),
+        None => {
+            // Control waits most of the time: one thread does, and keeps it small.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(vpnd::daemon::run(cli.daemon))?)
+        }
     }
 }

@@ -1,1 +1,43 @@
 //! One actor per network.
+//!
+//! The actor owns everything that a network is on this machine: the opened roster and the keys, the interface, the
+//! data path, the connections to coordinator and relays. It reacts to what comes, one thing after the other, and never
+//! waits for the network itself: a task of its own keeps the coordinator's watch open ([`link`]), another one makes
+//! changes of the roster ([`signer`]), and each relay has its client.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`handle`] | what the daemon may ask |
+//! | [`actor`] | the loop, up and down, taking a newer roster |
+//! | [`running`] | what exists while the network is up |
+//! | [`traffic`] | frames between relays and data path, introductions |
+//! | [`queries`], [`view`] | answers to the local API |
+//! | [`link`], [`catch_up`] | the coordinator: pushes, catching up |
+//! | [`signer`] | changes of the roster |
+//! | [`joiners`] | members that no signer has folded in yet |
+//! | [`mailboxes`] | where peers are reached at the relays |
+//! | [`interface`] | TUN device, addresses, UDP sockets |
+//! | [`range`], [`backoff`], [`clock`] | the IPv4 range of a new network; waiting; the time |
+
+mod actor;
+mod backoff;
+mod catch_up;
+mod clock;
+mod handle;
+mod interface;
+mod joiners;
+mod link;
+mod mailboxes;
+mod queries;
+mod range;
+mod running;
+mod signer;
+mod traffic;
+mod view;
+
+pub(crate) use actor::start;
+pub(crate) use catch_up::{Asker, CatchUpError, fetch, fetch_key};
+pub(crate) use clock::now;
+pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply};
+pub(crate) use interface::Wanted;
+pub(crate) use range::choose as choose_range;

@@ -1,0 +1,217 @@
+//! One handler per command of the local API.
+
+use std::time::Duration;
+
+use proto::api::{Answer, ApiError, Command, ErrorCode, Event, NetworkSummary, Password, Request, Status};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Daemon, accounts, create, join, refusal};
+use crate::{
+    api::{Replies, Serve},
+    network::{Handle, NewInvite, Query, Rename, Reply},
+    state::Coordinator,
+};
+
+/// Between two probes of a ping, at least: nobody can make this machine flood another.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+impl Serve for Daemon {
+    async fn serve(&self, request: Request, replies: Replies) -> Result<Answer, ApiError> {
+        let network = request.network.as_deref();
+        match request.cmd {
+            Command::AccountCreate { name, enrol, password } => {
+                let (account, login) = accounts::create(&name, enrol.expose(), &password, &replies).await?;
+                self.logged_in(login);
+                Ok(Answer::Account(account))
+            }
+            Command::AccountLogin { name, coordinator, pin, password } => {
+                self.login(&name, coordinator, pin, &password, &replies).await
+            }
+            Command::AccountLogout { coordinator } => self.logout(coordinator.as_deref()).await,
+            Command::NetworkCreate { name, machine, coordinator } => {
+                let wanted = create::Wanted { name, machine, coordinator };
+                create::create(self, wanted, &replies).await.map(Answer::NetworkCreated)
+            }
+            Command::NetworkList {} => self.for_each(&self.networks(), Query::Summary).await,
+            Command::Up {} => {
+                self.for_each(&self.select(network, "nothing was brought up")?, Query::Up).await
+            }
+            Command::Down {} => {
+                self.for_each(&self.select(network, "nothing was taken down")?, Query::Down).await
+            }
+            Command::InviteCreate { name, uses, expires_in, groups } => {
+                let invite = NewInvite { name, uses, expires_in, groups };
+                let network = self.one(network, "no invite was made")?;
+                network.ask(|reply| Query::CreateInvite(invite, reply)).await.map(Answer::InviteCreated)
+            }
+            Command::InviteList {} => {
+                let network = self.one(network, "the invites cannot be shown")?;
+                network.ask(Query::Invites).await.map(Answer::Invites)
+            }
+            Command::Join { token, machine } => {
+                join::join(self, token.expose(), machine, &replies).await.map(Answer::Joined)
+            }
+            Command::MachinesList {} => {
+                let network = self.one(network, "the machines cannot be shown")?;
+                network.ask(Query::Machines).await.map(Answer::Machines)
+            }
+            Command::MachinesRename { old, new } => {
+                let network = self.one(network, "the machine was not renamed")?;
+                network.ask(|reply| Query::Rename(Rename { old, new }, reply)).await?;
+                Ok(Answer::Done {})
+            }
+            Command::Status {} => self.status(network).await,
+            Command::Ip { name } => {
+                let network = self.one(network, "the address cannot be shown")?;
+                network.ask(|reply| Query::Machine(name, reply)).await.map(Answer::Machine)
+            }
+            Command::Ping { name, count, interval_ms } => {
+                let network = self.one(network, "there is nothing to ping")?;
+                let every = Duration::from_millis(interval_ms).max(PING_INTERVAL_MIN);
+                ping(&network, &name, count, every, &replies).await
+            }
+        }
+    }
+}
+
+impl Daemon {
+    async fn login(
+        &self,
+        name: &str,
+        url: Option<String>,
+        pin: Option<String>,
+        password: &Password,
+        replies: &Replies,
+    ) -> Result<Answer, ApiError> {
+        const WHAT: &str = "not logged in";
+        let pin = pin.map(|text| accounts::parse_pin(WHAT, &text)).transpose()?;
+        let known = self.known_coordinators(WHAT)?;
+        let coordinator = match url {
+            Some(url) => {
+                let remembered = known.into_iter().find(|c| c.is_at(&url)).and_then(|c| c.pin);
+                Coordinator { url, pin: pin.or(remembered) }
+            }
+            None => {
+                let only = one_of(known).map_err(|why| {
+                    ApiError::new(ErrorCode::Usage, WHAT, why, "say which one: --coordinator URL")
+                })?;
+                Coordinator { pin: pin.or(only.pin), ..only }
+            }
+        };
+        let (account, login) = accounts::login(name, coordinator, password, replies).await?;
+        self.logged_in(login);
+        Ok(Answer::Account(account))
+    }
+
+    async fn logout(&self, url: Option<&str>) -> Result<Answer, ApiError> {
+        let login = self.find_login("not logged out", url)?;
+        self.forget_login(&login.coordinator.url);
+        // The session is gone here; if the coordinator cannot be told, it ends there by itself.
+        let _ = login.client.logout(&login.session).await;
+        Ok(Answer::Done {})
+    }
+
+    async fn status(&self, network: Option<&str>) -> Result<Answer, ApiError> {
+        let some = match network {
+            None => self.networks(),
+            Some(_) => self.select(network, "the status cannot be shown")?,
+        };
+        let mut networks = Vec::with_capacity(some.len());
+        for network in some {
+            networks.push(network.ask(Query::Status).await?);
+        }
+        Ok(Answer::Status(Status { networks }))
+    }
+
+    /// Asks networks one after the other; the first that refuses ends it.
+    async fn for_each(
+        &self,
+        networks: &[Handle],
+        ask: fn(Reply<NetworkSummary>) -> Query,
+    ) -> Result<Answer, ApiError> {
+        let mut told = Vec::with_capacity(networks.len());
+        for network in networks {
+            told.push(network.ask(ask).await?);
+        }
+        Ok(Answer::Networks(told))
+    }
+
+    /// The network that is meant, or all of them.
+    fn select(&self, name: Option<&str>, what: &str) -> Result<Vec<Handle>, ApiError> {
+        match name {
+            Some(_) => Ok(vec![self.one(name, what)?]),
+            None => match self.networks() {
+                none if none.is_empty() => Err(refusal::no_network(what)),
+                all => Ok(all),
+            },
+        }
+    }
+
+    /// The network that is meant: the named one, or the only one.
+    fn one(&self, name: Option<&str>, what: &str) -> Result<Handle, ApiError> {
+        let all = self.networks();
+        if all.is_empty() {
+            return Err(refusal::no_network(what));
+        }
+        if let Some(name) = name {
+            return all.into_iter().find(|network| network.name == name).ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::NotFound,
+                    what,
+                    "this machine is in no network of that name",
+                    "see the names: vpnctl network list",
+                )
+            });
+        }
+        one_of(all).map_err(|_| {
+            ApiError::new(
+                ErrorCode::NetworkNeeded,
+                what,
+                "this machine is in several networks",
+                "say which one: --network NAME (vpnctl network list shows them)",
+            )
+        })
+    }
+}
+
+async fn ping(
+    network: &Handle,
+    name: &str,
+    count: u32,
+    every: Duration,
+    replies: &Replies,
+) -> Result<Answer, ApiError> {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seq = 0;
+    while count == 0 || seq < count {
+        ticks.tick().await;
+        seq += 1;
+        let echo = tokio::select! {
+            echo = network.ask(|reply| Query::Ping(name.to_owned(), reply)) => echo?,
+            () = replies.closed() => break,
+        };
+        let event = match echo {
+            Some(echo) => Event::Pong {
+                seq,
+                rtt_ms: echo.rtt.as_secs_f64() * 1_000.0,
+                path: echo.path,
+                endpoint: echo.endpoint,
+            },
+            None => Event::Lost { seq },
+        };
+        if replies.event(event).await.is_err() {
+            break;
+        }
+    }
+    Ok(Answer::Done {})
+}
+
+/// The only element, or why there is none.
+fn one_of<T>(mut all: Vec<T>) -> Result<T, &'static str> {
+    match all.len() {
+        0 => Err("this machine knows no coordinator yet"),
+        1 => Ok(all.remove(0)),
+        _ => Err("this machine knows several coordinators"),
+    }
+}

@@ -1,0 +1,186 @@
+//! The daemon as a whole: its start and end, its networks, its logins.
+
+mod accounts;
+mod commands;
+mod create;
+pub(crate) mod hostname;
+mod join;
+pub(crate) mod refusal;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use netio::netlink::{Netlink, NetlinkError};
+use proto::api::{ApiError, ErrorCode};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+
+use crate::{
+    api::{Access, Listener, ListenerError},
+    cli,
+    message::Message,
+    network::{self, Handle, Query, Wanted},
+    state::{Contents, Coordinator, NetworkFolder, StateDir, StateError, Unfinished},
+};
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The local API cannot be served.
+    #[error(transparent)]
+    Api(#[from] ListenerError),
+    /// The kernel's network cannot be spoken to.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The operating system refused something basic.
+    #[error("the operating system refused what vpnd needs to start ({0})")]
+    System(#[from] std::io::Error),
+}
+
+/// What all commands share.
+pub(crate) struct Daemon {
+    state: Mutex<StateDir>,
+    accounts: Mutex<accounts::Accounts>,
+    networks: Mutex<Vec<Handle>>,
+    /// Held while a network is made or joined: one at a time.
+    adding: tokio::sync::Mutex<()>,
+    netlink: Netlink,
+    options: cli::Daemon,
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`DaemonError`].
+pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let state = StateDir::open(&options.state_dir)?;
+    let known = state.networks()?;
+    let listener = Listener::bind(&options.socket, Access::of_this_host())?;
+    let daemon = Arc::new(Daemon {
+        state: Mutex::new(state),
+        accounts: Mutex::default(),
+        networks: Mutex::default(),
+        adding: tokio::sync::Mutex::default(),
+        netlink: Netlink::connect()?,
+        options,
+    });
+    for (folder, contents) in known {
+        // A network that cannot be opened any more must not keep the others down.
+        if daemon.start(folder, contents).is_err() {
+            Message::NetworkFailed.print();
+        }
+    }
+    Message::Ready.print();
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    tokio::select! {
+        () = listener.serve(daemon.clone()) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Message::Stopping.print();
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(listener);
+    daemon.stop().await;
+    Ok(())
+}
+
+impl Daemon {
+    /// Starts the actor of a network that is kept in `folder`.
+    ///
+    /// # Errors
+    /// [`StateError`] if what is kept does not open.
+    fn start(&self, folder: NetworkFolder, contents: Contents) -> Result<Handle, StateError> {
+        let mut networks = lock(&self.networks);
+        // Names and ports given on the command line are for the first network; the others take the next free ones.
+        let first = networks.is_empty();
+        let wanted = Wanted {
+            name: self.options.interface.clone().filter(|_| first),
+            port: self.options.port.filter(|_| first),
+        };
+        let handle = network::start(folder, contents, self.netlink.clone(), wanted)?;
+        networks.push(handle.clone());
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(handle)
+    }
+
+    /// Writes what is to be kept of a new network.
+    ///
+    /// # Errors
+    /// What the caller is to be told.
+    fn prepare(&self, what: &str, contents: &Contents) -> Result<Unfinished, ApiError> {
+        lock(&self.state).prepare(contents).map_err(|e| refusal::state(what, e))
+    }
+
+    /// Keeps a new network and starts its actor.
+    ///
+    /// # Errors
+    /// What the caller is to be told.
+    fn adopt(&self, what: &str, unfinished: Unfinished, contents: Contents) -> Result<Handle, ApiError> {
+        let folder = unfinished.commit().map(NetworkFolder::new).map_err(|e| refusal::state(what, e))?;
+        self.start(folder, contents).map_err(|e| refusal::state(what, e))
+    }
+
+    /// All networks, by name.
+    fn networks(&self) -> Vec<Handle> {
+        lock(&self.networks).clone()
+    }
+
+    /// Refuses a name that one of this machine's networks has.
+    fn need_free_name(&self, what: &str, name: &str) -> Result<(), ApiError> {
+        if !self.networks().iter().any(|network| network.name == name) {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorCode::NameTaken,
+            what,
+            "this machine is in a network of that name already",
+            "choose another name; vpnctl network list shows the ones in use",
+        ))
+    }
+
+    fn logged_in(&self, login: accounts::Login) {
+        // Only convenience is lost if this cannot be kept: the next login names the coordinator.
+        let _ = lock(&self.state).set_account(&login.coordinator);
+        lock(&self.accounts).insert(login);
+    }
+
+    fn find_login(&self, what: &str, url: Option<&str>) -> Result<accounts::Login, ApiError> {
+        lock(&self.accounts).find(what, url).cloned()
+    }
+
+    fn forget_login(&self, url: &str) {
+        lock(&self.accounts).remove(url);
+    }
+
+    /// The coordinators that this machine has to do with, each once.
+    fn known_coordinators(&self, what: &str) -> Result<Vec<Coordinator>, ApiError> {
+        let account = lock(&self.state).account().map_err(|e| refusal::state(what, e))?;
+        let mut known: Vec<Coordinator> = account.into_iter().collect();
+        for network in self.networks() {
+            if !known.iter().any(|c| c.is_at(&network.coordinator.url)) {
+                known.push(network.coordinator);
+            }
+        }
+        Ok(known)
+    }
+
+    async fn stop(&self) {
+        let mut stopping = JoinSet::new();
+        for network in self.networks() {
+            stopping.spawn(async move { network.ask(Query::Stop).await });
+        }
+        stopping.join_all().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

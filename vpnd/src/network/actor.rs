@@ -1,0 +1,573 @@
+//! The loop: what comes, one thing after the other; up and down; taking a newer roster.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use netio::netlink::{Change, Netlink, Prefix};
+use proto::{
+    api::{ApiError, ErrorCode},
+    epoch::EpochKeys,
+    identity::MachineKeys,
+    metadata::Endpoint,
+    pipe::{Config, LocalAddr, ToData},
+    relay::Credential,
+    roster::{InviteSecret, JoinRecord, MachineEntry, Roster, RosterError},
+    wire::Wire,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    catch_up::{Asker, Present},
+    clock,
+    handle::{Handle, Query},
+    interface::{Interface, MTU, Wanted},
+    joiners::{Gate, Joiners},
+    link::{LinkEvent, Trouble},
+    mailboxes::Mailboxes,
+    running::{Ears, Running, stun_servers},
+};
+use crate::{
+    apply::{self, Pairing, Peers},
+    child,
+    coordinator::{Client, Trust},
+    message::Message,
+    relay::RelayEvent,
+    state::{Contents, Intent, NetworkFolder, Settings, StateError},
+};
+
+/// Between two looks at what time alone changes: a network that could not be brought up, a state that could not be
+/// written, an invite that ended.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Links and addresses change in bursts; this long after the first change they are read anew.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Between two looks whether the names of STUN servers lead elsewhere.
+const RESOLVE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// One network of this machine.
+pub(super) struct Actor {
+    pub(super) folder: NetworkFolder,
+    pub(super) keys: Arc<MachineKeys>,
+    pub(super) settings: Settings,
+    /// While no signer has folded this machine in.
+    pub(super) membership: Option<(InviteSecret, JoinRecord)>,
+    pub(super) present: watch::Sender<Arc<Present>>,
+    credentials: Vec<Credential>,
+    netlink: Netlink,
+    wanted: Wanted,
+
+    pub(super) running: Option<Running>,
+    pub(super) peers: Peers,
+    /// All other machines that count as members, by WireGuard key.
+    pub(super) members: BTreeMap<apply::Key, MachineEntry>,
+    pub(super) joiners: Joiners,
+    pub(super) gate: Gate,
+    pub(super) mailboxes: Mailboxes,
+
+    pub(super) health: Health,
+    /// Answers of the data path that are waited for.
+    pub(super) waiting: Waiting,
+    folding: bool,
+    unsaved: bool,
+    resolved: Option<Instant>,
+    pub(super) notes: mpsc::Sender<Note>,
+}
+
+/// What is not as it should be.
+#[derive(Default)]
+pub(super) struct Health {
+    pub(super) trouble: Option<Trouble>,
+    pub(super) interface_failed: bool,
+    pub(super) removed: bool,
+    pub(super) overused: bool,
+    pub(super) clock_wrong: bool,
+    pub(super) not_saved: bool,
+}
+
+/// Answers of the data path that are waited for, by token.
+#[derive(Default)]
+pub(super) struct Waiting {
+    next: u64,
+    pub(super) statuses: HashMap<u64, oneshot::Sender<proto::pipe::Status>>,
+    pub(super) pings: HashMap<u64, oneshot::Sender<proto::pipe::Pong>>,
+}
+
+impl Waiting {
+    /// A token that no answer is waited for under.
+    pub(super) fn token(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// What the actor's own short tasks tell it.
+pub(super) enum Note {
+    /// Addresses changed a moment ago.
+    Settled,
+    /// Where the STUN servers are.
+    Stun(Vec<Endpoint>),
+    /// The fold that was asked for is done, or not.
+    Folded,
+}
+
+/// What can come.
+enum Occurrence {
+    Query(Query),
+    Note(Note),
+    Tick,
+    Data(child::Event),
+    Link(LinkEvent),
+    Roster(Box<Roster>),
+    Relay(RelayEvent),
+    Change(Change),
+    /// The daemon is gone.
+    End,
+}
+
+/// Opens what is kept of a network and starts its actor. It comes up by itself if it is to be up.
+///
+/// # Errors
+/// [`StateError::Damaged`] if what is kept does not open.
+pub(crate) fn start(
+    folder: NetworkFolder,
+    contents: Contents,
+    netlink: Netlink,
+    wanted: Wanted,
+) -> Result<Handle, StateError> {
+    let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
+    let damaged = |e: RosterError| match e {
+        RosterError::Format(e) => StateError::parsing(e, "roster"),
+        _ => StateError::Damaged("roster"),
+    };
+    let roster = Roster::open(roster, epochs.present().clone(), &settings.network).map_err(damaged)?;
+    let membership = membership
+        .map(|m| JoinRecord::from_bytes(&m.record).map(|record| (m.secret.clone(), record)))
+        .transpose()
+        .map_err(|e| StateError::parsing(e, "membership"))?;
+    let (handle, queries) =
+        Handle::new(settings.network, roster.name().to_owned(), settings.coordinator.clone());
+    let (notes, notes_receiver) = mpsc::channel(16);
+    let actor = Actor {
+        folder,
+        keys: Arc::new(keys),
+        mailboxes: Mailboxes::new(epochs.present(), clock::day()),
+        settings,
+        membership,
+        present: watch::Sender::new(Arc::new(Present { roster, epochs })),
+        credentials,
+        netlink,
+        wanted,
+        running: None,
+        peers: Peers::default(),
+        members: BTreeMap::new(),
+        joiners: Joiners::default(),
+        gate: Gate::new(Instant::now()),
+        health: Health::default(),
+        waiting: Waiting::default(),
+        folding: false,
+        unsaved: false,
+        resolved: None,
+        notes,
+    };
+    tokio::spawn(actor.run(queries, notes_receiver));
+    Ok(handle)
+}
+
+impl Actor {
+    async fn run(mut self, mut queries: mpsc::Receiver<Query>, mut notes: mpsc::Receiver<Note>) {
+        let mut ears = None;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let occurrence = tokio::select! {
+                query = queries.recv() => query.map_or(Occurrence::End, Occurrence::Query),
+                Some(note) = notes.recv() => Occurrence::Note(note),
+                occurrence = listen(&mut ears) => occurrence,
+                _ = ticks.tick() => Occurrence::Tick,
+            };
+            match occurrence {
+                Occurrence::Query(Query::Stop(reply)) => {
+                    self.take_down(&mut ears).await;
+                    let _ = reply.send(Ok(()));
+                    return;
+                }
+                Occurrence::End => return self.take_down(&mut ears).await,
+                Occurrence::Query(Query::Up(reply)) => {
+                    let done = self.up(&mut ears).await.map(|()| self.summary());
+                    let _ = reply.send(done);
+                }
+                Occurrence::Query(Query::Down(reply)) => {
+                    let done = self.down(&mut ears).await.map(|()| self.summary());
+                    let _ = reply.send(done);
+                }
+                Occurrence::Query(query) => self.answer(query),
+                Occurrence::Note(note) => self.heed_note(note).await,
+                Occurrence::Tick => self.tick(&mut ears).await,
+                Occurrence::Data(event) => self.heed_data(event).await,
+                Occurrence::Link(event) => self.heed_link(event).await,
+                Occurrence::Roster(roster) => self.adopt(*roster).await,
+                Occurrence::Relay(event) => self.heed_relay(event),
+                Occurrence::Change(change) => self.heed_change(change),
+            }
+        }
+    }
+
+    /// Sets the intent and brings the network up.
+    async fn up(&mut self, ears: &mut Option<Ears>) -> Result<(), ApiError> {
+        self.intend("the network was not brought up", Intent::Up)?;
+        self.bring_up(ears).await
+    }
+
+    async fn down(&mut self, ears: &mut Option<Ears>) -> Result<(), ApiError> {
+        self.intend("the network was not taken down", Intent::Down)?;
+        self.take_down(ears).await;
+        Ok(())
+    }
+
+    fn intend(&mut self, what: &str, intent: Intent) -> Result<(), ApiError> {
+        if self.settings.intent == intent {
+            return Ok(());
+        }
+        let settings = Settings { intent, ..self.settings.clone() };
+        self.folder.save_settings(&settings).map_err(|e| crate::daemon::refusal::state(what, e))?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    async fn bring_up(&mut self, ears: &mut Option<Ears>) -> Result<(), ApiError> {
+        const WHAT: &str = "the network was not brought up";
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let Some(own) = self.own() else {
+            self.health.removed = true;
+            return Err(ApiError::new(
+                ErrorCode::NotPermitted,
+                WHAT,
+                "this machine is not a member any more",
+                "ask for a new invite, then: vpnctl join TOKEN",
+            ));
+        };
+        let started = self.open_interface(&own).await;
+        self.health.interface_failed = started.is_err();
+        let interface = started.map_err(|e| e.refusal(WHAT))?;
+        let coordinator = &self.settings.coordinator;
+        let trust = coordinator.pin.as_ref().map_or(Trust::WebPki, |pin| Trust::Pinned(vec![pin.clone()]));
+        let client =
+            Client::new(&coordinator.url, &trust).map_err(|_| crate::daemon::refusal::bad_url(WHAT))?;
+        let begun = Running::start(interface, client, self.asker(), &self.present, self.credentials.clone());
+        let (running, new_ears) = begun.map_err(|e| {
+            ApiError::new(
+                ErrorCode::Failed,
+                WHAT,
+                e.to_string(),
+                "check this machine's memory and limits, then: vpnctl up",
+            )
+        })?;
+        running.relays.listen(&self.keys, &self.present.borrow().epochs);
+        self.running = Some(running);
+        *ears = Some(new_ears);
+        self.apply().await;
+        Ok(())
+    }
+
+    async fn open_interface(
+        &self,
+        own: &MachineEntry,
+    ) -> Result<Interface, super::interface::InterfaceError> {
+        let interface = Interface::open(&self.netlink, &self.wanted).await?;
+        interface.configure(&self.addresses(own)).await?;
+        Ok(interface)
+    }
+
+    async fn take_down(&mut self, ears: &mut Option<Ears>) {
+        *ears = None;
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+        self.peers = Peers::default();
+        self.waiting = Waiting::default();
+        self.health =
+            Health { removed: self.health.removed, not_saved: self.health.not_saved, ..Health::default() };
+        self.folding = false;
+    }
+
+    async fn tick(&mut self, ears: &mut Option<Ears>) {
+        if self.settings.intent == Intent::Up && self.running.is_none() && !self.health.removed {
+            // Whoever asks for the status is told; this is tried again at the next tick.
+            let failed_before = self.health.interface_failed;
+            if self.bring_up(ears).await.is_err() && !failed_before {
+                Message::NetworkFailed.print();
+            }
+        }
+        if self.unsaved {
+            self.save();
+        }
+        if self.resolved.is_some_and(|at| at.elapsed() >= RESOLVE_EVERY) {
+            self.resolve();
+        }
+        self.fold();
+    }
+
+    async fn heed_note(&mut self, note: Note) {
+        match note {
+            Note::Settled => self.read_addresses().await,
+            Note::Stun(servers) => {
+                if let Some(running) = &self.running {
+                    running.tell(&ToData::StunServers(servers));
+                }
+            }
+            Note::Folded => {
+                // What was not folded is tried again at the next tick.
+                self.folding = false;
+            }
+        }
+    }
+
+    async fn heed_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Online => self.health.trouble = None,
+            LinkEvent::Offline(trouble) => {
+                if self.health.trouble.is_none() {
+                    Message::CoordinatorUnreachable.print();
+                }
+                self.health.trouble = Some(trouble);
+            }
+            LinkEvent::Removed => {
+                self.health.removed = true;
+                self.apply().await;
+            }
+            LinkEvent::Roster(roster) => self.adopt(*roster).await,
+            LinkEvent::Joins(joins) => {
+                self.joiners.unlist();
+                for join in &joins {
+                    self.learn(join);
+                }
+                self.joiners.settle(&self.present.borrow().roster);
+                self.apply().await;
+            }
+            LinkEvent::Join(join) => {
+                self.learn(&join);
+                self.apply().await;
+            }
+            LinkEvent::Credentials(credentials) => {
+                self.credentials = credentials.clone();
+                self.unsaved |= self.folder.save_credentials(&credentials).is_err();
+                self.health.not_saved = self.unsaved;
+                if let Some(running) = &self.running {
+                    running.relays.admit(credentials);
+                }
+            }
+        }
+        self.fold();
+    }
+
+    /// Takes a record of the join list. One that cannot be opened is of no use to anybody.
+    fn learn(&mut self, join: &proto::coordinator::Join) {
+        let present = self.present.borrow().clone();
+        if let Ok(record) = present.roster.open_join(&join.record) {
+            self.joiners.add(record, Some(join.id()));
+        }
+    }
+
+    /// Takes a newer roster: keeps it, tells those who read it, and applies it.
+    pub(super) async fn adopt(&mut self, roster: Roster) {
+        let before = self.present.borrow().clone();
+        if roster.order() <= before.roster.order() {
+            return;
+        }
+        let mut epochs = before.epochs.clone();
+        epochs.advance(roster.epoch_key().clone(), clock::now());
+        epochs.prune(clock::now());
+        self.health.removed = false;
+        self.joiners.settle(&roster);
+        self.present.send_replace(Arc::new(Present { roster, epochs }));
+        self.save();
+        if let Some(running) = &self.running {
+            running.relays.listen(&self.keys, &self.present.borrow().epochs);
+        }
+        self.apply().await;
+        self.fold();
+    }
+
+    /// Writes what is to be kept. What fails is tried again: the network goes on meanwhile.
+    fn save(&mut self) {
+        let present = self.present.borrow().clone();
+        let mut saved = self.folder.save_roster(present.roster.state(), &present.epochs);
+        if self.unsaved {
+            saved = saved.and_then(|()| self.folder.save_credentials(&self.credentials));
+        }
+        let folded = present.roster.machine_by_identity(&self.keys.identity_public()).is_some();
+        if saved.is_ok() && folded && self.membership.is_some() {
+            saved = self.folder.forget_membership();
+            if saved.is_ok() {
+                self.membership = None;
+            }
+        }
+        self.unsaved = saved.is_err();
+        self.health.not_saved = self.unsaved;
+    }
+
+    /// Brings data path, interface and relays to what the roster and the joiners ask.
+    pub(super) async fn apply(&mut self) {
+        let present = self.present.borrow().clone();
+        let own_identity = self.keys.identity_public();
+        let accepted = self.joiners.accepted(&present.roster);
+        self.health.overused = accepted.overused;
+        let own = self.own();
+        self.members = match own {
+            None => BTreeMap::new(),
+            Some(_) => present
+                .roster
+                .machines()
+                .cloned()
+                .chain(accepted.machines)
+                .filter(|machine| machine.identity.identity != own_identity)
+                .map(|machine| (machine.identity.wireguard, machine))
+                .collect(),
+        };
+        let Some(running) = &mut self.running else { return };
+        let gone = running.relays.follow(present.roster.relays());
+        for relay in &gone {
+            running.tell(&ToData::RelayDown(*relay));
+        }
+        let wanted = self.members.iter().map(|(key, machine)| (*key, self.peer(machine))).collect();
+        for frame in self.peers.update(&wanted) {
+            self.tell(&frame);
+        }
+        if let Some(own) = own {
+            self.configure(&own).await;
+        }
+        if self.resolved.is_none() || !gone.is_empty() {
+            self.resolve();
+        }
+    }
+
+    /// Gives interface and data path this machine's own addresses.
+    async fn configure(&mut self, own: &MachineEntry) {
+        let Some(running) = &self.running else { return };
+        let done = running.interface.configure(&self.addresses(own)).await;
+        self.health.interface_failed = done.is_err();
+        self.tell(&ToData::Config(self.config(own)));
+    }
+
+    pub(super) fn config(&self, own: &MachineEntry) -> Config {
+        Config {
+            secret: Zeroizing::new(self.keys.wireguard().to_bytes()),
+            own: apply::addresses(own).chain(own.routes.iter().copied()).collect(),
+            mtu: MTU,
+        }
+    }
+
+    fn addresses(&self, own: &MachineEntry) -> Vec<Prefix> {
+        apply::interface_addresses(own, self.present.borrow().roster.settings())
+    }
+
+    /// What a machine is to the data path.
+    pub(super) fn peer(&self, machine: &MachineEntry) -> apply::Wanted {
+        let present = self.present.borrow();
+        let own = self.keys.public().wireguard;
+        let epoch = Pairing { number: present.roster.epoch_number(), key: present.epochs.present() };
+        apply::Wanted::of(machine, &own, &[epoch], present.roster.relays().len())
+    }
+
+    /// This machine: as the roster has it, or as its own invite bears it.
+    pub(super) fn own(&self) -> Option<MachineEntry> {
+        let present = self.present.borrow();
+        if let Some(own) = present.roster.machine_by_identity(&self.keys.identity_public()) {
+            return Some(own.clone());
+        }
+        let (_, record) = self.membership.as_ref()?;
+        present.roster.provisional(record).ok()
+    }
+
+    /// Asks the signer to fold in who joined, if this machine may and anybody did.
+    fn fold(&mut self) {
+        let Some(running) = &self.running else { return };
+        let listed = self.joiners.listed();
+        let may = self.present.borrow().roster.is_signer(&self.keys.identity_public());
+        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() {
+            return;
+        }
+        self.folding = true;
+        let (done, outcome) = oneshot::channel();
+        running.signer.fold(listed, done);
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            // Folded or not: the roster that comes says so, and what is left is tried again.
+            let _ = outcome.await;
+            let _ = notes.send(Note::Folded).await;
+        });
+    }
+
+    pub(super) fn tell(&self, frame: &ToData<'_>) -> bool {
+        self.running.as_ref().is_some_and(|running| running.tell(frame))
+    }
+
+    fn heed_change(&self, change: Change) {
+        let own = self.running.as_ref().map(|running| running.interface.index());
+        if matches!(change, Change::Address(link) | Change::Link(link) if Some(link) == own) {
+            return;
+        }
+        if matches!(change, Change::Route) {
+            return;
+        }
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            sleep(SETTLE).await;
+            // A full queue holds such a note already, or the actor looks at the next change.
+            let _ = notes.try_send(Note::Settled);
+        });
+    }
+
+    /// Tells the data path the addresses of the underlay, and the relays that it changed.
+    pub(super) async fn read_addresses(&mut self) {
+        let Some(running) = &self.running else { return };
+        let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
+        let usable = all.into_iter().filter(|address| address.global && !address.transient);
+        let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
+        running.tell(&ToData::LocalAddrs(local.collect()));
+        running.relays.retry();
+        self.resolve();
+    }
+
+    /// Looks up where the STUN servers are; the answer comes as a note.
+    pub(super) fn resolve(&mut self) {
+        self.resolved = Some(Instant::now());
+        let entries = self.present.borrow().roster.relays().to_vec();
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            let servers = stun_servers(entries).await;
+            let _ = notes.send(Note::Stun(servers)).await;
+        });
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            network: self.settings.network,
+            keys: self.keys.clone(),
+            invite: self.membership.as_ref().map(|(secret, _)| secret.clone()),
+        }
+    }
+}
+
+/// What comes next from a running network; nothing from one that is down.
+async fn listen(ears: &mut Option<Ears>) -> Occurrence {
+    let Some(ears) = ears else { return std::future::pending().await };
+    tokio::select! {
+        Some(event) = ears.data.recv() => Occurrence::Data(event),
+        Some(event) = ears.link.recv() => Occurrence::Link(event),
+        Some(roster) = ears.rosters.recv() => Occurrence::Roster(roster),
+        Some(event) = ears.relays.recv() => Occurrence::Relay(event),
+        Some(change) = ears.changes.recv() => Occurrence::Change(change),
+        else => std::future::pending().await,
+    }
+}

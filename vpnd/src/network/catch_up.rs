@@ -1,0 +1,158 @@
+//! How a machine comes to the newest roster that its coordinator has.
+//!
+//! Nothing the coordinator says is believed: the head must descend from the network's name, the epoch key must be the
+//! one that the signed header commits to, and the entries must be those that were signed.
+
+use std::sync::Arc;
+
+use proto::{
+    coordinator::Auth,
+    epoch::{EpochKey, EpochKeys, slot},
+    identity::{MachineKeys, NetworkId},
+    roster::{Delta, Head, Header, InviteSecret, PublicState, Relation, Roster, RosterError},
+    seal::SealingSecret,
+    wire::Wire,
+};
+
+use crate::coordinator::{Client, Error};
+
+/// A roster that this machine opened, and the epoch keys it holds.
+pub(crate) struct Present {
+    pub(crate) roster: Roster,
+    pub(crate) epochs: EpochKeys,
+}
+
+/// As whom this machine asks.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) network: NetworkId,
+    pub(crate) keys: Arc<MachineKeys>,
+    /// While provisional: epoch keys are sealed to the invite, not yet to the machine.
+    pub(crate) invite: Option<InviteSecret>,
+}
+
+/// Why there is no newer roster.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatchUpError {
+    /// The coordinator did not answer as hoped.
+    #[error(transparent)]
+    Coordinator(#[from] Error),
+    /// What it sent is not what the network's signers signed.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// The present epoch's key is not sealed to this machine: it was removed.
+    #[error("this machine is not a member of the network any more")]
+    Removed,
+}
+
+/// Compares with the coordinator, and returns the newer roster if it has one. A coordinator that is behind (it was
+/// restored from a backup) is given this machine's state.
+///
+/// # Errors
+/// [`CatchUpError`].
+pub(crate) async fn catch_up(
+    client: &Client,
+    asker: &Asker,
+    present: &Present,
+) -> Result<Option<Roster>, CatchUpError> {
+    let head = client.head(&asker.network).await?;
+    follow(client, asker, present, &head).await
+}
+
+/// As [`catch_up`], with the head that the coordinator has already told.
+///
+/// # Errors
+/// [`CatchUpError`].
+pub(crate) async fn follow(
+    client: &Client,
+    asker: &Asker,
+    present: &Present,
+    head: &[u8],
+) -> Result<Option<Roster>, CatchUpError> {
+    let head = Head::from_bytes(head).map_err(RosterError::Format)?;
+    head.verify(&asker.network)?;
+    let own = present.roster.state();
+    match head.relation(&own.head) {
+        Relation::Same => Ok(None),
+        Relation::Forked => Err(RosterError::Forked.into()),
+        Relation::Older => {
+            let member = present.epochs.present().member_key();
+            match client.heal(&asker.network, &member, own.to_bytes()).await {
+                // Somebody else healed it first, or further.
+                Ok(()) | Err(Error::Conflict(_)) => Ok(None),
+                Err(e) => Err(e.into()),
+            }
+        }
+        Relation::Newer => {
+            let key = match present.epochs.find(&head.header().epoch) {
+                Some(key) => key.clone(),
+                None => fetch_key(client, asker, head.header()).await?,
+            };
+            fetch(client, asker, key, &head).await.map(Some)
+        }
+    }
+}
+
+/// The roster of `head` or a later one of its epoch, opened with the epoch's key.
+///
+/// # Errors
+/// [`CatchUpError`].
+pub(crate) async fn fetch(
+    client: &Client,
+    asker: &Asker,
+    key: EpochKey,
+    head: &Head,
+) -> Result<Roster, CatchUpError> {
+    let state = client.state(&asker.network, &Auth::Member(&key.member_key())).await?;
+    let state = PublicState::from_bytes(&state).map_err(RosterError::Format)?;
+    if !matches!(state.head.relation(head), Relation::Same | Relation::Newer) {
+        return Err(RosterError::Stale.into());
+    }
+    Ok(Roster::open(state, key, &asker.network)?)
+}
+
+/// The key of the header's epoch from the slot that is this machine's.
+///
+/// # Errors
+/// [`CatchUpError::Removed`] if there is none.
+pub(crate) async fn fetch_key(
+    client: &Client,
+    asker: &Asker,
+    header: &Header,
+) -> Result<EpochKey, CatchUpError> {
+    for secret in asker.sealing() {
+        match client.slot(&asker.network, &slot(&secret.public(), &header.epoch)).await {
+            Ok(sealed) => {
+                let key = EpochKey::open(&secret, &asker.network, &header.epoch, &sealed);
+                return key.ok_or(CatchUpError::Roster(RosterError::WrongKey));
+            }
+            Err(Error::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(CatchUpError::Removed)
+}
+
+/// The roster after a delta that was pushed.
+///
+/// # Errors
+/// [`RosterError`], [`CatchUpError::Removed`].
+pub(crate) fn advance(asker: &Asker, present: &Present, delta: &[u8]) -> Result<Roster, CatchUpError> {
+    let delta = Delta::from_bytes(delta).map_err(RosterError::Format)?;
+    let key = if delta.header().epoch == present.roster.header().epoch {
+        None
+    } else {
+        let key = asker.sealing().iter().find_map(|secret| delta.open_key(secret));
+        Some(key.ok_or(CatchUpError::Removed)?)
+    };
+    Ok(present.roster.apply(&delta, key)?)
+}
+
+impl Asker {
+    /// What epoch keys may be sealed to for this machine, its own key first.
+    fn sealing(&self) -> Vec<SealingSecret> {
+        let own = SealingSecret::from_seed(*self.keys.sealing().seed());
+        let invite = self.invite.as_ref().map(InviteSecret::sealing);
+        std::iter::once(own).chain(invite).collect()
+    }
+}

@@ -1,0 +1,107 @@
+//! How the rest of the daemon speaks to a network's actor.
+
+use std::{net::SocketAddr, time::Duration};
+
+use proto::{
+    api::{ApiError, ErrorCode, Invite, InviteCreated, Machine, NetworkStatus, NetworkSummary, Path},
+    identity::NetworkId,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::state::Coordinator;
+
+/// Queries that wait for a busy actor.
+const QUEUE: usize = 32;
+
+/// Where an actor's answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+
+/// What an actor is asked.
+pub(crate) enum Query {
+    /// Set the intent and bring the network up.
+    Up(Reply<NetworkSummary>),
+    /// Set the intent and take the network down.
+    Down(Reply<NetworkSummary>),
+    /// Tell the network in one line.
+    Summary(Reply<NetworkSummary>),
+    /// Tell its live state.
+    Status(Reply<NetworkStatus>),
+    /// Tell its machines.
+    Machines(Reply<Vec<Machine>>),
+    /// Tell one machine, by default this one.
+    Machine(Option<String>, Reply<Machine>),
+    /// Rename a machine.
+    Rename(Rename, Reply<()>),
+    /// Make an invite.
+    CreateInvite(NewInvite, Reply<InviteCreated>),
+    /// Tell the live invites.
+    Invites(Reply<Vec<Invite>>),
+    /// Measure the round trip to a machine once.
+    Ping(String, Reply<Option<Echo>>),
+    /// Take the network down without a change of intent, and end.
+    Stop(Reply<()>),
+}
+
+/// A machine's names, old and new.
+pub(crate) struct Rename {
+    pub(crate) old: String,
+    pub(crate) new: String,
+}
+
+/// What an invite is to be like.
+#[derive(Clone)]
+pub(crate) struct NewInvite {
+    pub(crate) name: Option<String>,
+    pub(crate) uses: u32,
+    pub(crate) expires_in: u64,
+    pub(crate) groups: Vec<String>,
+}
+
+/// An answered probe.
+pub(crate) struct Echo {
+    pub(crate) rtt: Duration,
+    pub(crate) path: Path,
+    pub(crate) endpoint: Option<SocketAddr>,
+}
+
+/// A running actor.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    /// The network.
+    pub(crate) id: NetworkId,
+    /// Its name, under which this machine has no other network.
+    pub(crate) name: String,
+    /// Its coordinator.
+    pub(crate) coordinator: Coordinator,
+    queries: mpsc::Sender<Query>,
+}
+
+impl Handle {
+    /// A handle, and what its actor listens to.
+    pub(crate) fn new(
+        id: NetworkId,
+        name: String,
+        coordinator: Coordinator,
+    ) -> (Self, mpsc::Receiver<Query>) {
+        let (queries, receiver) = mpsc::channel(QUEUE);
+        (Self { id, name, coordinator, queries }, receiver)
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the caller is to be told.
+    pub(crate) async fn ask<T>(&self, query: impl FnOnce(Reply<T>) -> Query) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            ApiError::new(
+                ErrorCode::Failed,
+                "the command was not done",
+                "vpnd is stopping",
+                "try again once it is up: systemctl status vpnd",
+            )
+        };
+        self.queries.send(query(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,135 @@
+//! A network's interface on this machine: the TUN device with its addresses, and the UDP sockets.
+//!
+//! Control makes and configures both and hands copies to the data path; what it keeps lets a data path that ended be
+//! started again with the same interface and port, so that addresses, routes and NAT mappings survive it. Dropping
+//! this takes the interface away.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use netio::{
+    netlink::{Netlink, NetlinkError, Prefix},
+    tun::{Tun, TunError},
+    udp::{Pair, UdpError, bind_pair},
+};
+use proto::api::{ApiError, ErrorCode};
+
+/// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
+pub(crate) const MTU: u16 = 1_420;
+
+/// Segments that the kernel hands over as one packet: what one batched UDP send takes.
+const MAX_SEGMENTS: u32 = 45;
+
+/// Where the search for a free name begins.
+const PREFIX: &str = "tacet";
+
+/// Names tried before giving up.
+const MAX_NAMES: u32 = 256;
+
+/// Where the search for a free port begins.
+const PORT: u16 = 51_820;
+
+/// What the command line fixes of an interface.
+#[derive(Clone, Default)]
+pub(crate) struct Wanted {
+    pub(crate) name: Option<String>,
+    pub(crate) port: Option<u16>,
+}
+
+/// Why there is no interface.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InterfaceError {
+    /// No TUN device, or its name is taken.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// No UDP sockets, or their port is taken.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    /// The kernel does not take the addresses.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// An interface that exists.
+pub(crate) struct Interface {
+    index: u32,
+    tun: Tun,
+    sockets: Pair,
+    netlink: Netlink,
+}
+
+impl Interface {
+    /// Makes the interface and opens the sockets. It is not up yet.
+    ///
+    /// # Errors
+    /// [`InterfaceError`]; nothing is left then.
+    pub(crate) async fn open(netlink: &Netlink, wanted: &Wanted) -> Result<Self, InterfaceError> {
+        let sockets = match wanted.port {
+            Some(port) => bind_pair(port, true, None)?,
+            None => bind_pair(PORT, false, None)?,
+        };
+        let (name, tun) = match &wanted.name {
+            Some(name) => (name.clone(), Tun::create(name)?),
+            None => next_free()?,
+        };
+        let index = netlink.index(&name).await?;
+        netlink.set_mtu(index, u32::from(MTU), Some(MAX_SEGMENTS)).await?;
+        Ok(Self { index, tun, sockets, netlink: netlink.clone() })
+    }
+
+    /// Gives the interface these addresses, no others, and switches it on. The prefixes become routes.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub(crate) async fn configure(&self, addresses: &[Prefix]) -> Result<(), NetlinkError> {
+        self.netlink.set_addresses(self.index, addresses).await?;
+        self.netlink.set_up(self.index).await
+    }
+
+    /// Its index.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// A descriptor of the device for the data path.
+    ///
+    /// # Errors
+    /// As `dup(2)`.
+    pub(crate) fn tun_fd(&self) -> io::Result<OwnedFd> {
+        self.tun.try_clone_fd()
+    }
+
+    /// Descriptors of the sockets for the data path.
+    ///
+    /// # Errors
+    /// As `dup(2)`.
+    pub(crate) fn socket_fds(&self) -> io::Result<Vec<OwnedFd>> {
+        let sockets = std::iter::once(&self.sockets.v4).chain(&self.sockets.v6);
+        sockets.map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+    }
+}
+
+impl InterfaceError {
+    /// What the person is told.
+    pub(crate) fn refusal(&self, what: &str) -> ApiError {
+        let text = self.to_string();
+        let (why, next) = text
+            .split_once(": ")
+            .or_else(|| text.split_once("; "))
+            .unwrap_or((&text, "see the kernel's messages: dmesg | tail"));
+        ApiError::new(ErrorCode::Interface, what, why, next)
+    }
+}
+
+/// Makes the first of tacet0, tacet1, ... that does not exist.
+fn next_free() -> Result<(String, Tun), TunError> {
+    let mut names = (0..MAX_NAMES).map(|n| format!("{PREFIX}{n}"));
+    names
+        .find_map(|name| match Tun::create(&name) {
+            Err(TunError::NameTaken) => None,
+            other => Some(other.map(|tun| (name, tun))),
+        })
+        .unwrap_or(Err(TunError::NameTaken))
+}

@@ -1,0 +1,245 @@
+//! The connection to the coordinator: a task that keeps a watch open, catches up when it opens, and tells the actor
+//! what comes.
+//!
+//! A coordinator that is away stops nothing: the task waits, longer each time, and everything that does not need the
+//! coordinator goes on. The actor owns the roster; this task reads it ([`Present`]) and hands over newer ones.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::{
+    coordinator::{Auth, Join, WatchEvent},
+    relay::{Credential, month_of},
+    roster::{Roster, RosterError},
+    wire::Wire,
+};
+use rand_core::OsRng;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    backoff::Backoff,
+    catch_up::{Asker, CatchUpError, Present, advance, catch_up, follow},
+    clock,
+};
+use crate::coordinator::{Client, Error, Watch};
+
+/// Credentials are fetched for this month and so many after it, so that a coordinator may be away for that long.
+const MONTHS_AHEAD: u32 = 2;
+
+/// Between two looks whether a new month needs a credential.
+const CREDENTIALS_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// For the actor to take a newer roster.
+const ADOPTION: Duration = Duration::from_secs(10);
+
+/// What the link tells the actor.
+pub(crate) enum LinkEvent {
+    /// The coordinator answers and everything is caught up.
+    Online,
+    /// It does not.
+    Offline(Trouble),
+    /// A newer roster, checked.
+    Roster(Box<Roster>),
+    /// The whole join list.
+    Joins(Vec<Join>),
+    /// One more record of it.
+    Join(Join),
+    /// Credentials for all months from this one on that could be had.
+    Credentials(Vec<Credential>),
+    /// This machine is not a member any more.
+    Removed,
+}
+
+/// Why the coordinator is no help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It cannot be reached, or is not well.
+    Unreachable,
+    /// Its key is not the pinned one.
+    WrongPin,
+    /// It shows a roster that contradicts ours.
+    Forked,
+    /// It shows what no signer signed, or an older state that it does not let be healed.
+    Untrusted,
+}
+
+/// The running task. It ends when this is dropped.
+pub(crate) struct Link(JoinHandle<()>);
+
+impl Link {
+    /// Starts the task. `have` are the months that credentials are at hand for.
+    pub(crate) fn start(
+        client: Client,
+        asker: Asker,
+        present: watch::Receiver<Arc<Present>>,
+        have: Vec<Credential>,
+        events: mpsc::Sender<LinkEvent>,
+    ) -> Self {
+        let mut keeper = Keeper { client, asker, present, credentials: have, events };
+        Self(tokio::spawn(async move { keeper.run().await }))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Keeper {
+    client: Client,
+    asker: Asker,
+    present: watch::Receiver<Arc<Present>>,
+    credentials: Vec<Credential>,
+    events: mpsc::Sender<LinkEvent>,
+}
+
+impl Keeper {
+    async fn run(&mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let (was_online, end) = self.session().await;
+            if was_online {
+                backoff.reset();
+            }
+            match end {
+                CatchUpError::Removed => {
+                    self.tell(LinkEvent::Removed).await;
+                    // A recovery or an administrator's mistake undone may bring it back.
+                }
+                other => self.tell(LinkEvent::Offline(trouble(&other))).await,
+            }
+            tokio::time::sleep(backoff.next(&mut OsRng)).await;
+        }
+    }
+
+    /// One watch from its opening to its end: whether it was caught up, and what ended it.
+    async fn session(&mut self) -> (bool, CatchUpError) {
+        let mut watch = match self.open().await {
+            Ok(watch) => watch,
+            Err(e) => return (false, e),
+        };
+        self.tell(LinkEvent::Online).await;
+        loop {
+            let event = match timeout(CREDENTIALS_EVERY, watch.next()).await {
+                Ok(Ok(event)) => self.heed(event).await,
+                Ok(Err(e)) => Err(e.into()),
+                Err(_) => self.fetch_credentials().await,
+            };
+            if let Err(e) = event {
+                return (true, e);
+            }
+        }
+    }
+
+    /// Opens a watch and fetches all that was missed before it.
+    async fn open(&mut self) -> Result<Watch, CatchUpError> {
+        let mut watch = match self.watch().await {
+            // The member key is of an epoch that has ended, most likely: come to the present one first.
+            Err(Error::NotPermitted) => {
+                self.catch_up().await?;
+                self.watch().await?
+            }
+            other => other?,
+        };
+        if let WatchEvent::Head(head) = watch.next().await? {
+            let present = self.present.borrow_and_update().clone();
+            let newer = follow(&self.client, &self.asker, &present, &head).await?;
+            self.hand_over(newer).await?;
+        }
+        let member = self.present.borrow().epochs.present().member_key();
+        let joins = self.client.joins(&self.asker.network, &Auth::Member(&member)).await?;
+        self.tell(LinkEvent::Joins(joins)).await;
+        self.fetch_credentials().await?;
+        Ok(watch)
+    }
+
+    async fn watch(&self) -> Result<Watch, Error> {
+        let member = self.present.borrow().epochs.present().member_key();
+        self.client.watch(&self.asker.network, &member).await
+    }
+
+    async fn heed(&mut self, event: WatchEvent) -> Result<(), CatchUpError> {
+        match event {
+            WatchEvent::Alive => Ok(()),
+            WatchEvent::Join(join) => {
+                self.tell(LinkEvent::Join(join)).await;
+                Ok(())
+            }
+            WatchEvent::Head(head) => {
+                let present = self.present.borrow_and_update().clone();
+                let newer = follow(&self.client, &self.asker, &present, &head).await?;
+                self.hand_over(newer).await
+            }
+            WatchEvent::Delta(delta) => {
+                let present = self.present.borrow_and_update().clone();
+                match advance(&self.asker, &present, &delta) {
+                    Ok(roster) => self.hand_over(Some(roster)).await,
+                    // Our own change, which the signer has handed over already.
+                    Err(CatchUpError::Roster(RosterError::Stale)) => Ok(()),
+                    // Some change in between was missed.
+                    Err(CatchUpError::Roster(RosterError::Detached)) => self.catch_up().await,
+                    Err(e) => Err(e),
+                }
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), CatchUpError> {
+        let present = self.present.borrow_and_update().clone();
+        let newer = catch_up(&self.client, &self.asker, &present).await?;
+        self.hand_over(newer).await
+    }
+
+    /// Gives the actor a newer roster and waits until it has it.
+    async fn hand_over(&mut self, newer: Option<Roster>) -> Result<(), CatchUpError> {
+        let Some(roster) = newer else { return Ok(()) };
+        let order = roster.order();
+        self.tell(LinkEvent::Roster(Box::new(roster))).await;
+        let adopted = self.present.wait_for(|present| present.roster.order() >= order);
+        let _ = timeout(ADOPTION, adopted).await;
+        Ok(())
+    }
+
+    /// Fetches the credentials that are missing for this month and the next ones.
+    async fn fetch_credentials(&mut self) -> Result<(), CatchUpError> {
+        let this_month = month_of(clock::day());
+        let member = self.present.borrow().epochs.present().member_key();
+        let before = self.credentials.len();
+        self.credentials.retain(|credential| credential.month() >= this_month);
+        let mut changed = self.credentials.len() != before;
+        for month in this_month..=this_month + MONTHS_AHEAD {
+            if self.credentials.iter().any(|credential| credential.month() == month) {
+                continue;
+            }
+            let bytes = self.client.credential(&self.asker.network, &member, month).await?;
+            let credential = Credential::from_bytes(&bytes).map_err(Error::from)?;
+            if credential.month() != month {
+                return Err(Error::NotACoordinator.into());
+            }
+            self.credentials.push(credential);
+            changed = true;
+        }
+        if changed {
+            self.tell(LinkEvent::Credentials(self.credentials.clone())).await;
+        }
+        Ok(())
+    }
+
+    /// The actor outlives this task; if it is gone, the task is about to end too.
+    async fn tell(&self, event: LinkEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+fn trouble(error: &CatchUpError) -> Trouble {
+    match error {
+        CatchUpError::Coordinator(Error::WrongPin | Error::Untrusted) => Trouble::WrongPin,
+        CatchUpError::Coordinator(_) | CatchUpError::Removed => Trouble::Unreachable,
+        CatchUpError::Roster(RosterError::Forked) => Trouble::Forked,
+        CatchUpError::Roster(_) => Trouble::Untrusted,
+    }
+}

@@ -1,0 +1,220 @@
+//! What exists while a network is up: interface, data path, and the connections to coordinator and relays.
+
+use std::{io, sync::Arc};
+
+use netio::netlink::{Change, NetlinkError, changes};
+use proto::{
+    epoch::EpochKeys,
+    identity::MachineKeys,
+    mailbox::MailboxSecret,
+    metadata::Endpoint,
+    pipe::ToData,
+    relay::{Credential, To},
+    roster::{RelayEntry, Roster},
+};
+use tokio::{
+    net::lookup_host,
+    sync::{mpsc, watch},
+};
+use url::Url;
+
+use super::{
+    catch_up::{Asker, Present},
+    interface::Interface,
+    link::{Link, LinkEvent},
+    signer::Signer,
+};
+use crate::{
+    child::{self, Child, ChildError, Descriptors},
+    coordinator::Client,
+    relay::{Listen, RelayClient, RelayEvent},
+};
+
+/// Events that wait for a busy actor.
+const QUEUE: usize = 1_024;
+
+/// Addresses taken of one relay's name for STUN: two of each family suffice.
+const STUN_ADDRESSES: usize = 4;
+
+/// Why a network cannot be brought up, once its interface is there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The data path.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// Its descriptors.
+    #[error("the data path's descriptors could not be copied: {0}")]
+    Io(#[from] io::Error),
+    /// The kernel's notifications.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// What the parts of a running network tell the actor.
+pub(super) struct Ears {
+    pub(super) data: mpsc::Receiver<child::Event>,
+    pub(super) link: mpsc::Receiver<LinkEvent>,
+    pub(super) rosters: mpsc::Receiver<Box<Roster>>,
+    pub(super) relays: mpsc::Receiver<RelayEvent>,
+    pub(super) changes: mpsc::Receiver<Change>,
+}
+
+/// A network that is up.
+pub(super) struct Running {
+    pub(super) interface: Interface,
+    pub(super) signer: Signer,
+    /// The data path process of the moment; `None` while there is none.
+    pub(super) data: Option<child::Link>,
+    pub(super) relays: Relays,
+    child: Child,
+    _link: Link,
+}
+
+/// The relay clients, numbered as the roster lists the relays.
+pub(super) struct Relays {
+    entries: Vec<RelayEntry>,
+    clients: Vec<Option<RelayClient>>,
+    up: Vec<bool>,
+    events: mpsc::Sender<RelayEvent>,
+    credentials: watch::Sender<Vec<Credential>>,
+    mailboxes: watch::Sender<Vec<Listen>>,
+}
+
+impl Running {
+    /// Starts all but the relay clients, which follow the roster ([`Relays::follow`]).
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub(super) fn start(
+        interface: Interface,
+        client: Client,
+        asker: Asker,
+        present: &watch::Sender<Arc<Present>>,
+        credentials: Vec<Credential>,
+    ) -> Result<(Self, Ears), StartError> {
+        let descriptors = Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()? };
+        let changes = changes()?;
+        let (child, data) = Child::start(descriptors)?;
+        let (link_events, link) = mpsc::channel(QUEUE);
+        let (roster_sender, rosters) = mpsc::channel(1);
+        let (relay_events, relays) = mpsc::channel(QUEUE);
+        let running = Self {
+            interface,
+            signer: Signer::start(client.clone(), asker.clone(), present.subscribe(), roster_sender),
+            data: None,
+            relays: Relays::new(credentials.clone(), relay_events),
+            child,
+            _link: Link::start(client, asker, present.subscribe(), credentials, link_events),
+        };
+        Ok((running, Ears { data, link, rosters, relays, changes }))
+    }
+
+    /// Sends a frame to the data path. False if there is none, or it dropped the frame.
+    pub(super) fn tell(&self, frame: &ToData<'_>) -> bool {
+        self.data.as_ref().is_some_and(|data| data.send(frame))
+    }
+
+    /// Ends the data path and takes the interface away.
+    pub(super) async fn stop(self) {
+        self.child.stop().await;
+    }
+}
+
+impl Relays {
+    fn new(credentials: Vec<Credential>, events: mpsc::Sender<RelayEvent>) -> Self {
+        Self {
+            entries: Vec::new(),
+            clients: Vec::new(),
+            up: Vec::new(),
+            events,
+            credentials: watch::Sender::new(credentials),
+            mailboxes: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    /// Follows a roster's list of relays. Returns the numbers of those that were up and are connected anew.
+    pub(super) fn follow(&mut self, entries: &[RelayEntry]) -> Vec<u8> {
+        if self.entries == entries {
+            return Vec::new();
+        }
+        let went_down = self.ups().collect();
+        self.entries = entries.to_vec();
+        self.up = vec![false; entries.len()];
+        self.clients.clear();
+        for (number, entry) in (0u8..).zip(entries) {
+            let client = RelayClient::spawn(
+                number,
+                entry,
+                self.credentials.subscribe(),
+                self.mailboxes.subscribe(),
+                self.events.clone(),
+            );
+            // A URL that is none stands in the roster by a signer's mistake; the other relays serve.
+            self.clients.push(client.ok());
+        }
+        went_down
+    }
+
+    /// Follows the epochs: mailboxes of the present one and of those that ended are listened to.
+    pub(super) fn listen(&self, keys: &MachineKeys, epochs: &EpochKeys) {
+        let all = std::iter::once(epochs.present()).chain(epochs.ended().iter().map(|ended| &ended.key));
+        let listen = |key: &proto::epoch::EpochKey| Listen {
+            epoch: key.name(),
+            secret: MailboxSecret::new(keys.mailbox(), &key.mailbox_key()),
+        };
+        self.mailboxes.send_replace(all.map(listen).collect());
+    }
+
+    /// Shows the relays these credentials from now on.
+    pub(super) fn admit(&self, credentials: Vec<Credential>) {
+        self.credentials.send_replace(credentials);
+    }
+
+    /// The underlay changed: connections may be broken without knowing.
+    pub(super) fn retry(&self) {
+        self.clients.iter().flatten().for_each(RelayClient::retry);
+    }
+
+    /// Keeps whether a relay can be sent to.
+    pub(super) fn set_up(&mut self, relay: u8, up: bool) {
+        if let Some(slot) = self.up.get_mut(usize::from(relay)) {
+            *slot = up;
+        }
+    }
+
+    /// The relays that can be sent to.
+    pub(super) fn ups(&self) -> impl Iterator<Item = u8> + '_ {
+        (0u8..).zip(&self.up).filter(|(_, up)| **up).map(|(number, _)| number)
+    }
+
+    /// Whether the network has relays and none can be reached.
+    pub(super) fn all_down(&self) -> bool {
+        !self.up.is_empty() && !self.up.contains(&true)
+    }
+
+    /// The key of a relay.
+    pub(super) fn key(&self, relay: u8) -> Option<&[u8; 32]> {
+        self.entries.get(usize::from(relay)).map(|entry| &entry.key)
+    }
+
+    /// Sends a payload, or drops it.
+    pub(super) fn send(&self, relay: u8, to: To, payload: &[u8]) -> bool {
+        let client = self.clients.get(usize::from(relay)).and_then(Option::as_ref);
+        client.is_some_and(|client| client.try_send(to, payload))
+    }
+}
+
+/// Where the relays' STUN servers are.
+pub(super) async fn stun_servers(entries: Vec<RelayEntry>) -> Vec<Endpoint> {
+    let mut servers = Vec::new();
+    for entry in entries {
+        let Some(port) = entry.stun_port else { continue };
+        let Ok(url) = Url::parse(&entry.url) else { continue };
+        let Some(host) = url.host_str() else { continue };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if let Ok(found) = lookup_host((host, port)).await {
+            servers.extend(found.take(STUN_ADDRESSES).map(Endpoint));
+        }
+    }
+    servers
+}

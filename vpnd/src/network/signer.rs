@@ -1,0 +1,171 @@
+//! Changes of the roster: one at a time, pushed to the coordinator before anybody else hears of them.
+//!
+//! The coordinator's compare-and-swap decides between two signers that change at once: the loser comes to the newer
+//! roster, makes its change again on top of it, and tries again. Without the coordinator nothing changes.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::{
+    coordinator::JoinId,
+    roster::{Draft, EditError, EntryId, InviteSecret, JoinRecord, MembershipError, Roster},
+    wire::Wire,
+};
+use rand_core::OsRng;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    catch_up::{Asker, CatchUpError, Present, catch_up},
+    clock,
+};
+use crate::coordinator::{Client, Error};
+
+/// How often a change that lost against another is made again.
+const ATTEMPTS: u32 = 8;
+
+/// Changes that wait.
+const QUEUE: usize = 16;
+
+/// For the actor to take a newer roster.
+const ADOPTION: Duration = Duration::from_secs(10);
+
+/// What to change, made again on every roster that it is tried on.
+pub(crate) type Edit = Box<dyn FnMut(&mut Draft<'_>) -> Result<Outcome, EditError> + Send>;
+
+/// What a change leads to beside the next roster.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Join records that leave the list with it: folded in, or no good.
+    pub(crate) settled: Vec<JoinId>,
+    /// The secret of an invite that was added.
+    pub(crate) invite: Option<InviteSecret>,
+}
+
+/// A change that the coordinator took.
+pub(crate) struct Changed {
+    /// The roster with the change, or a later one.
+    pub(crate) present: Arc<Present>,
+    /// The secret of the invite that was added.
+    pub(crate) invite: Option<InviteSecret>,
+}
+
+/// Where the outcome of a change goes.
+pub(crate) type Done = oneshot::Sender<Result<Changed, ChangeError>>;
+
+struct Change {
+    edit: Edit,
+    done: Done,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// The roster does not allow it.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The coordinator cannot be reached, or shows what nobody signed.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    /// Others changed the roster again and again meanwhile.
+    #[error("others change the network at the same time")]
+    Busy,
+}
+
+/// The running task. It ends when this is dropped.
+pub(crate) struct Signer {
+    changes: mpsc::Sender<Change>,
+    task: JoinHandle<()>,
+}
+
+impl Signer {
+    /// Starts the task; it hands newer rosters to `rosters`.
+    pub(crate) fn start(
+        client: Client,
+        asker: Asker,
+        present: watch::Receiver<Arc<Present>>,
+        rosters: mpsc::Sender<Box<Roster>>,
+    ) -> Self {
+        let (changes, queue) = mpsc::channel(QUEUE);
+        let mut worker = Worker { client, asker, present, rosters };
+        Self { changes, task: tokio::spawn(async move { worker.run(queue).await }) }
+    }
+
+    /// Asks for a change. If too many wait, `done` is dropped, which its owner sees.
+    pub(crate) fn ask(&self, edit: Edit, done: Done) {
+        let _ = self.changes.try_send(Change { edit, done });
+    }
+
+    /// Asks to fold in the joiners of these records. Records that cannot become members leave the list too.
+    pub(crate) fn fold(&self, listed: Vec<(JoinId, JoinRecord)>, done: Done) {
+        let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = listed.into_iter().unzip();
+        let edit: Edit = Box::new(move |draft| {
+            let folded = draft.fold_all(&records);
+            let settled = ids.iter().zip(&folded).filter(|(_, outcome)| is_settled(outcome));
+            Ok(Outcome { settled: settled.map(|(id, _)| *id).collect(), invite: None })
+        });
+        self.ask(edit, done);
+    }
+}
+
+/// Whether a record has nothing more to wait for. One by an invite that went astray waits for a person to decide, one
+/// that finds no address for the network to get room.
+fn is_settled(outcome: &Result<EntryId, EditError>) -> bool {
+    !matches!(
+        outcome,
+        Err(EditError::Membership(MembershipError::Overused) | EditError::Full | EditError::NoAddress)
+    )
+}
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Worker {
+    client: Client,
+    asker: Asker,
+    present: watch::Receiver<Arc<Present>>,
+    rosters: mpsc::Sender<Box<Roster>>,
+}
+
+impl Worker {
+    async fn run(&mut self, mut queue: mpsc::Receiver<Change>) {
+        while let Some(Change { edit, done }) = queue.recv().await {
+            // Who asked may be gone; the change is made all the same.
+            let _ = done.send(self.change(edit).await);
+        }
+    }
+
+    async fn change(&mut self, mut edit: Edit) -> Result<Changed, ChangeError> {
+        for _ in 0..ATTEMPTS {
+            let present = self.present.borrow_and_update().clone();
+            let edit = present.roster.edit(&self.asker.keys, clock::now(), &mut OsRng, &mut *edit)?;
+            let Outcome { settled, invite } = edit.outcome;
+            let member = present.epochs.present().member_key();
+            match self.client.push(&self.asker.network, &member, edit.delta.to_bytes(), settled).await {
+                Ok(()) => return Ok(Changed { present: self.hand_over(edit.roster).await, invite }),
+                // The member key may have ended with its epoch.
+                Err(Error::Conflict(_) | Error::NotPermitted) => {
+                    if let Some(newer) = catch_up(&self.client, &self.asker, &present).await? {
+                        self.hand_over(newer).await;
+                    }
+                }
+                Err(e) => return Err(CatchUpError::from(e).into()),
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+
+    /// Gives the actor a newer roster and waits until it has it.
+    async fn hand_over(&mut self, roster: Roster) -> Arc<Present> {
+        let order = roster.order();
+        let _ = self.rosters.send(Box::new(roster)).await;
+        let adopted = self.present.wait_for(|present| present.roster.order() >= order);
+        let _ = timeout(ADOPTION, adopted).await;
+        self.present.borrow().clone()
+    }
+}

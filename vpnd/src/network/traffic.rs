@@ -1,0 +1,168 @@
+//! Frames between relays and data path, and introductions.
+//!
+//! A datagram that comes over a relay is WireGuard's and goes to the data path as it is, or it is an introduction: then
+//! it is checked here, and its machine and handshake go to the data path together. In the other direction, while this
+//! machine itself stands on an invite, each handshake that it begins is wrapped in an introduction: the peer may not
+//! have heard of it yet.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::{
+    epoch::EpochName,
+    introduction::{INITIATION, Introduction},
+    pipe::{RelayTo, ToData},
+    relay::{Handle, To},
+    roster::MembershipError,
+};
+use rand_core::OsRng;
+
+use super::{actor::Actor, clock};
+use crate::{child, message::Message, relay::RelayEvent};
+
+/// The first byte of a WireGuard handshake initiation (WireGuard's paper, section 5.4.2).
+const INITIATION_TYPE: u8 = 1;
+
+impl Actor {
+    pub(super) async fn heed_data(&mut self, event: child::Event) {
+        match event {
+            child::Event::Up(link) => {
+                let Some(running) = &mut self.running else { return };
+                if running.data.is_some() {
+                    Message::DataPathRestarted.print();
+                }
+                running.data = Some(link);
+                self.brief().await;
+            }
+            child::Event::RelaySend { relay, to, payload } => self.send(relay, to, &payload),
+            child::Event::Status(status) => {
+                if let Some(asker) = self.waiting.statuses.remove(&status.token) {
+                    // Who asked may be gone.
+                    let _ = asker.send(status);
+                }
+            }
+            child::Event::Pong(pong) => {
+                if let Some(asker) = self.waiting.pings.remove(&pong.token) {
+                    let _ = asker.send(pong);
+                }
+            }
+        }
+    }
+
+    /// Tells a new data path everything.
+    async fn brief(&mut self) {
+        let Some(own) = self.own() else { return };
+        self.tell(&ToData::Config(self.config(&own)));
+        for frame in self.peers.all() {
+            self.tell(&frame);
+        }
+        if let Some(running) = &self.running {
+            for relay in running.relays.ups() {
+                running.tell(&ToData::RelayUp(relay));
+            }
+        }
+        self.read_addresses().await;
+    }
+
+    pub(super) fn heed_relay(&mut self, event: RelayEvent) {
+        match event {
+            RelayEvent::Up { relay } => self.set_relay(relay, true),
+            RelayEvent::Down { relay } => self.set_relay(relay, false),
+            RelayEvent::Recv { relay, epoch, handle, payload } => {
+                self.receive(relay, epoch, handle, &payload)
+            }
+            RelayEvent::Gone { relay, handle } => {
+                self.tell(&ToData::RelayGone { relay, handle: handle.0 });
+            }
+            RelayEvent::ClockWrong { .. } => self.health.clock_wrong = true,
+            // The client tries again by itself; `status` shows that no relay can be reached.
+            RelayEvent::Refused { .. } => {}
+        }
+    }
+
+    fn set_relay(&mut self, relay: u8, up: bool) {
+        let Some(running) = &mut self.running else { return };
+        running.relays.set_up(relay, up);
+        running.tell(&if up { ToData::RelayUp(relay) } else { ToData::RelayDown(relay) });
+        if up {
+            self.health.clock_wrong = false;
+        }
+    }
+
+    fn receive(&mut self, relay: u8, epoch: Option<EpochName>, handle: Handle, payload: &Bytes) {
+        if Introduction::is_one(payload) {
+            return self.introduced(relay, epoch, handle, payload);
+        }
+        self.tell(&ToData::RelayRecv { relay, handle: handle.0, payload });
+    }
+
+    /// Checks an introduction. What does not hold is dropped in silence: whoever sent it learns nothing.
+    fn introduced(&mut self, relay: u8, epoch: Option<EpochName>, handle: Handle, payload: &[u8]) {
+        if !self.gate.pass(Instant::now()) {
+            return;
+        }
+        let present = self.present.borrow().clone();
+        let key = epoch.and_then(|name| present.epochs.find(&name).cloned());
+        let Some(key) = key else { return };
+        let Ok(introduction) = Introduction::open(payload, &self.settings.network, &key) else { return };
+        let initiation = introduction.initiation();
+        let machine = match introduction.check(&present.roster) {
+            // Folded in meanwhile: the handshake is a member's.
+            Err(MembershipError::Member) => {
+                self.tell(&ToData::RelayRecv { relay, handle: handle.0, payload: initiation });
+                return;
+            }
+            Err(_) => return,
+            Ok(machine) => machine,
+        };
+        let key = machine.identity.wireguard;
+        if present.roster.invite(&introduction.record().join().invite).is_some() {
+            self.joiners.add(introduction.record().clone(), None);
+            let accepted = self.joiners.accepted(&present.roster);
+            self.health.overused = accepted.overused;
+            if !accepted.machines.iter().any(|accepted| accepted.identity.wireguard == key) {
+                return;
+            }
+        } else if !self.joiners.add_proved(machine.clone(), introduction.head().order()) {
+            return;
+        }
+        let peer = self.peers.set(key, self.peer(&machine));
+        self.members.insert(key, machine);
+        self.tell(&ToData::Introduce { peer, relay, handle: handle.0, initiation });
+    }
+
+    /// Sends what the data path has for a relay; what has no way is dropped, as on any network.
+    fn send(&mut self, relay: u8, to: RelayTo, payload: &[u8]) {
+        let Some(running) = &self.running else { return };
+        let to = match to {
+            RelayTo::Handle(handle) => To::Handle(Handle(handle)),
+            RelayTo::Peer(number) => {
+                let machine = self.peers.key(number).and_then(|key| self.members.get(key));
+                let (Some(machine), Some(relay_key)) = (machine, running.relays.key(relay)) else { return };
+                let present = self.present.borrow();
+                let now = (present.epochs.present(), clock::day());
+                let Some(id) = self.mailboxes.find(&machine.identity.mailbox, (relay, relay_key), now) else {
+                    return;
+                };
+                To::Mailbox(id)
+            }
+        };
+        match self.introduce(payload) {
+            Some(frame) => running.relays.send(relay, to, &frame),
+            None => running.relays.send(relay, to, payload),
+        };
+    }
+
+    /// The introduction around a handshake initiation, while this machine stands on its invite.
+    fn introduce(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let (_, record) = self.membership.as_ref()?;
+        let initiation: &[u8; INITIATION] = payload.try_into().ok()?;
+        if initiation[0] != INITIATION_TYPE {
+            return None;
+        }
+        let present = self.present.borrow();
+        // Folded in already: peers that do not know so yet will soon.
+        let introduction = Introduction::new(&present.roster, record, initiation).ok()?;
+        introduction.seal(present.epochs.present(), &mut OsRng).ok()
+    }
+}

@@ -1,0 +1,189 @@
+//! What the local API shows of a network. Only this room makes these values; they are told and dropped.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv6Addr, SocketAddr},
+};
+
+use proto::{
+    api::{Invite, Machine, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Warning},
+    pipe::{PathView, PeerStatus, Status},
+    roster::{InviteEntry, MachineEntry},
+};
+
+use super::{actor::Actor, clock, interface::MTU, link::Trouble};
+use crate::state::Intent;
+
+impl Actor {
+    /// How the network is.
+    pub(super) fn network_state(&self) -> NetworkState {
+        let health = &self.health;
+        if health.removed || self.own().is_none() {
+            NetworkState::Removed
+        } else if self.settings.intent == Intent::Down {
+            NetworkState::Down
+        } else if self.running.is_none() {
+            NetworkState::Pending
+        } else if health.trouble == Some(Trouble::Forked) {
+            NetworkState::Forked
+        } else if self.present.borrow().roster.not_after() < clock::now() {
+            NetworkState::Stale
+        } else {
+            NetworkState::Up
+        }
+    }
+
+    pub(super) fn summary(&self) -> NetworkSummary {
+        let present = self.present.borrow();
+        NetworkSummary {
+            name: present.roster.name().to_owned(),
+            state: self.network_state(),
+            machine: self.own().map(|own| own.name).unwrap_or_default(),
+            machines: u32::try_from(self.machine_list().len()).unwrap_or(u32::MAX),
+            coordinator: self.settings.coordinator.url.clone(),
+        }
+    }
+
+    /// The status with all peers idle: what is known without the data path.
+    pub(super) fn quiet_status(&self) -> NetworkStatus {
+        let present = self.present.borrow();
+        let own = self.own();
+        let peers = self.machine_list().iter().filter(|machine| !machine.this).map(idle).collect();
+        NetworkStatus {
+            name: present.roster.name().to_owned(),
+            state: self.network_state(),
+            generation: present.roster.order().generation,
+            version: present.roster.order().version,
+            epoch: present.roster.epoch_number(),
+            machine: Own {
+                name: own.as_ref().map(|own| own.name.clone()).unwrap_or_default(),
+                ipv4: own.as_ref().and_then(|own| own.ipv4),
+                ipv6: own.map_or(Ipv6Addr::UNSPECIFIED, |own| own.ipv6),
+                signer: present.roster.is_signer(&self.keys.identity_public()),
+            },
+            peers,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let health = &self.health;
+        let running = self.running.as_ref();
+        let trouble = match health.trouble {
+            Some(Trouble::WrongPin) => Some(Warning::WrongPin),
+            Some(Trouble::Unreachable | Trouble::Untrusted) => Some(Warning::CoordinatorUnreachable),
+            Some(Trouble::Forked) | None => None,
+        };
+        let when = |holds: bool, warning: Warning| holds.then_some(warning);
+        [
+            trouble,
+            when(running.is_some_and(|running| running.relays.all_down()), Warning::RelayUnreachable),
+            when(health.clock_wrong, Warning::ClockWrong),
+            when(health.overused, Warning::InviteOverused),
+            when(running.is_some_and(|running| running.data.is_none()), Warning::DataPathDown),
+            when(health.interface_failed, Warning::InterfaceFailed),
+            when(health.not_saved, Warning::StateNotWritable),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// All machines, this one included, by name.
+    pub(super) fn machine_list(&self) -> Vec<Machine> {
+        let own = self.own();
+        let mut all: Vec<Machine> =
+            self.everybody().iter().chain(&own).map(|machine| self.machine(machine)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// All other machines, also while the network is down.
+    fn everybody(&self) -> Vec<MachineEntry> {
+        let present = self.present.borrow();
+        let own = self.keys.identity_public();
+        let accepted = self.joiners.accepted(&present.roster).machines;
+        let all = present.roster.machines().cloned().chain(accepted);
+        all.filter(|machine| machine.identity.identity != own).collect()
+    }
+
+    fn machine(&self, machine: &MachineEntry) -> Machine {
+        let identity = &machine.identity.identity;
+        let present = self.present.borrow();
+        Machine {
+            name: machine.name.clone(),
+            ipv4: machine.ipv4,
+            ipv6: machine.ipv6,
+            groups: machine.groups.clone(),
+            signer: present.roster.is_signer(identity),
+            provisional: present.roster.machine_by_identity(identity).is_none(),
+            this: *identity == self.keys.identity_public(),
+        }
+    }
+
+    pub(super) fn invite_list(&self) -> Vec<Invite> {
+        let mut invites: Vec<Invite> = self.present.borrow().roster.invites().map(invite).collect();
+        invites.sort_by_key(|invite| invite.expires);
+        invites
+    }
+
+    /// Peers by the numbers under which the data path knows them: to find each in a status by its IPv6 address, which
+    /// no two machines share.
+    pub(super) fn numbers(&self) -> HashMap<u32, Ipv6Addr> {
+        let number =
+            |(key, machine): (&[u8; 32], &MachineEntry)| Some((self.peers.number(key)?, machine.ipv6));
+        self.members.iter().filter_map(number).collect()
+    }
+}
+
+/// Puts what the data path says into a status.
+pub(super) fn enliven(status: &mut NetworkStatus, numbers: &HashMap<u32, Ipv6Addr>, live: &Status) {
+    for told in &live.peers {
+        let addr = numbers.get(&told.peer);
+        if let Some(peer) = status.peers.iter_mut().find(|peer| Some(&peer.ipv6) == addr) {
+            show(peer, told);
+        }
+    }
+}
+
+/// A path as the API tells it, and the endpoint of a direct one.
+pub(super) fn path(view: PathView) -> (Path, Option<SocketAddr>) {
+    match view {
+        PathView::Idle => (Path::Idle, None),
+        PathView::Relay(_) => (Path::Relay, None),
+        PathView::Direct(endpoint) => (Path::Direct, Some(endpoint.0)),
+    }
+}
+
+fn show(peer: &mut Peer, told: &PeerStatus) {
+    (peer.path, peer.endpoint) = path(told.path);
+    peer.rtt_ms = told.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
+    peer.mtu = told.mtu;
+    peer.rx_bytes = told.rx_bytes;
+    peer.tx_bytes = told.tx_bytes;
+}
+
+fn idle(machine: &Machine) -> Peer {
+    Peer {
+        name: machine.name.clone(),
+        ipv4: machine.ipv4,
+        ipv6: machine.ipv6,
+        path: Path::Idle,
+        endpoint: None,
+        rtt_ms: None,
+        mtu: MTU,
+        rx_bytes: 0,
+        tx_bytes: 0,
+    }
+}
+
+/// An invite as the list shows it.
+pub(super) fn invite(entry: &InviteEntry) -> Invite {
+    Invite {
+        id: entry.id.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+        name: entry.name.clone(),
+        uses: entry.uses,
+        expires: entry.expires,
+        groups: entry.groups.clone(),
+    }
+}

@@ -1,0 +1,200 @@
+//! The directory itself: its version, its lock, its networks.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use proto::{
+    identity::Pin,
+    wire::{Reader, Wire, WireError, Writer},
+};
+
+use super::{Contents, Folder, NetworkFolder, StateError, Unfinished};
+
+/// The newest layout that this program reads and writes.
+const FORMAT: u8 = 1;
+
+/// How many bytes of a network's id name its folder; 128 bits do not collide.
+const NAME_BYTES: usize = 16;
+
+/// Longest URL that is kept.
+const MAX_URL: usize = 512;
+
+/// The open state directory. Only one daemon has it at a time.
+pub struct StateDir {
+    root: Folder,
+    networks: Folder,
+    _lock: File,
+}
+
+/// Where a coordinator is and how it proves to be itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Coordinator {
+    /// Its public URL.
+    pub url: String,
+    /// The hash of its long-lived key; `None` if it has a certificate that the system trusts.
+    pub pin: Option<Pin>,
+}
+
+impl Coordinator {
+    /// Whether it is the one at `url`; a slash at the end makes no difference.
+    #[must_use]
+    pub fn is_at(&self, url: &str) -> bool {
+        self.url.trim_end_matches('/') == url.trim_end_matches('/')
+    }
+}
+
+impl StateDir {
+    /// Opens the directory, or makes it.
+    ///
+    /// # Errors
+    /// [`StateError`]: in use, exposed, unreadable, full, or of a newer version.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let root = Folder::open(path)?;
+        let lock = lock(&root)?;
+        root.remove_unfinished()?;
+        match root.read("format")? {
+            None => root.replace("format", &[FORMAT])?,
+            Some(bytes) => {
+                let read = || {
+                    let mut r = Reader::new(&bytes);
+                    r.version(FORMAT)?;
+                    r.end()
+                };
+                read().map_err(|e| StateError::parsing(e, "format"))?;
+            }
+        }
+        let networks = Folder::open(root.path().join("networks"))?;
+        networks.remove_unfinished()?;
+        Ok(Self { root, networks, _lock: lock })
+    }
+
+    /// All networks of this machine.
+    ///
+    /// # Errors
+    /// [`StateError`] if any cannot be read: a network left out in silence would be worse.
+    pub fn networks(&self) -> Result<Vec<(NetworkFolder, Contents)>, StateError> {
+        let load = |name: String| {
+            let folder = Folder::open(self.networks.path().join(name))?;
+            folder.remove_unfinished()?;
+            let folder = NetworkFolder::new(folder);
+            let contents = folder.load()?;
+            Ok((folder, contents))
+        };
+        self.networks.folders()?.into_iter().map(load).collect()
+    }
+
+    /// Writes all that is to be kept of a network that this machine is about to make or join. It is kept once it is
+    /// committed: so a full disk is noticed before anybody else hears of the network.
+    ///
+    /// # Errors
+    /// [`StateError`]; nothing is left then.
+    pub fn prepare(&self, contents: &Contents) -> Result<Unfinished, StateError> {
+        let id = contents.settings.network.0;
+        let name: String = id.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let files = contents.files();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        self.networks.prepare_folder(&name, &files)
+    }
+
+    /// The coordinator of the account last used here.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn account(&self) -> Result<Option<Coordinator>, StateError> {
+        let Some(bytes) = self.root.read("account")? else { return Ok(None) };
+        let read = || {
+            let mut r = Reader::new(&bytes);
+            r.version(1)?;
+            let coordinator = Coordinator::decode(&mut r)?;
+            while r.optional()?.is_some() {}
+            Ok(coordinator)
+        };
+        read().map(Some).map_err(|e| StateError::parsing(e, "account"))
+    }
+
+    /// Remembers the coordinator of the account that is used here, so that a login need not name it.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn set_account(&self, coordinator: &Coordinator) -> Result<(), StateError> {
+        let mut w = Writer::new();
+        w.version(1);
+        coordinator.encode(&mut w);
+        self.root.replace("account", &w.finish())
+    }
+}
+
+/// Takes the lock; the kernel gives it back when the process ends, however it ends.
+fn lock(root: &Folder) -> Result<File, StateError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(root.path().join("lock"))
+        .map_err(|e| StateError::writing(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse),
+        Err(TryLockError::Error(e)) => Err(StateError::writing(&e)),
+    }
+}
+
+/// URL, then the pin: none or 32 bytes as a byte string.
+impl Wire for Coordinator {
+    fn encode(&self, w: &mut Writer) {
+        w.text(&self.url);
+        w.bytes(self.pin.as_ref().map_or(&[], |pin| &pin.0[..]));
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let url = r.text(MAX_URL)?.to_owned();
+        let pin = match r.bytes(32)? {
+            [] => None,
+            bytes => Some(Pin(bytes.try_into().map_err(|_| WireError::Invalid("pin"))?)),
+        };
+        Ok(Self { url, pin })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_refused_while_the_first_one_runs() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("state");
+        let first = StateDir::open(&path).unwrap();
+        assert_eq!(StateDir::open(&path).err(), Some(StateError::InUse));
+        drop(first);
+        assert!(StateDir::open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_directory_of_a_newer_version_is_refused_in_plain_words_and_left_alone() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("state");
+        drop(StateDir::open(&path).unwrap());
+        std::fs::write(path.join("format"), [FORMAT + 1]).unwrap();
+
+        let err = StateDir::open(&path).err().unwrap();
+
+        assert_eq!(err, StateError::Newer(FORMAT + 1));
+        assert!(err.to_string().contains("update vpnd"));
+        assert_eq!(std::fs::read(path.join("format")).unwrap(), [FORMAT + 1]);
+    }
+
+    #[test]
+    fn the_account_remembers_its_coordinator() {
+        let tmp = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&tmp.path().join("state")).unwrap();
+        assert!(state.account().unwrap().is_none());
+        let pinned = Coordinator { url: "https://c.example".into(), pin: Some(Pin([7; 32])) };
+        state.set_account(&pinned).unwrap();
+        assert!(state.account().unwrap() == Some(pinned));
+    }
+}

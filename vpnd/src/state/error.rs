@@ -1,0 +1,62 @@
+//! Why the state directory could not be used, in words for the person who can do something about it.
+
+use std::io;
+
+use proto::wire::WireError;
+
+/// Why the state directory could not be read or changed. After an error in a change, the old state stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Another daemon holds the lock.
+    #[error("another vpnd uses this state directory: stop it, or choose another one with --state-dir")]
+    InUse,
+    /// Other users may read the directory, or own it.
+    #[error("the state directory is open to other users: give it to root and run `chmod 700` on it")]
+    Exposed,
+    /// It cannot be read.
+    #[error("the state directory cannot be read ({0}): run vpnd as root and check the disk")]
+    Unreadable(io::ErrorKind),
+    /// It cannot be written.
+    #[error(
+        "the state directory cannot be written ({0}), nothing was changed: run vpnd as root and check the disk"
+    )]
+    Unwritable(io::ErrorKind),
+    /// No space is left.
+    #[error(
+        "the disk that holds the state directory is full, nothing was changed: free some space and try again"
+    )]
+    Full,
+    /// A newer Tacet wrote it.
+    #[error("the state directory was written by a newer version of Tacet (format {0}): update vpnd")]
+    Newer(u8),
+    /// A file is not what it should be; the text names the file.
+    #[error(
+        "the file `{0}` in the state directory is damaged: restore it from a backup, or leave and join again"
+    )]
+    Damaged(&'static str),
+}
+
+impl StateError {
+    /// What a failed read means.
+    pub(super) fn reading(e: &io::Error) -> Self {
+        Self::Unreadable(e.kind())
+    }
+
+    /// What a failed write means.
+    pub(super) fn writing(e: &io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            kind => Self::Unwritable(kind),
+        }
+    }
+
+    /// What bytes that cannot be parsed mean, `file` being where they come from.
+    pub(crate) fn parsing(e: WireError, file: &'static str) -> Self {
+        match e {
+            WireError::Newer { found, .. } => Self::Newer(found),
+            _ => Self::Damaged(file),
+        }
+    }
+}

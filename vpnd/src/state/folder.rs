@@ -1,0 +1,284 @@
+//! A folder whose files change all at once or not at all.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::StateError;
+
+/// Ends the name of a file that is being written. One that a crash left is removed at the next start.
+const UNFINISHED: &str = ".new";
+
+/// Larger files are not ours: the coordinator takes no state of this size.
+const MAX_FILE: u64 = 64 << 20;
+
+/// A folder of small files, for its owner alone.
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// A folder whose content is on the disk and which is not there yet. Dropping it removes it.
+pub struct Unfinished {
+    now: PathBuf,
+    then: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder, or makes it.
+    ///
+    /// # Errors
+    /// [`StateError::Exposed`] if others have access to it, [`StateError::Unreadable`], [`StateError::Unwritable`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
+        let path = path.into();
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => sync(path.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(StateError::writing(&e)),
+        }
+        let meta = fs::metadata(&path).map_err(|e| StateError::reading(&e))?;
+        if !meta.is_dir() {
+            return Err(StateError::Unreadable(io::ErrorKind::NotADirectory));
+        }
+        if meta.mode() & 0o077 != 0 || meta.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(StateError::Exposed);
+        }
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The content of a file, `None` if there is no such file.
+    ///
+    /// # Errors
+    /// [`StateError::Unreadable`].
+    pub fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
+        let file = match File::open(self.path.join(name)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StateError::reading(&e)),
+        };
+        let len = file.metadata().map_err(|e| StateError::reading(&e))?.len();
+        if len > MAX_FILE {
+            return Err(StateError::Unreadable(io::ErrorKind::FileTooLarge));
+        }
+        // Room for all of it at once: a buffer that grows leaves copies of secrets behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len as usize + 1));
+        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| StateError::reading(&e))?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces a file: whatever happens, the old content or the new one is there, and once this returns it is the
+    /// new one, power cut or not.
+    ///
+    /// # Errors
+    /// [`StateError::Full`], [`StateError::Unwritable`]; the old content stands.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        let outcome = self.prepare(name, bytes).and_then(|()| self.commit(name));
+        if outcome.is_err() {
+            let _ = fs::remove_file(self.unfinished(name));
+        }
+        outcome.map_err(|e| StateError::writing(&e))
+    }
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`StateError::Unwritable`].
+    pub fn remove(&self, name: &str) -> Result<(), StateError> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StateError::writing(&e)),
+            Ok(()) => sync(&self.path).map_err(|e| StateError::writing(&e)),
+        }
+    }
+
+    /// Writes a folder that is to be inside this one, with all of its files. It is there once it is committed.
+    ///
+    /// # Errors
+    /// [`StateError::Full`], [`StateError::Unwritable`]; nothing is left then.
+    pub fn prepare_folder(&self, name: &str, files: &[(&str, &[u8])]) -> Result<Unfinished, StateError> {
+        let unfinished = Unfinished { now: self.unfinished(name), then: self.path.join(name) };
+        let folder = Self::open(&unfinished.now)?;
+        for (file, bytes) in files {
+            folder.replace(file, bytes)?;
+        }
+        Ok(unfinished)
+    }
+
+    /// The names of the folders inside, sorted.
+    ///
+    /// # Errors
+    /// [`StateError::Unreadable`].
+    pub fn folders(&self) -> Result<Vec<String>, StateError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(|e| StateError::reading(&e))? {
+            let entry = entry.map_err(|e| StateError::reading(&e))?;
+            if entry.file_type().is_ok_and(|t| t.is_dir())
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes what an interrupted change left here. Only who holds the lock may: another one's change may be under
+    /// way.
+    ///
+    /// # Errors
+    /// [`StateError::Unreadable`], [`StateError::Unwritable`].
+    pub fn remove_unfinished(&self) -> Result<(), StateError> {
+        for entry in fs::read_dir(&self.path).map_err(|e| StateError::reading(&e))? {
+            let entry = entry.map_err(|e| StateError::reading(&e))?;
+            if entry.file_name().to_str().is_some_and(|name| name.ends_with(UNFINISHED)) {
+                let path = entry.path();
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(|e| StateError::writing(&e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first half of a change: the new content, whole and on the disk, beside the old one.
+    fn prepare(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(self.unfinished(name))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    /// The second half: the new content takes the old one's name.
+    fn commit(&self, name: &str) -> io::Result<()> {
+        fs::rename(self.unfinished(name), self.path.join(name))?;
+        sync(&self.path)
+    }
+
+    fn unfinished(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}{UNFINISHED}"))
+    }
+}
+
+impl Unfinished {
+    /// Gives the folder its name: whole, and in one step.
+    ///
+    /// # Errors
+    /// [`StateError::Unwritable`], also if there is a folder of that name; nothing is left then.
+    pub fn commit(self) -> Result<Folder, StateError> {
+        fs::rename(&self.now, &self.then).map_err(|e| StateError::writing(&e))?;
+        sync(self.then.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))?;
+        Folder::open(&self.then)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After a commit there is nothing under this name.
+        let _ = fs::remove_dir_all(&self.now);
+    }
+}
+
+/// Makes a rename or a removal in a folder survive a power cut.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let tmp = tempfile::tempdir().unwrap();
+        let folder = Folder::open(tmp.path().join("state")).unwrap();
+        (tmp, folder)
+    }
+
+    fn content(folder: &Folder, name: &str) -> Option<Vec<u8>> {
+        folder.read(name).unwrap().map(|bytes| bytes.to_vec())
+    }
+
+    #[test]
+    fn a_crash_between_write_and_rename_keeps_the_old_content_and_leaves_nothing() {
+        let (_tmp, folder) = folder();
+        folder.replace("roster", b"old").unwrap();
+        folder.prepare("roster", b"new").unwrap();
+
+        let after_crash = Folder::open(folder.path()).unwrap();
+        after_crash.remove_unfinished().unwrap();
+
+        assert_eq!(content(&after_crash, "roster"), Some(b"old".to_vec()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_change_that_fails_keeps_the_old_content() {
+        let (_tmp, folder) = folder();
+        folder.replace("roster", b"old").unwrap();
+        fs::create_dir(folder.path().join("roster.new")).unwrap();
+
+        assert!(folder.replace("roster", b"new").is_err());
+        assert_eq!(content(&folder, "roster"), Some(b"old".to_vec()));
+    }
+
+    #[test]
+    fn a_folder_appears_with_all_of_its_files_or_not_at_all() {
+        let (_tmp, folder) = folder();
+        let files: [(&str, &[u8]); 2] = [("keys", b"k"), ("roster", b"r")];
+        // A crash is a drop that does not run.
+        std::mem::forget(folder.prepare_folder("crashed", &files).unwrap());
+        drop(folder.prepare_folder("given-up", &files).unwrap());
+        folder.remove_unfinished().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        let inner = folder.prepare_folder("whole", &files).unwrap().commit().unwrap();
+        assert_eq!(content(&inner, "keys"), Some(b"k".to_vec()));
+        assert_eq!(folder.folders().unwrap(), vec!["whole".to_owned()]);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_read_is_refused() {
+        let (_tmp, folder) = folder();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750)).unwrap();
+        assert_eq!(Folder::open(folder.path()).err(), Some(StateError::Exposed));
+    }
+
+    #[test]
+    fn files_are_for_their_owner_alone() {
+        let (_tmp, folder) = folder();
+        folder.replace("keys", b"secret").unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path().join("keys")), 0o600);
+        assert_eq!(mode(folder.path().to_owned()), 0o700);
+    }
+
+    #[test]
+    fn a_file_where_the_directory_should_be_is_a_clear_error() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("state"), b"").unwrap();
+        let err = Folder::open(tmp.path().join("state")).err();
+        assert_eq!(err, Some(StateError::Unreadable(io::ErrorKind::NotADirectory)));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_missing_permission() {
+        assert_eq!(StateError::writing(&io::ErrorKind::StorageFull.into()), StateError::Full);
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(StateError::writing(&denied), StateError::Unwritable(io::ErrorKind::PermissionDenied));
+    }
+}

@@ -1,0 +1,236 @@
+//! One network's folder.
+
+use proto::{
+    epoch::EpochKeys,
+    identity::{MachineKeys, NetworkId},
+    relay::Credential,
+    roster::{InviteSecret, PublicState},
+    wire::{Reader, Wire, WireError, Writer},
+};
+use zeroize::Zeroizing;
+
+use super::{Coordinator, Folder, StateError};
+
+/// Longest join record that is kept: what the coordinator takes.
+const MAX_RECORD: usize = 16 << 10;
+
+/// Credentials kept: this month, the next two, and one that has just ended.
+const MAX_CREDENTIALS: usize = 4;
+
+const KEYS: &str = "keys";
+const ROSTER: &str = "roster";
+const SETTINGS: &str = "settings";
+const MEMBERSHIP: &str = "membership";
+const CREDENTIALS: &str = "credentials";
+
+/// Where one network's state is kept.
+pub struct NetworkFolder(Folder);
+
+/// All that is kept of one network.
+pub struct Contents {
+    /// The machine's keys.
+    pub keys: MachineKeys,
+    /// The last roster, sealed.
+    pub roster: PublicState,
+    /// The keys that open it, and those of epochs that ended in the last month.
+    pub epochs: EpochKeys,
+    /// The rest.
+    pub settings: Settings,
+    /// How the machine joined, while no signer has folded it in.
+    pub membership: Option<Membership>,
+    /// Admission to the relays.
+    pub credentials: Vec<Credential>,
+}
+
+/// What the person at this machine decided.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The network.
+    pub network: NetworkId,
+    /// Up or down.
+    pub intent: Intent,
+    /// Its coordinator.
+    pub coordinator: Coordinator,
+}
+
+/// Whether a network is to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Up, at every start.
+    Up,
+    /// A member still, but not connected.
+    Down,
+}
+
+/// A membership that stands on an invite alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The invite's secret: epochs to come are sealed to it until the machine is folded in.
+    pub secret: InviteSecret,
+    /// The join record, as signed.
+    pub record: Vec<u8>,
+}
+
+impl Contents {
+    /// The files of a new network's folder.
+    #[must_use]
+    pub fn files(&self) -> Vec<(&'static str, Zeroizing<Vec<u8>>)> {
+        let mut files = vec![
+            (KEYS, Zeroizing::new(self.keys.to_bytes())),
+            (ROSTER, roster_file(&self.roster, &self.epochs)),
+            (SETTINGS, Zeroizing::new(self.settings.to_bytes())),
+        ];
+        if let Some(membership) = &self.membership {
+            files.push((MEMBERSHIP, Zeroizing::new(membership.to_bytes())));
+        }
+        if !self.credentials.is_empty() {
+            files.push((CREDENTIALS, credentials_file(&self.credentials)));
+        }
+        files
+    }
+}
+
+impl NetworkFolder {
+    /// The network kept in `folder`.
+    #[must_use]
+    pub fn new(folder: Folder) -> Self {
+        Self(folder)
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// [`StateError`]: unreadable, damaged, or of a newer version.
+    pub fn load(&self) -> Result<Contents, StateError> {
+        let keys = self.need(KEYS)?;
+        let keys = MachineKeys::from_bytes(&keys).map_err(|e| StateError::parsing(e, KEYS))?;
+        let roster = self.need(ROSTER)?;
+        let (roster, epochs) = read_roster(&roster).map_err(|e| StateError::parsing(e, ROSTER))?;
+        let settings = self.need(SETTINGS)?;
+        let settings = Settings::from_bytes(&settings).map_err(|e| StateError::parsing(e, SETTINGS))?;
+        let membership = match self.0.read(MEMBERSHIP)? {
+            None => None,
+            Some(b) => Some(Membership::from_bytes(&b).map_err(|e| StateError::parsing(e, MEMBERSHIP))?),
+        };
+        let credentials = match self.0.read(CREDENTIALS)? {
+            None => Vec::new(),
+            Some(b) => read_credentials(&b).map_err(|e| StateError::parsing(e, CREDENTIALS))?,
+        };
+        Ok(Contents { keys, roster, epochs, settings, membership, credentials })
+    }
+
+    /// Keeps a newer roster with the keys that open it.
+    ///
+    /// # Errors
+    /// [`StateError`]; the older one stands.
+    pub fn save_roster(&self, roster: &PublicState, epochs: &EpochKeys) -> Result<(), StateError> {
+        self.0.replace(ROSTER, &roster_file(roster, epochs))
+    }
+
+    /// Keeps what the person decided.
+    ///
+    /// # Errors
+    /// [`StateError`]; the older decision stands.
+    pub fn save_settings(&self, settings: &Settings) -> Result<(), StateError> {
+        self.0.replace(SETTINGS, &settings.to_bytes())
+    }
+
+    /// Forgets the invite: a signer has folded the machine in.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn forget_membership(&self) -> Result<(), StateError> {
+        self.0.remove(MEMBERSHIP)
+    }
+
+    /// Keeps the admission credentials.
+    ///
+    /// # Errors
+    /// [`StateError`]; the older ones stand.
+    pub fn save_credentials(&self, credentials: &[Credential]) -> Result<(), StateError> {
+        self.0.replace(CREDENTIALS, &credentials_file(credentials))
+    }
+
+    fn need(&self, file: &'static str) -> Result<Zeroizing<Vec<u8>>, StateError> {
+        self.0.read(file)?.ok_or(StateError::Damaged(file))
+    }
+}
+
+/// Version, the epoch keys as a byte string, the sealed roster to the end.
+fn roster_file(roster: &PublicState, epochs: &EpochKeys) -> Zeroizing<Vec<u8>> {
+    let mut w = Writer::new();
+    w.version(1);
+    w.bytes(&Zeroizing::new(epochs.to_bytes()));
+    w.bytes(&roster.to_bytes());
+    Zeroizing::new(w.finish())
+}
+
+fn read_roster(bytes: &[u8]) -> Result<(PublicState, EpochKeys), WireError> {
+    let mut r = Reader::new(bytes);
+    r.version(1)?;
+    let epochs = EpochKeys::from_bytes(r.bytes(usize::MAX)?)?;
+    let roster = PublicState::from_bytes(r.bytes(usize::MAX)?)?;
+    skip_optional(&mut r)?;
+    Ok((roster, epochs))
+}
+
+/// Version, list of credentials.
+fn credentials_file(credentials: &[Credential]) -> Zeroizing<Vec<u8>> {
+    let mut w = Writer::new();
+    w.version(1);
+    w.list(&credentials[..credentials.len().min(MAX_CREDENTIALS)], |w, credential| credential.encode(w));
+    Zeroizing::new(w.finish())
+}
+
+fn read_credentials(bytes: &[u8]) -> Result<Vec<Credential>, WireError> {
+    let mut r = Reader::new(bytes);
+    r.version(1)?;
+    let credentials = r.list(MAX_CREDENTIALS, Credential::decode)?;
+    skip_optional(&mut r)?;
+    Ok(credentials)
+}
+
+/// Version, network, intent (1 up, 0 down), coordinator.
+impl Wire for Settings {
+    fn encode(&self, w: &mut Writer) {
+        w.version(1);
+        self.network.encode(w);
+        w.u8(u8::from(self.intent == Intent::Up));
+        self.coordinator.encode(w);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        r.version(1)?;
+        let network = NetworkId::decode(r)?;
+        let intent = match r.u8()? {
+            0 => Intent::Down,
+            1 => Intent::Up,
+            _ => return Err(WireError::Invalid("intent")),
+        };
+        let coordinator = Coordinator::decode(r)?;
+        skip_optional(r)?;
+        Ok(Self { network, intent, coordinator })
+    }
+}
+
+/// Version, the invite's secret, the record.
+impl Wire for Membership {
+    fn encode(&self, w: &mut Writer) {
+        w.version(1);
+        self.secret.encode(w);
+        w.bytes(&self.record);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        r.version(1)?;
+        let (secret, record) = (InviteSecret::decode(r)?, r.bytes(MAX_RECORD)?.to_vec());
+        skip_optional(r)?;
+        Ok(Self { secret, record })
+    }
+}
+
+/// A field that a later version added is not ours to judge.
+fn skip_optional(r: &mut Reader<'_>) -> Result<(), WireError> {
+    while r.optional()?.is_some() {}
+    Ok(())
+}
