@@ -1,9 +1,48 @@
 //! The sans-I/O core of the data path: WireGuard sessions, cryptokey routing, path discovery and their timers.
 //!
-//! Packets go in as bytes, packets come out as bytes; the caller owns sockets, TUN and clock ([`Mesh`]).
+//! Packets go in as bytes and come out as bytes; the caller owns sockets, TUN, pipes and the clock, and passes time
+//! and randomness in ([`Mesh`]). Nothing here performs I/O, logs, or reads the wall clock. (boringtun's `Tunn` reads
+//! clocks of its own, for WireGuard's timers and timestamps.)
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `mesh` | [`Mesh`]: every call, and which peer it is for |
+//! | `peer` | one peer: sending, receiving, its clock |
+//! | `session` | `Tunn` by epoch, indexes, limits and memory of handshakes |
+//! | `route` | which peer an inner address belongs to |
+//! | `path` | which of a peer's paths carries its data |
+//! | `announce`, `stun` | our candidates, and telling them |
+//! | `waiting`, `ping`, `batch`, `timers` | packets without a session yet, round trips, buffers, deadlines |
+//!
+//! # From nothing to a direct path
+//!
+//! The first packet for a peer starts a handshake, sent to its mailbox on a relay and to its static endpoints at
+//! once. With the session up, data flows over the relay; both sides send their candidates through it and probe the
+//! other's, at nearly the same time, so that their NATs open. The first echo makes a direct path, and data moves to
+//! it. When it falls silent, data moves back to the relay within the trust time of `path`, and WireGuard is asked
+//! for a new handshake in case the peer started anew.
+//!
+//! # What holds whatever arrives
+//!
+//! * A packet reaches the TUN only if the longest range around its source is the sender's, and its destination ours.
+//! * Data leaves only over a relay or on a path on which a fresh nonce came back.
+//! * No datagram moves a path by where it came from.
+//! * A message about paths comes from the machine at the other end of the session: not from a TUN, not forwarded.
+//! * Queues, tables and rates are bounded by named constants.
 
+mod announce;
+mod batch;
+mod machine;
 mod mesh;
 mod out;
+mod path;
+mod peer;
+mod ping;
+mod route;
+mod session;
+mod stun;
+mod timers;
+mod waiting;
 
 pub use mesh::Mesh;
 pub use out::{Event, To, Transmit, TunBatch};

@@ -1,67 +1,329 @@
-//! The core as its caller sees it.
+//! The core as its caller sees it: every call, and which peer it is for.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, time::Instant};
 
-use proto::pipe::ToData;
+use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
+use proto::{
+    pipe::{self, LocalAddr, Pong, Status, ToData},
+    probe::is_reserved,
+    stun::is_stun,
+};
 use rand_core::CryptoRngCore;
 
-use crate::out::{Event, Transmit, TunBatch};
+use crate::{
+    batch,
+    machine::Machine,
+    out::{Event, Transmit, TunBatch},
+    peer::{Inner, Peer, addresses, answer_to, receiver},
+    route::Routes,
+    session::{Keys, MAX_SLOTS, OVERHEAD, SCRATCH, Source, tag_of},
+};
 
 /// One machine's sessions, routes and paths.
 ///
-/// Run to completion: after any call that takes packets or time, drain [`poll_transmit`](Self::poll_transmit),
-/// [`poll_tun`](Self::poll_tun) and [`poll_event`](Self::poll_event), and sleep until [`poll_timeout`](Self::poll_timeout). Several packets may be handled
-/// before draining: that is what fills the batches.
-pub struct Mesh {}
+/// Run to completion: after any call that takes packets, frames or time, drain [`poll_transmit`](Self::poll_transmit),
+/// [`poll_tun`](Self::poll_tun) and [`poll_event`](Self::poll_event), and sleep until
+/// [`poll_timeout`](Self::poll_timeout). Several packets may be handled before draining: that is what fills the
+/// batches.
+pub struct Mesh {
+    machine: Machine,
+    routes: Routes,
+    /// By slot.
+    peers: Vec<Option<Box<Peer>>>,
+    free: Vec<u32>,
+    by_id: HashMap<u32, u32>,
+    by_key: HashMap<[u8; 32], u32>,
+}
 
 impl Mesh {
-    /// A machine without peers. `sockets` are the local addresses of the UDP sockets, in the order by which
-    /// the calls here number them.
+    /// A machine without peers. `sockets` are the local addresses of the UDP sockets, in the order by which the calls
+    /// here number them; each is for one address family.
     #[must_use]
     pub fn new(now: Instant, rng: Box<dyn CryptoRngCore + Send>, sockets: &[SocketAddr]) -> Self {
-        let _ = (now, rng, sockets);
-        Self {}
+        Self {
+            machine: Machine::new(now, rng, sockets),
+            routes: Routes::new(),
+            peers: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            by_key: HashMap::new(),
+        }
     }
 
     /// Takes a frame from control.
     pub fn apply(&mut self, now: Instant, frame: ToData<'_>) {
-        let _ = (now, frame);
+        match frame {
+            ToData::Config(config) => self.configure(config),
+            ToData::SetPeer(peer) => self.set_peer(now, peer),
+            ToData::RemovePeer(id) => self.remove_peer(id),
+            ToData::Introduce { peer, relay, handle, initiation } => {
+                self.set_peer(now, peer);
+                self.datagram(now, Source::Relay { relay, handle }, initiation);
+            }
+            ToData::RelayUp(relay) => {
+                self.machine.relays_up |= bit(relay);
+                self.each_peer(|peer, machine| peer.relay_came_up(now, machine));
+            }
+            ToData::RelayDown(relay) => {
+                self.machine.relays_up &= !bit(relay);
+                self.each_peer(|peer, machine| peer.relay_went_down(now, relay, machine));
+            }
+            ToData::RelayRecv { relay, handle, payload } => {
+                self.datagram(now, Source::Relay { relay, handle }, payload);
+            }
+            ToData::RelayGone { relay, handle } => {
+                self.each_peer(|peer, machine| peer.handle_gone(now, relay, handle, machine));
+            }
+            ToData::LocalAddrs(addrs) => self.set_locals(now, addrs),
+            ToData::StunServers(servers) => {
+                self.machine.stun.set_servers(now, &servers, &self.machine.sockets);
+                self.ask_stun(now);
+            }
+            ToData::Ping { token, peer } => self.ping(now, token, peer),
+            ToData::StatusRequest { token } => self.status(now, token),
+        }
     }
 
     /// Takes an inner packet that was read from the TUN, and seals it into a batch.
     pub fn handle_tun(&mut self, now: Instant, packet: &[u8]) {
-        let _ = (now, packet);
+        let drops = &mut self.machine.drops;
+        let Some((from, to)) = addresses(packet).filter(|_| packet.len() + OVERHEAD <= batch::MAX_BYTES)
+        else {
+            drops.malformed += 1;
+            return;
+        };
+        if is_reserved(from) || is_reserved(to) {
+            drops.reserved += 1;
+            return;
+        }
+        let Some(peer) = self.routes.owner(to).and_then(|slot| self.peers[slot as usize].as_mut()) else {
+            drops.unroutable += 1;
+            return;
+        };
+        peer.send(now, packet, &mut self.machine);
     }
 
     /// Takes datagrams that were received from `src` on `socket`: back to back, `segment` bytes each, but the last may
     /// be shorter (`UDP_GRO`; for a single datagram its length).
     pub fn handle_udp(&mut self, now: Instant, socket: u8, src: SocketAddr, segment: usize, data: &[u8]) {
-        let _ = (now, socket, src, segment, data);
+        // Every segment by itself: a new session may begin in the middle.
+        for datagram in data.chunks(segment.max(1)) {
+            self.datagram(now, Source::Udp { socket, src }, datagram);
+        }
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        while let Some(slot) = self.machine.timers.pop(now) {
+            if let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) {
+                peer.tick(now, &mut self.machine);
+            }
+        }
+        self.ask_stun(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; nothing while nothing is to be done.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.machine.timers.next().into_iter().chain(self.machine.stun.deadline()).min()
     }
 
-    /// The next datagrams to send. A buffer is used again at the next call.
+    /// The next datagrams to send. Those to one destination come in the order in which they were made.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
-        None
+        self.machine.out.poll()
     }
 
     /// All inner packets since the last call.
     pub fn poll_tun(&mut self) -> Option<TunBatch<'_>> {
-        None
+        self.machine.inbox.poll()
     }
 
     /// The next answer for control.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.machine.events.pop_front()
     }
+
+    fn configure(&mut self, config: pipe::Config) {
+        let same = self.machine.keys.as_ref().is_some_and(|keys| keys.secret.as_bytes() == &*config.secret);
+        if !same {
+            self.machine.keys = Some(Keys::new(&config.secret));
+            self.each_peer(|peer, _| peer.forget_sessions());
+        }
+        self.machine.own = config.own;
+        self.machine.mtu = config.mtu;
+    }
+
+    fn set_peer(&mut self, now: Instant, config: pipe::Peer) {
+        let known = self.by_id.get(&config.id).copied();
+        let same_key =
+            known.and_then(|slot| self.peers[slot as usize].as_ref()).map(|p| *p.key() == config.wireguard);
+        if same_key == Some(false) {
+            self.remove_peer(config.id);
+        }
+        let slot = match known.filter(|_| same_key == Some(true)) {
+            Some(slot) => slot,
+            None => {
+                let Some(slot) = self.new_slot() else { return };
+                self.peers[slot as usize] = Some(Box::new(Peer::new(slot, &config)));
+                self.by_id.insert(config.id, slot);
+                self.by_key.insert(config.wireguard, slot);
+                slot
+            }
+        };
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        for net in peer.allowed.iter().filter(|net| !config.allowed.contains(net)) {
+            self.routes.remove(*net, slot);
+        }
+        for net in &config.allowed {
+            self.routes.insert(*net, slot);
+        }
+        peer.configure(now, config, &mut self.machine);
+    }
+
+    fn remove_peer(&mut self, id: u32) {
+        let Some(slot) = self.by_id.remove(&id) else { return };
+        let Some(peer) = self.peers[slot as usize].take() else { return };
+        for net in &peer.allowed {
+            self.routes.remove(*net, slot);
+        }
+        if self.by_key.get(peer.key()) == Some(&slot) {
+            self.by_key.remove(peer.key());
+        }
+        self.machine.timers.clear(slot);
+        self.free.push(slot);
+    }
+
+    fn new_slot(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let slot = self.peers.len();
+            (slot < MAX_SLOTS).then(|| {
+                self.peers.push(None);
+                slot as u32
+            })
+        })
+    }
+
+    fn set_locals(&mut self, now: Instant, addrs: Vec<LocalAddr>) {
+        let addrs: Vec<_> = addrs.into_iter().filter(|local| !self.machine.is_own(local.addr)).collect();
+        if addrs == self.machine.locals {
+            return;
+        }
+        let moved = self.machine.locals.iter().any(|old| !addrs.contains(old));
+        self.machine.locals = addrs;
+        self.machine.stun.ask(now, moved);
+        self.ask_stun(now);
+        self.each_peer(|peer, machine| peer.addresses_changed(now, moved, machine));
+    }
+
+    fn ping(&mut self, now: Instant, token: u64, id: u32) {
+        let peer = self.by_id.get(&id).and_then(|slot| self.peers[*slot as usize].as_mut());
+        match peer {
+            Some(peer) => peer.ping(now, token, &mut self.machine),
+            None => self.machine.events.push_back(Event::Pong(Pong { token, result: None })),
+        }
+    }
+
+    fn status(&mut self, now: Instant, token: u64) {
+        let mtu = self.machine.mtu;
+        let peers = self.peers.iter().flatten().map(|peer| peer.status(now, mtu)).collect();
+        self.machine.events.push_back(Event::Status(Status { token, peers, drops: self.machine.drops }));
+    }
+
+    fn ask_stun(&mut self, now: Instant) {
+        let active = self.machine.is_active(now);
+        let machine = &mut self.machine;
+        machine.stun.send(now, active, &mut *machine.rng, &mut machine.out);
+    }
+
+    /// One datagram, by what it says that it is.
+    fn datagram(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        match datagram.first_chunk::<4>() {
+            Some([4, 0, 0, 0]) => self.data(now, source, datagram),
+            Some([1, 0, 0, 0]) => self.initiation(now, source, datagram),
+            Some([2, 0, 0, 0]) => self.answer(now, source, datagram, 8),
+            Some([3, 0, 0, 0]) => self.answer(now, source, datagram, 4),
+            _ => self.stun(now, source, datagram),
+        }
+    }
+
+    fn data(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        let found = receiver(datagram, 4).map(|index| self.machine.indexes.split(index));
+        let peer = found.and_then(|(slot, tag)| Some((self.peers.get_mut(slot as usize)?.as_mut()?, tag)));
+        let Some((peer, tag)) = peer else {
+            self.machine.drops.unauthenticated += 1;
+            return;
+        };
+        if let Inner::Packet(len) =
+            peer.data_from(now, source, tag, datagram, &self.routes, &mut self.machine)
+        {
+            self.machine.inbox.keep(len);
+        }
+    }
+
+    /// An initiation: the MAC (or the cookie, under load) first, then who it is, then that peer.
+    fn initiation(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        let machine = &mut self.machine;
+        let Some(keys) = machine.keys.as_ref().filter(|_| machine.limiter.allows(now, source)) else {
+            machine.drops.handshake += 1;
+            return;
+        };
+        keys.cookies.reset_count();
+        let mut cookie = [0; SCRATCH];
+        let initiation =
+            match keys.cookies.verify_packet(Some(source.cookie_address()), datagram, &mut cookie) {
+                Ok(Packet::HandshakeInit(initiation)) => initiation,
+                Err(TunnResult::WriteToNetwork(cookie)) => {
+                    return machine.out.push(answer_to(source), cookie);
+                }
+                _ => {
+                    machine.drops.handshake += 1;
+                    return;
+                }
+            };
+        let peer = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok().and_then(|half| {
+            let slot = *self.by_key.get(&half.peer_static_public)?;
+            Some((self.peers[slot as usize].as_mut()?, tag_of(half.peer_index)))
+        });
+        match peer {
+            Some((peer, tag)) => peer.initiated(now, source, tag, datagram, machine),
+            None => machine.drops.handshake += 1,
+        }
+    }
+
+    /// A response or a cookie; `at` is where it names our index.
+    fn answer(&mut self, now: Instant, source: Source, datagram: &[u8], at: usize) {
+        let found = receiver(datagram, at).map(|index| self.machine.indexes.split(index));
+        let allowed = self.machine.limiter.allows(now, source);
+        let peer = found.and_then(|(slot, tag)| Some((self.peers.get_mut(slot as usize)?.as_mut()?, tag)));
+        let Some((peer, tag)) = peer.filter(|_| allowed) else {
+            self.machine.drops.handshake += 1;
+            return;
+        };
+        peer.answered(now, source, tag, datagram, &mut self.machine);
+    }
+
+    fn stun(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        let Source::Udp { src, .. } = source else { return self.unknown() };
+        if !is_stun(datagram) {
+            return self.unknown();
+        }
+        let active = self.machine.is_active(now);
+        if self.machine.stun.answered(now, active, src, datagram) {
+            self.each_peer(|peer, machine| peer.tell_candidates(now, machine));
+        }
+    }
+
+    fn unknown(&mut self) {
+        self.machine.drops.unauthenticated += 1;
+    }
+
+    fn each_peer(&mut self, mut act: impl FnMut(&mut Peer, &mut Machine)) {
+        for peer in self.peers.iter_mut().flatten() {
+            act(peer, &mut self.machine);
+        }
+    }
+}
+
+fn bit(relay: u8) -> u8 {
+    1u8.checked_shl(relay.into()).unwrap_or(0)
 }

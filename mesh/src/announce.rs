@@ -1,0 +1,121 @@
+//! Telling a peer our candidates until it has them, and taking its.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proto::probe::{Candidate, ListId, Origin};
+
+/// When an unacknowledged list is sent again, each after the one before. The relay may drop, and until the list
+/// arrives there is no direct path to win; after the last the peer is taken to be away.
+const RETRY: [Duration; 6] = [
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_millis(800),
+    Duration::from_millis(1_500),
+    Duration::from_millis(3_000),
+    Duration::from_millis(6_000),
+];
+
+/// The exchange of lists with one peer.
+#[derive(Default)]
+pub(crate) struct Announce {
+    number: u32,
+    /// When to send our list next.
+    due: Option<Instant>,
+    tries: usize,
+    /// The peer's newest list.
+    theirs: Option<ListId>,
+    /// Where the peer is seen from outside.
+    seen_at: Vec<IpAddr>,
+}
+
+/// What a received list is to us.
+pub(crate) struct Received {
+    /// Not seen before; its candidates count.
+    pub(crate) new: bool,
+    /// From a peer that started anew and does not know ours.
+    pub(crate) restarted: bool,
+}
+
+impl Announce {
+    /// Our list is to be sent anew.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        self.number = self.number.wrapping_add(1);
+        (self.due, self.tries) = (Some(now), 0);
+    }
+
+    /// The number of the list, if it is to be sent now.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<u32> {
+        self.due.filter(|due| *due <= now)?;
+        self.due = RETRY.get(self.tries).map(|wait| now + *wait);
+        self.tries += 1;
+        Some(self.number)
+    }
+
+    /// The peer has our list.
+    pub(crate) fn taken(&mut self, number: u32) {
+        if number == self.number {
+            self.due = None;
+        }
+    }
+
+    /// The peer's list. A list older than the newest is late and says nothing.
+    pub(crate) fn received(&mut self, id: ListId, list: &[Candidate]) -> Received {
+        let restarted = self.theirs.is_none_or(|theirs| theirs.start != id.start);
+        let new = restarted || self.theirs.is_some_and(|theirs| theirs.number < id.number);
+        if new {
+            self.theirs = Some(id);
+            self.seen_at =
+                list.iter().filter(|c| c.origin == Origin::Reflexive).map(|c| c.endpoint.0.ip()).collect();
+        }
+        Received { new, restarted }
+    }
+
+    /// Where the peer says that it is seen.
+    pub(crate) fn seen_at(&self) -> &[IpAddr] {
+        &self.seen_at
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.due = None;
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_sent_until_it_is_taken() {
+        let now = Instant::now();
+        let mut announce = Announce::default();
+        announce.renew(now);
+        assert_eq!(announce.next(now), Some(1));
+        assert_eq!(announce.next(now), None);
+        assert_eq!(announce.next(now + RETRY[0]), Some(1));
+        announce.taken(0);
+        assert!(announce.deadline().is_some());
+        announce.taken(1);
+        assert!(announce.deadline().is_none());
+    }
+
+    #[test]
+    fn a_late_list_says_nothing_and_a_restarted_peer_is_noticed() {
+        let mut announce = Announce::default();
+        let mut got = |start, number| {
+            let received = announce.received(ListId { start, number }, &[]);
+            (received.new, received.restarted)
+        };
+        assert_eq!(got(1, 5), (true, true));
+        assert_eq!(got(1, 5), (false, false));
+        assert_eq!(got(1, 4), (false, false));
+        assert_eq!(got(1, 6), (true, false));
+        assert_eq!(got(2, 1), (true, true));
+    }
+}

@@ -1,0 +1,222 @@
+//! Buffers that fill with packets of one kind and are used again.
+//!
+//! [`Outbox`] lays equal-sized datagrams to one destination back to back, so that one `UDP_SEGMENT` send takes them.
+//! [`Inbox`] lays decrypted packets back to back for the TUN. In a steady state neither allocates.
+
+use std::collections::VecDeque;
+
+use crate::out::{To, Transmit, TunBatch};
+
+/// The kernel takes 64 segments in one send on every version that has `UDP_SEGMENT`.
+const MAX_SEGMENTS: usize = 64;
+/// The largest UDP payload over IPv4, in bytes.
+pub(crate) const MAX_BYTES: usize = 65_507;
+/// Buffers that are kept while empty; more than this only serve bursts to many peers.
+const KEEP_SPARE: usize = 16;
+/// What WireGuard may write instead of a data packet: a handshake initiation.
+const MIN_ROOM: usize = 148;
+
+/// Datagrams on their way out, in batches. Those to one destination leave in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    batches: VecDeque<Batch>,
+    spare: Vec<Vec<u8>>,
+    /// Handed out, until the next call.
+    sending: Option<Batch>,
+    /// Where [`Outbox::commit`] appends.
+    open: usize,
+}
+
+struct Batch {
+    to: To,
+    segment: usize,
+    segments: usize,
+    len: usize,
+    /// A shorter datagram came: nothing may follow it.
+    closed: bool,
+    bytes: Vec<u8>,
+}
+
+impl Outbox {
+    /// Room for a datagram of `len` bytes to `to`; made part of its batch by [`commit`](Self::commit).
+    pub(crate) fn room(&mut self, to: To, len: usize) -> &mut [u8] {
+        let newest = self.batches.iter().rposition(|batch| batch.to == to);
+        self.open = match newest {
+            Some(at) if self.batches[at].takes(len) => at,
+            _ => {
+                let bytes = self.spare.pop().unwrap_or_default();
+                self.batches.push_back(Batch { to, segment: len, segments: 0, len: 0, closed: false, bytes });
+                self.batches.len() - 1
+            }
+        };
+        let batch = &mut self.batches[self.open];
+        let needed = batch.len + len.max(MIN_ROOM);
+        if batch.bytes.len() < needed {
+            batch.bytes.resize(needed.next_power_of_two(), 0);
+        }
+        &mut batch.bytes[batch.len..]
+    }
+
+    /// The room was filled with `len` bytes; anything but what was asked for drops them.
+    pub(crate) fn commit(&mut self, len: usize) {
+        let Some(batch) = self.batches.get_mut(self.open) else { return };
+        if batch.takes(len) && (batch.segments > 0 || len == batch.segment) {
+            batch.closed = len < batch.segment;
+            batch.len += len;
+            batch.segments += 1;
+        } else if batch.segments == 0 && self.open + 1 == self.batches.len() {
+            // Opened for this datagram alone.
+            if let Some(batch) = self.batches.pop_back() {
+                self.reuse(batch.bytes);
+            }
+        }
+    }
+
+    /// One whole datagram.
+    pub(crate) fn push(&mut self, to: To, datagram: &[u8]) {
+        self.room(to, datagram.len())[..datagram.len()].copy_from_slice(datagram);
+        self.commit(datagram.len());
+    }
+
+    /// The oldest batch.
+    pub(crate) fn poll(&mut self) -> Option<Transmit<'_>> {
+        if let Some(sent) = self.sending.take() {
+            self.reuse(sent.bytes);
+        }
+        self.sending = self.batches.pop_front();
+        let batch = self.sending.as_ref()?;
+        Some(Transmit { to: batch.to, segment: batch.segment, data: &batch.bytes[..batch.len] })
+    }
+
+    fn reuse(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < KEEP_SPARE {
+            self.spare.push(bytes);
+        }
+    }
+}
+
+impl Batch {
+    fn takes(&self, len: usize) -> bool {
+        !self.closed
+            && len <= self.segment
+            && self.len + len <= MAX_BYTES.max(len)
+            && self.segments < MAX_SEGMENTS
+    }
+}
+
+/// Decrypted packets for the TUN.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    taken: bool,
+}
+
+impl Inbox {
+    /// Room to decrypt into, `len` bytes at least.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.taken {
+            self.ends.clear();
+            self.taken = false;
+        }
+        let start = self.end();
+        if self.bytes.len() < start + len {
+            self.bytes.resize((start + len).next_power_of_two(), 0);
+        }
+        &mut self.bytes[start..]
+    }
+
+    /// The packet decrypted last, its first `len` bytes.
+    pub(crate) fn peek(&self, len: usize) -> &[u8] {
+        &self.bytes[self.end()..][..len]
+    }
+
+    /// Keeps the packet decrypted last.
+    pub(crate) fn keep(&mut self, len: usize) {
+        self.ends.push(self.end() + len);
+    }
+
+    /// All packets since the last call.
+    pub(crate) fn poll(&mut self) -> Option<TunBatch<'_>> {
+        if self.taken || self.ends.is_empty() {
+            return None;
+        }
+        self.taken = true;
+        Some(TunBatch { bytes: &self.bytes, ends: &self.ends })
+    }
+
+    fn end(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn udp(port: u16) -> To {
+        To::Udp { socket: 0, dst: SocketAddr::from(([192, 0, 2, 1], port)) }
+    }
+
+    fn drain(out: &mut Outbox) -> Vec<(To, usize, Vec<u8>)> {
+        std::iter::from_fn(|| out.poll().map(|t| (t.to, t.segment, t.data.to_vec()))).collect()
+    }
+
+    #[test]
+    fn equal_datagrams_to_one_destination_share_a_batch_and_a_shorter_one_closes_it() {
+        let mut out = Outbox::default();
+        for (port, len, fill) in [(1, 100, 1), (2, 50, 2), (1, 100, 3), (1, 60, 4), (1, 60, 5), (1, 100, 6)] {
+            out.push(udp(port), &vec![fill; len]);
+        }
+        let sent = drain(&mut out);
+        let shape: Vec<_> =
+            sent.iter().map(|(to, segment, data)| (*to == udp(1), *segment, data.len())).collect();
+        assert_eq!(shape, [(true, 100, 260), (false, 50, 50), (true, 60, 60), (true, 100, 100)]);
+        assert_eq!((sent[0].2[99], sent[0].2[100], sent[0].2[259]), (1, 3, 4));
+    }
+
+    #[test]
+    fn a_batch_stays_within_what_one_send_takes() {
+        let mut out = Outbox::default();
+        for _ in 0..130 {
+            out.push(udp(1), &[7; 1_452]);
+        }
+        for (_, segment, data) in drain(&mut out) {
+            assert!(data.len() <= MAX_BYTES && data.len() / segment <= MAX_SEGMENTS);
+        }
+        for _ in 0..130 {
+            out.push(udp(1), &[7; 80]);
+        }
+        assert_eq!(
+            drain(&mut out).iter().map(|(_, _, data)| data.len() / 80).collect::<Vec<_>>(),
+            [64, 64, 2]
+        );
+    }
+
+    #[test]
+    fn room_that_was_not_filled_sends_nothing() {
+        let mut out = Outbox::default();
+        out.room(udp(1), 100);
+        out.commit(0);
+        assert!(drain(&mut out).is_empty());
+    }
+
+    #[test]
+    fn kept_packets_come_out_once_and_in_order() {
+        let mut inbox = Inbox::default();
+        for fill in 1..=3u8 {
+            inbox.room(100)[..10].fill(fill);
+            if fill != 2 {
+                inbox.keep(10);
+            }
+        }
+        let packets: Vec<Vec<u8>> = inbox.poll().unwrap().packets().map(<[u8]>::to_vec).collect();
+        assert_eq!(packets, [vec![1; 10], vec![3; 10]]);
+        assert!(inbox.poll().is_none());
+        inbox.room(100)[..10].fill(9);
+        inbox.keep(10);
+        assert_eq!(inbox.poll().unwrap().packets().next(), Some(&[9; 10][..]));
+    }
+}

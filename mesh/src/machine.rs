@@ -1,0 +1,151 @@
+//! What all peers of this machine share: its key, sockets, addresses, relays, buffers and budgets.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use proto::{
+    metadata::{Endpoint, InnerAddr, InnerNet},
+    pipe::{Drops, LocalAddr},
+    probe::{Candidate, MAX_CANDIDATES, Origin},
+};
+use rand_core::CryptoRngCore;
+
+use crate::{
+    batch::{Inbox, Outbox},
+    out::Event,
+    path::{Budget, IDLE, Via, may_announce},
+    session::{Indexes, Keys, Limiter},
+    stun::Stun,
+    timers::Timers,
+};
+
+/// WireGuard pads to this, in bytes, but not beyond the MTU (its paper, section 5.4.6).
+const PAD: usize = 16;
+/// What the interface takes before control says so: the least that IPv6 allows.
+const DEFAULT_MTU: u16 = 1_280;
+
+pub(crate) struct Machine {
+    pub(crate) rng: Box<dyn CryptoRngCore + Send>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) mtu: u16,
+    pub(crate) own: Vec<InnerNet>,
+    pub(crate) sockets: Vec<SocketAddr>,
+    pub(crate) locals: Vec<LocalAddr>,
+    /// A bit for each relay that can be sent to.
+    pub(crate) relays_up: u8,
+    pub(crate) out: Outbox,
+    pub(crate) inbox: Inbox,
+    /// For padding packets and for writing messages.
+    pub(crate) pad: Vec<u8>,
+    pub(crate) message: Vec<u8>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) drops: Drops,
+    pub(crate) stun: Stun,
+    pub(crate) budget: Budget,
+    pub(crate) timers: Timers,
+    pub(crate) limiter: Limiter,
+    pub(crate) indexes: Indexes,
+    /// Tells our lists of candidates apart from those before a restart.
+    pub(crate) start: u64,
+    /// The last inner data of any peer.
+    last_data: Option<Instant>,
+}
+
+impl Machine {
+    pub(crate) fn new(now: Instant, mut rng: Box<dyn CryptoRngCore + Send>, sockets: &[SocketAddr]) -> Self {
+        let indexes = Indexes::new(&mut *rng);
+        let limiter = Limiter::new(rng.next_u64());
+        let start = rng.next_u64();
+        Self {
+            rng,
+            keys: None,
+            mtu: DEFAULT_MTU,
+            own: Vec::new(),
+            sockets: sockets.to_vec(),
+            locals: Vec::new(),
+            relays_up: 0,
+            out: Outbox::default(),
+            inbox: Inbox::default(),
+            pad: Vec::new(),
+            message: Vec::new(),
+            events: VecDeque::new(),
+            drops: Drops::default(),
+            stun: Stun::default(),
+            budget: Budget::new(now),
+            timers: Timers::default(),
+            limiter,
+            indexes,
+            start,
+            last_data: None,
+        }
+    }
+
+    /// Inner data passed. After a silence the outside may see us elsewhere.
+    pub(crate) fn data(&mut self, now: Instant) {
+        if !self.is_active(now) {
+            self.stun.ask(now, false);
+        }
+        self.last_data = Some(now);
+    }
+
+    /// Whether any peer had inner data lately.
+    pub(crate) fn is_active(&self, now: Instant) -> bool {
+        self.last_data.is_some_and(|last| now.saturating_duration_since(last) < IDLE)
+    }
+
+    /// Whether packets for this address are ours to take.
+    pub(crate) fn is_own(&self, addr: IpAddr) -> bool {
+        self.own.iter().any(|net| net.contains(InnerAddr(addr)))
+    }
+
+    pub(crate) fn is_relay_up(&self, relay: u8) -> bool {
+        self.relays_up & 1 << relay != 0
+    }
+
+    /// The path to an endpoint: from the first socket of its family.
+    pub(crate) fn via(&self, remote: SocketAddr) -> Option<Via> {
+        let socket = self.sockets.iter().position(|socket| socket.is_ipv4() == remote.is_ipv4())?;
+        Some(Via::Udp { socket: socket as u8, remote })
+    }
+
+    /// Where this machine may be reached; what the outside sees comes first, so that it is never cut.
+    pub(crate) fn candidates(&self, now: Instant) -> Vec<Candidate> {
+        let mut list: Vec<Candidate> = Vec::new();
+        let mut add = |origin, addr| {
+            let candidate = Candidate { origin, endpoint: Endpoint(addr) };
+            let known = list.iter().any(|c| c.endpoint == candidate.endpoint);
+            if !known && list.len() < MAX_CANDIDATES {
+                list.push(candidate);
+            }
+        };
+        for addr in self.stun.seen(now) {
+            add(Origin::Reflexive, addr);
+        }
+        for local in self.locals.iter().filter(|local| may_announce(local.addr) && !self.is_own(local.addr)) {
+            for socket in self.sockets.iter().filter(|socket| socket.is_ipv4() == local.addr.is_ipv4()) {
+                add(Origin::Interface, SocketAddr::new(local.addr, socket.port()));
+            }
+        }
+        list
+    }
+
+    /// A time from now up to `most`, so that machines that lost one thing do not all ask at once.
+    pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
+        most * (self.rng.next_u32() >> 16) / (1 << 16)
+    }
+}
+
+/// `packet` padded as WireGuard wants it, in `pad` if it was not right already.
+pub(crate) fn padded<'a>(packet: &'a [u8], mtu: u16, pad: &'a mut Vec<u8>) -> &'a [u8] {
+    let len = packet.len().next_multiple_of(PAD).min(packet.len().max(mtu.into()));
+    if len == packet.len() {
+        return packet;
+    }
+    pad.clear();
+    pad.extend_from_slice(packet);
+    pad.resize(len, 0);
+    pad
+}

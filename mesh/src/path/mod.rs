@@ -1,0 +1,464 @@
+//! Which of a peer's paths carries its data.
+//!
+//! A path is a pair (local socket, remote endpoint), or a relay. A direct path may carry data only after a nonce that
+//! was sent on it came back on it ([`Paths::echoed`]): decryption proves who sent a packet, not where it came from.
+//! So a datagram that arrives from elsewhere moves nothing, whoever recorded it; at most it makes us probe.
+//!
+//! Paths come from the roster (static), from the peer's list of candidates (announced), and from where its
+//! authentic probes come (learned). All are probed by one schedule, [`schedule`], while the peer has data. The best one in trust carries
+//! the data: by [`Kind`], then by round-trip time with hysteresis. A path that falls silent loses trust and gives
+//! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Over the relay data may
+//! go unproven: TLS and the mailbox say where it ends.
+
+mod candidate;
+mod choice;
+mod schedule;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use proto::pipe::{LocalAddr, RelayTo};
+use rand_core::CryptoRngCore;
+
+pub(crate) use candidate::{Kind, may_announce, may_probe};
+pub(crate) use schedule::{Budget, IDLE, PROBE_EVERY};
+
+use crate::{out::To, session::Source};
+use schedule::{BURST, KEEP, RELAY_RETRY, RETRY, TRUST, TRUST_RTTS};
+
+/// Learned paths of one peer that are remembered.
+const MAX_LEARNED: usize = 4;
+/// Probes of one path whose answers are awaited.
+const OUTSTANDING: usize = 8;
+
+/// What identifies a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    Udp { socket: u8, remote: SocketAddr },
+    Relay(u8),
+}
+
+/// Why a path is in the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// In the roster.
+    Static,
+    /// In the peer's list of candidates.
+    Announced,
+    /// A probe came from there.
+    Learned,
+    /// A relay.
+    Relay,
+}
+
+/// All paths to one peer.
+#[derive(Default)]
+pub(crate) struct Paths {
+    table: Vec<Path>,
+    /// The place of the path that carries data.
+    chosen: Option<usize>,
+    /// Which one that is, for when places have shifted.
+    chosen_via: Option<Via>,
+    /// The machine's budget was empty: no probes until then.
+    held: Option<Instant>,
+    /// Whether the peer has data; nothing is probed otherwise.
+    awake: bool,
+}
+
+struct Path {
+    via: Via,
+    to: To,
+    kind: Kind,
+    origin: Origin,
+    /// Smoothed, once validated.
+    rtt: Option<Duration>,
+    /// May carry data: validated and not silent; for a relay: connected and not silent.
+    trusted: bool,
+    /// The next step of the burst.
+    step: usize,
+    burst_at: Instant,
+    probed: Option<Instant>,
+    /// Since when something was sent without anything heard.
+    unanswered: Option<Instant>,
+    /// Probes since then.
+    tries: u32,
+    outstanding: [Option<Sent>; OUTSTANDING],
+}
+
+#[derive(Clone, Copy)]
+struct Sent {
+    nonce: u64,
+    at: Instant,
+    ping: bool,
+}
+
+/// What an echo proved.
+pub(crate) struct Echoed {
+    pub(crate) rtt: Duration,
+    /// Whether the probe was sent for a ping.
+    pub(crate) ping: bool,
+}
+
+/// What became of silent paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The path that carried data gave way.
+    Chosen,
+    /// Nothing that matters.
+    None,
+}
+
+impl Via {
+    pub(crate) fn of(source: Source) -> Self {
+        match source {
+            Source::Udp { socket, src } => Self::Udp { socket, remote: src },
+            Source::Relay { relay, .. } => Self::Relay(relay),
+        }
+    }
+}
+
+impl Path {
+    fn new(now: Instant, via: Via, to: To, kind: Kind, origin: Origin) -> Self {
+        Self {
+            via,
+            to,
+            kind,
+            origin,
+            rtt: None,
+            trusted: origin == Origin::Relay,
+            step: 0,
+            burst_at: now,
+            probed: None,
+            unanswered: None,
+            tries: 0,
+            outstanding: [None; OUTSTANDING],
+        }
+    }
+
+    fn is_relay(&self) -> bool {
+        self.origin == Origin::Relay
+    }
+
+    fn trust_for(&self) -> Duration {
+        TRUST.max(self.rtt.unwrap_or_default() * TRUST_RTTS)
+    }
+
+    fn restart(&mut self, now: Instant) {
+        (self.step, self.burst_at) = (0, now);
+        (self.unanswered, self.tries) = (None, 0);
+    }
+
+    fn distrust(&mut self, now: Instant) {
+        self.trusted = false;
+        self.restart(now);
+    }
+}
+
+impl Paths {
+    /// Where data goes.
+    pub(crate) fn route(&self) -> Option<To> {
+        self.chosen.map(|at| self.table[at].to)
+    }
+
+    /// The path that carries data and its round-trip time.
+    pub(crate) fn chosen(&self) -> Option<(Via, Option<Duration>)> {
+        self.chosen.map(|at| (self.table[at].via, self.table[at].rtt))
+    }
+
+    /// Destinations where the peer answered before or is said to be by the roster, for a handshake that has no relay.
+    pub(crate) fn known(&self) -> impl Iterator<Item = To> + '_ {
+        self.table
+            .iter()
+            .filter(|p| p.origin == Origin::Static || (p.rtt.is_some() && !p.is_relay()))
+            .map(|p| p.to)
+    }
+
+    /// Static endpoints.
+    pub(crate) fn statics(&self) -> impl Iterator<Item = To> + '_ {
+        self.table.iter().filter(|p| p.origin == Origin::Static).map(|p| p.to)
+    }
+
+    /// The relays, the best first to be asked by the caller.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = To> + '_ {
+        self.table.iter().filter(|p| p.is_relay()).map(|p| p.to)
+    }
+
+    /// Replaces all paths of one origin. Those that stay keep what is known of them.
+    pub(crate) fn set_direct(&mut self, now: Instant, origin: Origin, wanted: &[Via], locals: &[LocalAddr]) {
+        self.table.retain(|p| p.origin != origin || wanted.contains(&p.via) || p.rtt.is_some());
+        for path in self.table.iter_mut().filter(|p| p.origin == origin && !wanted.contains(&p.via)) {
+            // It worked, but its owner names it no more: it has to prove itself anew.
+            path.origin = Origin::Learned;
+            if path.trusted {
+                path.distrust(now);
+            }
+        }
+        for &via in wanted {
+            let Via::Udp { socket, remote } = via else { continue };
+            match self.table.iter_mut().find(|p| p.via == via) {
+                Some(path) if path.origin == Origin::Static => {}
+                Some(path) => path.origin = origin,
+                None => {
+                    let to = To::Udp { socket, dst: remote };
+                    self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), origin));
+                }
+            }
+        }
+        self.trim(origin, wanted);
+        self.trim(Origin::Learned, &[]);
+        self.choose();
+    }
+
+    /// A relay can carry data to the peer.
+    pub(crate) fn add_relay(&mut self, now: Instant, relay: u8, to: RelayTo) {
+        let (via, to) = (Via::Relay(relay), To::Relay { relay, to });
+        match self.table.iter_mut().find(|p| p.via == via) {
+            Some(path) => path.to = to,
+            None => self.table.push(Path::new(now, via, to, Kind::Relay, Origin::Relay)),
+        }
+        self.choose();
+    }
+
+    /// Relays that cannot carry data any more.
+    pub(crate) fn retain_relays(&mut self, keep: impl Fn(u8, RelayTo) -> bool) {
+        self.table.retain(|p| match p.to {
+            To::Relay { relay, to } => keep(relay, to),
+            To::Udp { .. } => true,
+        });
+        self.choose();
+    }
+
+    /// An authentic packet came by a path.
+    pub(crate) fn heard(&mut self, via: Via) {
+        let Some(at) = self.place(via) else { return };
+        let path = &mut self.table[at];
+        if path.unanswered.take().is_some() {
+            path.tries = 0;
+        }
+        if path.is_relay() && !path.trusted {
+            path.trusted = true;
+            self.choose();
+        }
+    }
+
+    /// An authentic probe came by a path: the other side can send on it, so see whether we can.
+    pub(crate) fn probed(&mut self, now: Instant, via: Via, locals: &[LocalAddr], shares_public: bool) {
+        if let Some(at) = self.place(via) {
+            let path = &mut self.table[at];
+            let lately = path.probed.is_some_and(|at| now.saturating_duration_since(at) < BURST[1]);
+            if !path.trusted && !lately {
+                path.restart(now);
+            }
+            return;
+        }
+        let Via::Udp { socket, remote } = via else { return };
+        if !may_probe(remote, locals, shares_public) {
+            return;
+        }
+        let to = To::Udp { socket, dst: remote };
+        self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), Origin::Learned));
+        self.trim(Origin::Learned, &[via]);
+        self.choose();
+    }
+
+    /// An authentic echo came by a path.
+    pub(crate) fn echoed(&mut self, now: Instant, via: Via, nonce: u64) -> Option<Echoed> {
+        let at = self.place(via)?;
+        let path = &mut self.table[at];
+        let sent = path.outstanding.iter_mut().find(|sent| sent.is_some_and(|s| s.nonce == nonce))?.take()?;
+        let rtt = now.saturating_duration_since(sent.at);
+        path.rtt = Some(match path.rtt {
+            Some(before) if path.trusted => (before * 7 + rtt) / 8,
+            _ => rtt,
+        });
+        path.trusted = true;
+        (path.unanswered, path.tries) = (None, 0);
+        self.choose();
+        Some(Echoed { rtt, ping: sent.ping })
+    }
+
+    /// Data was sent on the path that carries it; whether it is the first that an answer is awaited for.
+    pub(crate) fn sent(&mut self, now: Instant) -> bool {
+        let Some(at) = self.chosen else { return false };
+        let unanswered = &mut self.table[at].unanswered;
+        let first = unanswered.is_none();
+        unanswered.get_or_insert(now);
+        first
+    }
+
+    /// There is data after a silence: trust no direct path that has not proven itself lately, and prove all of them.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if !self.awake {
+            self.awake = true;
+            self.prove(now);
+        }
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.awake
+    }
+
+    /// No data any more.
+    pub(crate) fn sleep(&mut self, now: Instant) {
+        self.awake = false;
+        self.prove(now);
+    }
+
+    /// All direct paths have to prove themselves again, as after a change of our own addresses.
+    pub(crate) fn prove(&mut self, now: Instant) {
+        for path in &mut self.table {
+            path.probed = None;
+            path.distrust(now);
+            path.trusted = path.is_relay();
+        }
+        self.choose();
+    }
+
+    /// Starts over for paths that never worked: the other side is trying now as well.
+    pub(crate) fn punch(&mut self, now: Instant) {
+        for path in self.table.iter_mut().filter(|p| !p.trusted && !p.is_relay()) {
+            path.restart(now);
+        }
+    }
+
+    /// The kinds of paths follow from our own addresses.
+    pub(crate) fn reclassify(&mut self, locals: &[LocalAddr]) {
+        for path in &mut self.table {
+            if let Via::Udp { remote, .. } = path.via {
+                path.kind = Kind::of(remote.ip(), locals);
+            }
+        }
+        self.choose();
+    }
+
+    /// Takes trust from paths that were silent too long.
+    pub(crate) fn lapse(&mut self, now: Instant) -> Silence {
+        let mut silence = Silence::None;
+        for at in 0..self.table.len() {
+            let path = &mut self.table[at];
+            let too_long =
+                path.unanswered.is_some_and(|since| now >= since + path.trust_for()) && path.tries >= 2;
+            if !path.trusted || !too_long {
+                continue;
+            }
+            if path.is_relay() {
+                // It stays the last resort; its probes go on more slowly.
+                path.trusted = false;
+            } else {
+                path.distrust(now);
+            }
+            if self.chosen == Some(at) {
+                silence = Silence::Chosen;
+            }
+        }
+        if silence == Silence::Chosen || self.chosen.is_some_and(|at| !self.table[at].trusted) {
+            self.choose();
+        }
+        silence
+    }
+
+    /// A probe that is due: where to, and its nonce.
+    pub(crate) fn next_probe(
+        &mut self,
+        now: Instant,
+        budget: &mut Budget,
+        rng: &mut dyn CryptoRngCore,
+    ) -> Option<(To, u64)> {
+        if self.held.is_some_and(|until| now < until) {
+            return None;
+        }
+        let at = (0..self.table.len()).find(|&at| self.due(at).is_some_and(|due| due <= now))?;
+        self.held = budget.take(now).err();
+        if self.held.is_some() {
+            return None;
+        }
+        let nonce = rng.next_u64();
+        Some((self.probe(now, at, nonce, false), nonce))
+    }
+
+    /// A probe on the path that carries data, due or not.
+    pub(crate) fn ping(&mut self, now: Instant, nonce: u64) -> Option<To> {
+        let at = self.chosen?;
+        Some(self.probe(now, at, nonce, true))
+    }
+
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let due = (0..self.table.len()).filter_map(|at| self.due(at)).min()?;
+        Some(self.held.map_or(due, |until| due.max(until)))
+    }
+
+    fn probe(&mut self, now: Instant, at: usize, nonce: u64, ping: bool) -> To {
+        let path = &mut self.table[at];
+        path.outstanding.rotate_right(1);
+        path.outstanding[0] = Some(Sent { nonce, at: now, ping });
+        path.probed = Some(now);
+        if path.trusted {
+            path.unanswered.get_or_insert(now);
+            path.tries += 1;
+        } else if !path.is_relay() && path.step < BURST.len() {
+            // A late call sends one probe, not all that it missed.
+            while path.step < BURST.len() && path.burst_at + BURST[path.step] <= now {
+                path.step += 1;
+            }
+        }
+        path.to
+    }
+
+    /// When the path at this place wants a probe.
+    fn due(&self, at: usize) -> Option<Instant> {
+        let path = &self.table[at];
+        if !self.awake {
+            return None;
+        }
+        let Some(probed) = path.probed else { return Some(path.burst_at) };
+        if !path.trusted {
+            return match BURST.get(path.step) {
+                _ if path.is_relay() => Some(probed + RELAY_RETRY),
+                Some(&offset) => Some(path.burst_at + offset),
+                None if self.worth_retrying(path) => Some(probed + RETRY),
+                None => None,
+            };
+        }
+        // A spare relay needs no keepalive: its connection has its own.
+        let keep = (self.chosen == Some(at) || !path.is_relay()).then_some(probed + KEEP);
+        let ask = path.unanswered.map(|since| since.max(probed) + PROBE_EVERY);
+        match (keep, ask) {
+            (Some(keep), Some(ask)) => Some(keep.min(ask)),
+            (keep, ask) => keep.or(ask),
+        }
+    }
+
+    /// Whether a path would be better than what there is.
+    fn worth_retrying(&self, path: &Path) -> bool {
+        self.chosen.is_none_or(|at| path.kind < self.table[at].kind || !self.table[at].trusted)
+    }
+
+    fn place(&self, via: Via) -> Option<usize> {
+        match self.chosen {
+            Some(at) if self.table[at].via == via => Some(at),
+            _ => self.table.iter().position(|p| p.via == via),
+        }
+    }
+
+    /// Keeps the number of paths of one origin within bounds; those in `keep` stay.
+    fn trim(&mut self, origin: Origin, keep: &[Via]) {
+        let most = if origin == Origin::Learned { MAX_LEARNED } else { 2 * proto::probe::MAX_CANDIDATES };
+        while self.table.iter().filter(|p| p.origin == origin).count() > most {
+            let oldest = self
+                .table
+                .iter()
+                .position(|p| p.origin == origin && !p.trusted && !keep.contains(&p.via))
+                .or_else(|| self.table.iter().position(|p| p.origin == origin && !keep.contains(&p.via)));
+            let Some(at) = oldest else { break };
+            self.table.remove(at);
+        }
+    }
+
+    fn choose(&mut self) {
+        self.chosen = choice::best(&self.table, self.chosen_via);
+        self.chosen_via = self.chosen.map(|at| self.table[at].via);
+    }
+}

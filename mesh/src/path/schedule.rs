@@ -1,0 +1,87 @@
+//! When probes are sent.
+
+use std::time::{Duration, Instant};
+
+/// A path that is not validated is probed at these times after there is reason to. Two NATs that filter by address
+/// and port open when both sides send: each side starts when it has the other's candidates, half a round trip over
+/// the relay apart, so the first probe may meet a closed door and one of the next does not. Sparse later, for loss
+/// and for slow relays.
+pub(crate) const BURST: [Duration; 9] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(700),
+    Duration::from_millis(1_100),
+    Duration::from_millis(1_600),
+    Duration::from_millis(2_200),
+];
+
+/// After the burst: often enough that both sides' NATs keep the mapping (30 s at least with common routers, RFC 4787
+/// asks for 120), so that a probe may still get through when something on the way changes.
+pub(crate) const RETRY: Duration = Duration::from_secs(15);
+
+/// A path in use and its spares are probed at least this often, which keeps their NAT mappings and their round-trip
+/// times fresh.
+pub(crate) const KEEP: Duration = Duration::from_secs(15);
+
+/// Data without anything heard on its path for this long brings a probe, and so on until something is heard.
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// A path silent for this long after something was sent on it is no longer trusted: two lost probes at
+/// [`PROBE_EVERY`], and half a second for the slowest answer. On slow paths, [`TRUST_RTTS`] round trips.
+pub(crate) const TRUST: Duration = Duration::from_millis(1_500);
+/// See [`TRUST`].
+pub(crate) const TRUST_RTTS: u32 = 3;
+
+/// A relay that leads nowhere is asked this often while there is data.
+pub(crate) const RELAY_RETRY: Duration = Duration::from_secs(5);
+
+/// Without inner data for this long a peer gets no probe and no keepalive. (Probes count as data for WireGuard and
+/// would renew its session for ever.)
+pub(crate) const IDLE: Duration = Duration::from_secs(180);
+
+/// All probes of this machine in a second.
+const PER_SECOND: u32 = 256;
+/// And at once: the first bursts to a few peers with all their candidates.
+const AT_ONCE: u32 = 512;
+
+/// The machine-wide budget of probes.
+pub(crate) struct Budget {
+    full_at: Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    /// Takes one probe out of the budget; otherwise when one will be in it.
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let each = Duration::from_secs(1) / PER_SECOND;
+        let full_at = self.full_at.max(now) + each;
+        let latest = now + each * AT_ONCE;
+        if full_at > latest {
+            return Err(now + (full_at - latest));
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_bounds_bursts_and_rate() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now);
+        assert_eq!((0..10_000).filter(|_| budget.take(now).is_ok()).count(), AT_ONCE as usize);
+        let later = now + Duration::from_secs(1);
+        assert_eq!((0..10_000).filter(|_| budget.take(later).is_ok()).count(), PER_SECOND as usize);
+        let wait = budget.take(later).unwrap_err();
+        assert!(wait > later && budget.take(wait).is_ok());
+    }
+}

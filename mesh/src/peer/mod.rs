@@ -1,0 +1,314 @@
+//! One peer: its sessions, its paths, what waits for it, and its clock.
+//!
+//! [`send`] takes packets out to it, [`receive`] takes what came from it, [`Peer::tick`] does what is due. A peer that
+//! has no data has no timers but those of a session that still lives, and none at all after that.
+
+mod receive;
+mod send;
+
+pub(crate) use receive::{Inner, addresses, answer_to, receiver};
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    metadata::{Endpoint, InnerNet},
+    pipe::{self, PathView, PeerStatus, RelayTo},
+};
+use x25519_dalek::PublicKey;
+
+use crate::{
+    announce::Announce,
+    machine::Machine,
+    out::To,
+    path::{IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
+    ping::Pings,
+    session::{GIVE_UP, Keyed, Made, SCRATCH, Seen},
+    waiting::Waiting,
+};
+
+/// How often `Tunn` is asked what is due while a peer has data or a handshake is under way. Its own timers are whole
+/// seconds.
+const TICK: Duration = Duration::from_millis(250);
+/// And while the peer is idle but a session still lives.
+const IDLE_TICK: Duration = Duration::from_secs(5);
+/// No peer is called again sooner, whatever is due.
+const SOONEST: Duration = Duration::from_millis(1);
+/// A handshake that our side has no need of (an old timestamp, a silent path) at most this often.
+const UNASKED_HANDSHAKE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Peer {
+    pub(crate) id: u32,
+    slot: u32,
+    key: PublicKey,
+    /// Bits of the relays where its mailbox is.
+    relays: u8,
+    pub(crate) allowed: Vec<InnerNet>,
+    endpoints: Vec<Endpoint>,
+    /// The present epoch's tunnel, then the one before.
+    keyed: Vec<Keyed>,
+    seen: Seen,
+    waiting: Waiting,
+    paths: Paths,
+    announce: Announce,
+    pings: Pings,
+    rx_bytes: u64,
+    tx_bytes: u64,
+    /// Inner data in either direction.
+    last_data: Option<Instant>,
+    last_unasked: Option<Instant>,
+    /// Where the newest handshake came from: for messages before there is a path.
+    reply_to: Option<To>,
+    /// The newest way back over a relay where it has no mailbox that we know.
+    handle: Option<(u8, u64)>,
+}
+
+impl Peer {
+    pub(crate) fn new(slot: u32, config: &pipe::Peer) -> Self {
+        Self {
+            id: config.id,
+            slot,
+            key: PublicKey::from(config.wireguard),
+            relays: 0,
+            allowed: Vec::new(),
+            endpoints: Vec::new(),
+            keyed: Vec::new(),
+            seen: Seen::default(),
+            waiting: Waiting::default(),
+            paths: Paths::default(),
+            announce: Announce::default(),
+            pings: Pings::default(),
+            rx_bytes: 0,
+            tx_bytes: 0,
+            last_data: None,
+            last_unasked: None,
+            reply_to: None,
+            handle: None,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
+    /// Takes over what control says about the peer. Tunnels whose key is named no more end here; a new one starts
+    /// its handshake at once if the peer has data.
+    pub(crate) fn configure(&mut self, now: Instant, config: pipe::Peer, machine: &mut Machine) {
+        self.relays = config.relays;
+        self.allowed = config.allowed;
+        self.endpoints = config.endpoints;
+        let mut old = std::mem::take(&mut self.keyed);
+        let rekeyed = !old.is_empty() && !old.iter().any(|k| k.is(config.psks[0].0, &config.psks[0].1));
+        for (tag, psk) in config.psks {
+            let kept = old.iter().position(|k| k.is(tag, &psk)).map(|at| old.swap_remove(at));
+            let index = machine.indexes.of(self.slot, tag);
+            self.keyed.push(kept.unwrap_or_else(|| Keyed::new(tag, psk, index)));
+        }
+        self.set_statics(now, machine);
+        self.set_relays(now, machine);
+        if rekeyed && self.is_active(now) {
+            self.initiate(now, machine);
+        }
+        self.kick(now, machine);
+    }
+
+    /// Whether there was inner data lately.
+    pub(crate) fn is_active(&self, now: Instant) -> bool {
+        self.last_data.is_some_and(|last| now.saturating_duration_since(last) < IDLE)
+    }
+
+    /// Forgets sessions, as when this machine's own key changed.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.keyed.iter_mut().for_each(Keyed::reset);
+    }
+
+    /// The relays of the machine changed.
+    pub(crate) fn set_relays(&mut self, now: Instant, machine: &mut Machine) {
+        let id = self.id;
+        let handle = self.handle;
+        let relays = self.relays;
+        self.paths.retain_relays(|relay, to| {
+            machine.is_relay_up(relay)
+                && match to {
+                    RelayTo::Peer(_) => relays & 1 << relay != 0,
+                    RelayTo::Handle(h) => relays & 1 << relay == 0 && handle == Some((relay, h)),
+                }
+        });
+        for relay in (0..pipe::MAX_RELAYS).filter(|relay| machine.is_relay_up(*relay)) {
+            if relays & 1 << relay != 0 {
+                self.paths.add_relay(now, relay, RelayTo::Peer(id));
+            } else if let Some((_, h)) = handle.filter(|(at, _)| *at == relay) {
+                self.paths.add_relay(now, relay, RelayTo::Handle(h));
+            }
+        }
+        self.schedule(now, machine);
+    }
+
+    /// A relay came up: what waits need not wait for a timer.
+    pub(crate) fn relay_came_up(&mut self, now: Instant, machine: &mut Machine) {
+        self.set_relays(now, machine);
+        if self.keyed.iter().any(|k| k.attempt.is_some()) {
+            self.initiate(now, machine);
+        }
+        self.kick(now, machine);
+    }
+
+    /// A relay went down, and its handles with it.
+    pub(crate) fn relay_went_down(&mut self, now: Instant, relay: u8, machine: &mut Machine) {
+        self.handle = self.handle.filter(|(at, _)| *at != relay);
+        self.set_relays(now, machine);
+    }
+
+    /// A handle leads nowhere any more.
+    pub(crate) fn handle_gone(&mut self, now: Instant, relay: u8, handle: u64, machine: &mut Machine) {
+        if self.handle == Some((relay, handle)) {
+            self.handle = None;
+            self.set_relays(now, machine);
+        }
+    }
+
+    /// Our own addresses changed. If some are gone (`moved`), no direct path can be trusted as it is.
+    pub(crate) fn addresses_changed(&mut self, now: Instant, moved: bool, machine: &mut Machine) {
+        self.paths.reclassify(&machine.locals);
+        if moved && self.paths.is_awake() {
+            self.paths.prove(now);
+        }
+        self.set_statics(now, machine);
+        self.tell_candidates(now, machine);
+    }
+
+    /// Our candidates changed.
+    pub(crate) fn tell_candidates(&mut self, now: Instant, machine: &mut Machine) {
+        if self.is_active(now) {
+            self.announce.renew(now);
+            self.schedule(now, machine);
+        }
+    }
+
+    /// What status shows.
+    pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
+        let session = self.keyed.iter().find(|k| k.is_live());
+        let chosen = self.paths.chosen().filter(|_| session.is_some() && self.is_active(now));
+        PeerStatus {
+            peer: self.id,
+            path: chosen.map_or(PathView::Idle, |(via, _)| view(via)),
+            rtt: chosen.and_then(|(_, rtt)| rtt),
+            mtu,
+            rx_bytes: self.rx_bytes,
+            tx_bytes: self.tx_bytes,
+            since_handshake: session.and_then(Keyed::since_handshake),
+        }
+    }
+
+    /// Measures the round trip; the answer comes as an event.
+    pub(crate) fn ping(&mut self, now: Instant, token: u64, machine: &mut Machine) {
+        self.pings.add(now, token);
+        self.data(now, machine);
+        self.kick(now, machine);
+        self.ping_now(now, machine);
+        self.schedule(now, machine);
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Instant, machine: &mut Machine) {
+        self.tick_sessions(now, machine);
+        if self.paths.is_awake() && !self.is_active(now) {
+            self.paths.sleep(now);
+            self.announce.stop();
+        }
+        if self.sender().is_some() {
+            if self.paths.lapse(now) == Silence::Chosen {
+                self.initiate_unasked(now, machine);
+            }
+            while let Some((to, nonce)) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
+                self.send_probe(to, nonce, machine);
+            }
+            self.send_candidates(now, machine);
+        }
+        self.pings.expire(now, &mut machine.events);
+        self.kick(now, machine);
+        self.ping_now(now, machine);
+        self.schedule(now, machine);
+    }
+
+    /// Asks for the next call.
+    fn schedule(&self, now: Instant, machine: &mut Machine) {
+        let busy = self.is_active(now) || self.keyed.iter().any(|k| k.attempt.is_some());
+        let sessions =
+            self.keyed.iter().any(Keyed::has_timers).then_some(now + if busy { TICK } else { IDLE_TICK });
+        let live = self.sender().is_some();
+        let paths = self.paths.deadline().filter(|_| live);
+        let announce = self.announce.deadline().filter(|_| live);
+        let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
+        let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
+        for due in [sessions, paths, announce, attempts, self.pings.deadline(), idle].into_iter().flatten() {
+            machine.timers.by(self.slot, due.max(now + SOONEST));
+        }
+    }
+
+    /// Lets every `Tunn` do what is due, and repeats unanswered initiations.
+    fn tick_sessions(&mut self, now: Instant, machine: &mut Machine) {
+        for at in 0..self.keyed.len() {
+            let mut scratch = [0; SCRATCH];
+            let made = self.keyed[at].wake(&mut scratch);
+            self.sent_by_timer(now, at, &made, &scratch, machine);
+            let Some(attempt) = &self.keyed[at].attempt else { continue };
+            if now >= attempt.since + GIVE_UP {
+                self.keyed[at].attempt = None;
+                machine.drops.waiting += self.waiting.clear();
+            } else if now >= attempt.retry_at {
+                self.initiate_on(now, at, machine);
+            }
+        }
+    }
+
+    fn sent_by_timer(&mut self, now: Instant, at: usize, made: &Made, message: &[u8], machine: &mut Machine) {
+        match *made {
+            Made::Initiation(len) => self.send_initiation(now, at, &message[..len], machine),
+            Made::Reply(len) => {
+                if let Some(to) = self.paths.route() {
+                    machine.out.push(to, &message[..len]);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Inner data passed in either direction. After a silence everything about paths starts over.
+    fn data(&mut self, now: Instant, machine: &mut Machine) {
+        machine.data(now);
+        self.last_data = Some(now);
+        if !self.paths.is_awake() {
+            self.paths.wake(now);
+            self.announce.renew(now);
+            self.schedule(now, machine);
+        }
+    }
+
+    fn set_statics(&mut self, now: Instant, machine: &Machine) {
+        let vias: Vec<Via> = self.endpoints.iter().filter_map(|endpoint| machine.via(endpoint.0)).collect();
+        self.paths.set_direct(now, Origin::Static, &vias, &machine.locals);
+    }
+
+    /// Whether the peer is seen from outside where we are.
+    fn shares_public(&self, machine: &Machine) -> bool {
+        self.announce.seen_at().iter().any(|addr: &IpAddr| machine.stun.is_seen_at(*addr))
+    }
+
+    /// The place of the tunnel that sends: the present epoch's, or the one before until that has a session.
+    fn sender(&self) -> Option<usize> {
+        self.keyed.iter().position(Keyed::is_live)
+    }
+}
+
+/// A path as status and ping show it.
+fn view(via: Via) -> PathView {
+    match via {
+        Via::Udp { remote, .. } => PathView::Direct(Endpoint(remote)),
+        Via::Relay(relay) => PathView::Relay(relay),
+    }
+}
+
+const _: () = assert!(TICK.as_millis() < PROBE_EVERY.as_millis(), "silence is noticed in time");

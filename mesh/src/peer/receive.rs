@@ -1,0 +1,293 @@
+//! From the peer: handshakes, data and messages.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use proto::{
+    pipe::{EpochTag, RelayTo},
+    probe::{Candidate, ListId, Message},
+};
+
+use super::{Peer, view};
+use crate::{
+    machine::Machine,
+    out::To,
+    path::{Origin, Via, may_probe},
+    route::Routes,
+    session::{Made, SCRATCH, Source},
+};
+
+/// What an inner packet turned out to be.
+pub(crate) enum Inner {
+    /// For the TUN, this many bytes.
+    Packet(usize),
+    /// Consumed, or dropped and counted.
+    Gone,
+}
+
+impl Peer {
+    /// An initiation for the epoch with this tag, its MAC checked already.
+    pub(crate) fn initiated(
+        &mut self,
+        now: Instant,
+        source: Source,
+        tag: EpochTag,
+        datagram: &[u8],
+        machine: &mut Machine,
+    ) {
+        let Some(ephemeral) = datagram.get(8..).and_then(|rest| rest.first_chunk::<32>()) else { return };
+        let at = self.keyed.iter().position(|keyed| keyed.tag == tag);
+        let (Some(at), false, Some(keys)) = (at, self.seen.contains(ephemeral), &machine.keys) else {
+            machine.drops.handshake += 1;
+            return;
+        };
+        let mut scratch = [0; SCRATCH];
+        let keyed = &mut self.keyed[at];
+        keyed.ready(keys, &self.key);
+        let made = keyed.wake(&mut scratch);
+        self.sent_by_timer(now, at, &made, &scratch, machine);
+        match self.keyed[at].open(source, datagram, &mut scratch) {
+            Made::Reply(len) => {
+                machine.out.push(answer_to(source), &scratch[..len]);
+                if len == RESPONSE {
+                    self.seen.insert(*ephemeral);
+                    self.keyed[at].answered = Some(now);
+                    self.learn_handle(now, source, machine);
+                    self.schedule(now, machine);
+                }
+            }
+            Made::OldTimestamp => {
+                machine.drops.handshake += 1;
+                self.initiate_unasked(now, machine);
+            }
+            _ => machine.drops.handshake += 1,
+        }
+    }
+
+    /// A response or a cookie for the tunnel with this tag.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        source: Source,
+        tag: EpochTag,
+        datagram: &[u8],
+        machine: &mut Machine,
+    ) {
+        let Some(at) = self.keyed.iter().position(|keyed| keyed.tag == tag) else {
+            machine.drops.handshake += 1;
+            return;
+        };
+        let mut scratch = [0; SCRATCH];
+        let was_live = self.keyed[at].is_live();
+        match self.keyed[at].open(source, datagram, &mut scratch) {
+            Made::Reply(len) => {
+                machine.out.push(answer_to(source), &scratch[..len]);
+                if len == KEEPALIVE {
+                    self.learn_handle(now, source, machine);
+                    self.session_up(now, source, at, was_live, machine);
+                }
+            }
+            Made::Keepalive => {}
+            _ => machine.drops.handshake += 1,
+        }
+    }
+
+    /// A data packet for the tunnel with this tag. What is for the TUN stays in the inbox, to be kept by the caller.
+    pub(crate) fn data_from(
+        &mut self,
+        now: Instant,
+        source: Source,
+        tag: EpochTag,
+        datagram: &[u8],
+        routes: &Routes,
+        machine: &mut Machine,
+    ) -> Inner {
+        let Some(at) = self.keyed.iter().position(|keyed| keyed.tag == tag) else {
+            machine.drops.unauthenticated += 1;
+            return Inner::Gone;
+        };
+        let keyed = &mut self.keyed[at];
+        let was_live = keyed.is_live();
+        let made = keyed.open(source, datagram, machine.inbox.room(datagram.len() + SCRATCH));
+        if matches!(made, Made::Refused | Made::OldTimestamp) {
+            machine.drops.unauthenticated += 1;
+            return Inner::Gone;
+        }
+        self.paths.heard(Via::of(source));
+        if self.keyed[at].answered.is_some() || !was_live {
+            self.learn_handle(now, source, machine);
+            self.session_up(now, source, at, was_live, machine);
+        }
+        match made {
+            Made::Inner(len) => self.inner(now, source, len, routes, machine),
+            _ => Inner::Gone,
+        }
+    }
+
+    /// An authentic inner packet: a message, or data whose addresses are checked.
+    fn inner(
+        &mut self,
+        now: Instant,
+        source: Source,
+        len: usize,
+        routes: &Routes,
+        machine: &mut Machine,
+    ) -> Inner {
+        let packet = machine.inbox.peek(len);
+        let Some((from, to)) = addresses(packet) else {
+            machine.drops.malformed += 1;
+            return Inner::Gone;
+        };
+        if proto::probe::is_reserved(from) || proto::probe::is_reserved(to) {
+            match Message::read(packet) {
+                Ok(message) => self.message(now, source, message, routes, machine),
+                Err(_) => machine.drops.reserved += 1,
+            }
+            return Inner::Gone;
+        }
+        if routes.owner(from) != Some(self.slot) || !machine.is_own(to) {
+            machine.drops.spoofed += 1;
+            return Inner::Gone;
+        }
+        self.rx_bytes += len as u64;
+        self.data(now, machine);
+        Inner::Packet(len)
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: Message,
+        routes: &Routes,
+        machine: &mut Machine,
+    ) {
+        let via = Via::of(source);
+        match message {
+            Message::Probe { nonce } => {
+                self.say(&Message::Echo { nonce }, answer_to(source), machine);
+                let refused = matches!(source, Source::Udp { src, .. } if is_inner(src, routes, machine));
+                if !refused {
+                    let shares_public = self.shares_public(machine);
+                    self.paths.probed(now, via, &machine.locals, shares_public);
+                }
+            }
+            Message::Echo { nonce } => {
+                if let Some(echoed) = self.paths.echoed(now, via, nonce) {
+                    if echoed.ping {
+                        self.pings.answered(echoed.rtt, view(via), &mut machine.events);
+                    }
+                    self.kick(now, machine);
+                }
+            }
+            Message::Candidates { id, list } => {
+                self.say(&Message::Taken { id }, answer_to(source), machine);
+                self.candidates(now, id, &list, routes, machine);
+            }
+            Message::Taken { id } => {
+                if id.start == machine.start {
+                    self.announce.taken(id.number);
+                }
+            }
+        }
+        self.schedule(now, machine);
+    }
+
+    fn candidates(
+        &mut self,
+        now: Instant,
+        id: ListId,
+        list: &[Candidate],
+        routes: &Routes,
+        machine: &mut Machine,
+    ) {
+        let received = self.announce.received(id, list);
+        if received.new && !self.paths.is_awake() {
+            // It has data for us, or pings; it will probe, and our NAT opens only if we do so too.
+            self.data(now, machine);
+        }
+        if received.new {
+            let shares_public = self.shares_public(machine);
+            let vias: Vec<Via> = list
+                .iter()
+                .map(|candidate| candidate.endpoint.0)
+                .filter(|remote| may_probe(*remote, &machine.locals, shares_public))
+                .filter(|remote| !is_inner(*remote, routes, machine))
+                .filter_map(|remote| machine.via(remote))
+                .collect();
+            self.paths.set_direct(now, Origin::Announced, &vias, &machine.locals);
+            self.paths.punch(now);
+        }
+        if received.restarted && self.is_active(now) {
+            self.announce.renew(now);
+        }
+    }
+
+    /// A session can send now, or a handshake has confirmed that the peer is there.
+    fn session_up(&mut self, now: Instant, source: Source, at: usize, was_live: bool, machine: &mut Machine) {
+        let keyed = &mut self.keyed[at];
+        (keyed.attempt, keyed.answered) = (None, None);
+        self.reply_to = Some(answer_to(source));
+        if !was_live {
+            self.paths.punch(now);
+            self.announce.renew(now);
+        }
+        self.pings.hurry(now);
+        self.kick(now, machine);
+        self.ping_now(now, machine);
+        self.schedule(now, machine);
+    }
+
+    /// Remembers the way back to a peer whose mailbox we do not know.
+    fn learn_handle(&mut self, now: Instant, source: Source, machine: &mut Machine) {
+        let Source::Relay { relay, handle } = source else { return };
+        if self.relays & 1 << relay == 0 && self.handle != Some((relay, handle)) {
+            self.handle = Some((relay, handle));
+            self.set_relays(now, machine);
+        }
+    }
+}
+
+/// Length of a handshake response, in bytes; a cookie is shorter.
+const RESPONSE: usize = 92;
+/// Length of an empty data packet, in bytes.
+const KEEPALIVE: usize = 32;
+
+/// Replies leave by the path that their packet came on.
+pub(crate) fn answer_to(source: Source) -> To {
+    match source {
+        Source::Udp { socket, src } => To::Udp { socket, dst: src },
+        Source::Relay { relay, handle } => To::Relay { relay, to: RelayTo::Handle(handle) },
+    }
+}
+
+/// Whether an endpoint lies inside a network of ours, so that a path to it would run in its own tunnel.
+fn is_inner(remote: SocketAddr, routes: &Routes, machine: &Machine) -> bool {
+    routes.is_inside(remote.ip()) || machine.is_own(remote.ip())
+}
+
+/// Source and destination of an IP packet.
+pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let pair = |at: usize, len: usize| Some((packet.get(at..at + len)?, packet.get(at + len..at + 2 * len)?));
+    match packet.first()? >> 4 {
+        4 if packet.len() >= 20 => {
+            let (from, to) = pair(12, 4)?;
+            Some((IpAddr::from(<[u8; 4]>::try_from(from).ok()?), IpAddr::from(<[u8; 4]>::try_from(to).ok()?)))
+        }
+        6 if packet.len() >= 40 => {
+            let (from, to) = pair(8, 16)?;
+            Some((
+                IpAddr::from(<[u8; 16]>::try_from(from).ok()?),
+                IpAddr::from(<[u8; 16]>::try_from(to).ok()?),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The receiver index of a message that has one.
+pub(crate) fn receiver(datagram: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*datagram.get(at..)?.first_chunk()?))
+}

@@ -1,0 +1,150 @@
+//! Towards the peer: data, messages and initiations.
+
+use std::time::{Duration, Instant};
+
+use proto::probe::{ListId, Message};
+
+use super::{Peer, UNASKED_HANDSHAKE};
+use crate::{
+    machine::{Machine, padded},
+    out::To,
+    path::PROBE_EVERY,
+    session::{Attempt, CONFIRM, Made, OVERHEAD, RETRY, SCRATCH},
+};
+
+/// WireGuard's jitter of a repeated initiation (its paper, section 6.4).
+const RETRY_JITTER: Duration = Duration::from_millis(333);
+
+impl Peer {
+    /// Seals an inner packet, or keeps it until there is a session and a path.
+    pub(crate) fn send(&mut self, now: Instant, packet: &[u8], machine: &mut Machine) {
+        self.data(now, machine);
+        let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) else {
+            machine.drops.waiting += self.waiting.push(now, packet);
+            self.kick(now, machine);
+            return self.schedule(now, machine);
+        };
+        self.seal(sender, packet, to, machine);
+        self.tx_bytes += packet.len() as u64;
+        if self.paths.sent(now) {
+            machine.timers.by(self.slot, now + PROBE_EVERY);
+        }
+    }
+
+    /// Sends what waits, if it can be sent; otherwise sees to it that it can be.
+    pub(super) fn kick(&mut self, now: Instant, machine: &mut Machine) {
+        if self.waiting.is_empty() && !self.pings.is_due(now) {
+            return;
+        }
+        if self.sender().is_none() {
+            if self.keyed.iter().any(|k| k.answered.is_some_and(|at| now < at + CONFIRM)) {
+                // The peer's first packet is on its way, and the session with it.
+                machine.timers.by(self.slot, now + CONFIRM);
+            } else if self.keyed.iter().all(|k| k.attempt.is_none()) {
+                self.initiate(now, machine);
+            }
+            return;
+        }
+        while let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) {
+            let Some(packet) = self.waiting.pop(now, &mut machine.drops.waiting) else { break };
+            self.seal(sender, &packet, to, machine);
+            self.tx_bytes += packet.len() as u64;
+            self.paths.sent(now);
+        }
+    }
+
+    /// Starts a handshake in the present epoch, whatever is under way.
+    pub(super) fn initiate(&mut self, now: Instant, machine: &mut Machine) {
+        self.initiate_on(now, 0, machine);
+        self.schedule(now, machine);
+    }
+
+    /// Starts one that nothing waits for, if there was none lately.
+    pub(super) fn initiate_unasked(&mut self, now: Instant, machine: &mut Machine) {
+        let lately = self.last_unasked.is_some_and(|at| now < at + UNASKED_HANDSHAKE);
+        if !lately && self.keyed.iter().all(|k| k.attempt.is_none()) {
+            self.last_unasked = Some(now);
+            self.initiate(now, machine);
+        }
+    }
+
+    pub(super) fn initiate_on(&mut self, now: Instant, at: usize, machine: &mut Machine) {
+        let Some(keys) = &machine.keys else { return };
+        let Some(keyed) = self.keyed.get_mut(at) else { return };
+        let mut scratch = [0; SCRATCH];
+        if let Made::Initiation(len) = keyed.initiate(keys, &self.key, &mut scratch) {
+            self.send_initiation(now, at, &scratch[..len], machine);
+        }
+    }
+
+    /// Sends an initiation to wherever the peer may be: a static endpoint, the relay, the path in use. Without a
+    /// relay, also where it once was; on repetition, over every relay.
+    pub(super) fn send_initiation(&mut self, now: Instant, at: usize, message: &[u8], machine: &mut Machine) {
+        let jitter = machine.jitter(RETRY_JITTER);
+        let keyed = &mut self.keyed[at];
+        let (since, tries) =
+            keyed.attempt.as_ref().map_or((now, 0), |attempt| (attempt.since, attempt.tries));
+        let wait = RETRY[tries.min(RETRY.len() - 1)];
+        let wait = if tries == 0 { wait } else { wait + jitter };
+        keyed.attempt = Some(Attempt { since, retry_at: now + wait, tries: tries + 1 });
+
+        let mut targets: Vec<To> = self.paths.route().into_iter().chain(self.paths.statics()).collect();
+        let has_relay = self.paths.relays().next().is_some();
+        if !has_relay {
+            targets.extend(self.paths.known());
+        } else if tries > 0 {
+            targets.extend(self.paths.relays());
+        } else if !targets.iter().any(|to| matches!(to, To::Relay { .. })) {
+            targets.extend(self.paths.relays().take(1));
+        }
+        for (n, to) in targets.iter().enumerate() {
+            if !targets[..n].contains(to) {
+                machine.out.push(*to, message);
+            }
+        }
+    }
+
+    /// Says something to the peer about paths. Needs a session.
+    pub(super) fn say(&mut self, message: &Message, to: To, machine: &mut Machine) {
+        let Some(sender) = self.sender() else { return };
+        let mut packet = std::mem::take(&mut machine.message);
+        message.write(&mut packet);
+        self.seal(sender, &packet, to, machine);
+        machine.message = packet;
+    }
+
+    pub(super) fn send_probe(&mut self, to: To, nonce: u64, machine: &mut Machine) {
+        self.say(&Message::Probe { nonce }, to, machine);
+    }
+
+    /// Sends a probe for the pings that wait for one.
+    pub(super) fn ping_now(&mut self, now: Instant, machine: &mut Machine) {
+        if !self.pings.is_due(now) {
+            return;
+        }
+        let nonce = machine.rng.next_u64();
+        match self.sender().and_then(|_| self.paths.ping(now, nonce)) {
+            Some(to) => {
+                self.pings.sent(now);
+                self.send_probe(to, nonce, machine);
+            }
+            None => self.pings.wait(now),
+        }
+    }
+
+    /// Sends our candidates if the peer does not have them yet.
+    pub(super) fn send_candidates(&mut self, now: Instant, machine: &mut Machine) {
+        let Some(to) = self.paths.route().or(self.reply_to) else { return };
+        let Some(number) = self.announce.next(now) else { return };
+        let id = ListId { start: machine.start, number };
+        let message = Message::Candidates { id, list: machine.candidates(now) };
+        self.say(&message, to, machine);
+    }
+
+    fn seal(&mut self, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
+        let packet = padded(packet, machine.mtu, &mut machine.pad);
+        let room = machine.out.room(to, packet.len() + OVERHEAD);
+        let len = self.keyed[sender].seal(packet, room);
+        machine.out.commit(len);
+    }
+}

@@ -1,0 +1,115 @@
+//! Handshakes that one source may start.
+//!
+//! A handshake message costs us a Diffie-Hellman; boringtun's limiter counts all of them together and asks for a
+//! cookie over its limit, so without a limit of its own one source could make every other pay with a round trip.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+/// Handshake messages that a source may send at once. An initiation and its repetitions for a few peers behind one
+/// address.
+const BURST: u32 = 20;
+/// After that, one more in each of these.
+const REFILL: Duration = Duration::from_millis(50);
+/// Sources that are remembered: enough to make collisions rare, small enough to stay in the cache.
+const BUCKETS: usize = 1_024;
+
+/// Handshake messages in a second over which sources must prove their address with a cookie.
+pub(crate) const COOKIE_OVER: u64 = 100;
+
+/// Where a datagram came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Udp { socket: u8, src: SocketAddr },
+    Relay { relay: u8, handle: u64 },
+}
+
+/// Token buckets in a fixed table; two sources that fall into one bucket share it.
+pub(crate) struct Limiter {
+    seed: u64,
+    /// When each bucket is full again.
+    full_at: Vec<Option<Instant>>,
+}
+
+impl Source {
+    /// What stands for the source's address in a WireGuard cookie. For a relay handle it is made up, outside of
+    /// every range that is in use, so that a cookie binds to the handle.
+    pub(crate) fn cookie_address(self) -> IpAddr {
+        match self {
+            Self::Udp { src, .. } => src.ip(),
+            Self::Relay { relay, handle } => IpAddr::V6(Ipv6Addr::from_bits(
+                0x0100 << 112 | (1 + u128::from(relay)) << 64 | u128::from(handle),
+            )),
+        }
+    }
+
+    /// What is limited as one: an IPv4 address, an IPv6 /64, a handle.
+    fn key(self) -> u128 {
+        match self.cookie_address() {
+            IpAddr::V4(a) => u128::from(a.to_bits()),
+            IpAddr::V6(a) if matches!(self, Self::Udp { .. }) => a.to_bits() >> 64 << 64,
+            IpAddr::V6(a) => a.to_bits(),
+        }
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, full_at: vec![None; BUCKETS] }
+    }
+
+    /// Whether the source may send one more handshake message now.
+    pub(crate) fn allows(&mut self, now: Instant, source: Source) -> bool {
+        let bucket = self.bucket(source.key());
+        let full_at = self.full_at[bucket].map_or(now, |at| at.max(now));
+        if full_at + REFILL > now + REFILL * BURST {
+            return false;
+        }
+        self.full_at[bucket] = Some(full_at + REFILL);
+        true
+    }
+
+    /// A keyed mix, so that nobody can aim at another's bucket.
+    fn bucket(&self, key: u128) -> usize {
+        let mut h = self.seed;
+        for half in [key as u64, (key >> 64) as u64] {
+            h = (h ^ half).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            h ^= h >> 32;
+        }
+        h as usize % BUCKETS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(addr: &str) -> Source {
+        Source::Udp { socket: 0, src: SocketAddr::new(addr.parse().unwrap(), 1) }
+    }
+
+    #[test]
+    fn one_source_is_limited_and_another_is_not() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(1);
+        let allowed = (0..100).filter(|_| limiter.allows(now, from("192.0.2.1"))).count();
+        assert_eq!(allowed, BURST as usize);
+        assert!(limiter.allows(now, from("192.0.2.2")));
+        assert!(limiter.allows(now + REFILL, from("192.0.2.1")));
+        assert!(!limiter.allows(now + REFILL, from("192.0.2.1")));
+    }
+
+    #[test]
+    fn all_of_an_ipv6_network_is_one_source_and_every_relay_handle_its_own() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(2);
+        let allowed = (0..100).filter(|n| limiter.allows(now, from(&format!("2001:db8::{n}")))).count();
+        assert_eq!(allowed, BURST as usize);
+        let handle = |handle| Source::Relay { relay: 1, handle };
+        assert!((0..BURST).all(|_| limiter.allows(now, handle(1))) && !limiter.allows(now, handle(1)));
+        assert!(limiter.allows(now, handle(2)));
+        assert!(handle(1).cookie_address() != handle(2).cookie_address());
+    }
+}

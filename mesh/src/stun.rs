@@ -1,0 +1,200 @@
+//! What addresses the outside sees our sockets at.
+//!
+//! Each socket asks each server of its family, from the very port that carries the tunnels. The answers become
+//! reflexive candidates. They are asked again while any peer has data, so that a mapping which changed is noticed and
+//! one in use is kept; an idle machine asks nobody.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use proto::{
+    metadata::Endpoint,
+    stun::{TransactionId, read_answer, request},
+};
+use rand_core::CryptoRngCore;
+
+use crate::{batch::Outbox, out::To};
+
+/// How often a server is asked while there is data: within the shortest life of a NAT mapping (30 s with common
+/// routers).
+const REFRESH: Duration = Duration::from_secs(25);
+/// When an unanswered question is repeated; RFC 8489 (section 6.2.1) starts at 500 ms, but we have no answer to lose
+/// by asking early, and a connection to win.
+const RETRY: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+    Duration::from_millis(1_000),
+    Duration::from_millis(2_000),
+];
+/// Answers believed for this long without a new one.
+const VALID: Duration = Duration::from_secs(60);
+
+/// One question for each pair of socket and server.
+#[derive(Default)]
+pub(crate) struct Stun {
+    questions: Vec<Question>,
+}
+
+struct Question {
+    socket: u8,
+    server: SocketAddr,
+    id: TransactionId,
+    due: Option<Instant>,
+    tries: usize,
+    answer: Option<(Instant, SocketAddr)>,
+}
+
+impl Stun {
+    /// Replaces the servers, and asks the new ones at once.
+    pub(crate) fn set_servers(&mut self, now: Instant, servers: &[Endpoint], sockets: &[SocketAddr]) {
+        let mut questions = Vec::new();
+        for &Endpoint(server) in servers {
+            let Some(socket) = sockets.iter().position(|s| s.is_ipv4() == server.is_ipv4()) else { continue };
+            let socket = socket as u8;
+            let known = self.questions.iter().position(|q| q.socket == socket && q.server == server);
+            questions.push(match known {
+                Some(at) => self.questions.swap_remove(at),
+                None => Question {
+                    socket,
+                    server,
+                    id: TransactionId([0; 12]),
+                    due: Some(now),
+                    tries: 0,
+                    answer: None,
+                },
+            });
+        }
+        self.questions = questions;
+    }
+
+    /// Asks again: our addresses changed (`changed`: the old answers are void), or there is data after a silence.
+    pub(crate) fn ask(&mut self, now: Instant, changed: bool) {
+        for question in &mut self.questions {
+            (question.due, question.tries) = (Some(now), 0);
+            if changed {
+                question.answer = None;
+            }
+        }
+    }
+
+    /// Sends what is due. Answered questions are asked again only while `active`.
+    pub(crate) fn send(&mut self, now: Instant, active: bool, rng: &mut dyn CryptoRngCore, out: &mut Outbox) {
+        for question in self.questions.iter_mut().filter(|q| q.due.is_some_and(|due| due <= now)) {
+            if question.tries == 0 && !active && question.answer.is_some() {
+                question.due = None;
+                continue;
+            }
+            if question.tries == 0 {
+                rng.fill_bytes(&mut question.id.0);
+            }
+            question.due = match RETRY.get(question.tries) {
+                Some(&wait) => {
+                    out.push(
+                        To::Udp { socket: question.socket, dst: question.server },
+                        &request(question.id),
+                    );
+                    question.tries += 1;
+                    Some(now + wait)
+                }
+                None => {
+                    question.tries = 0;
+                    active.then_some(now + REFRESH)
+                }
+            };
+        }
+    }
+
+    /// Takes an answer; whether it changed what we look like.
+    pub(crate) fn answered(&mut self, now: Instant, active: bool, src: SocketAddr, datagram: &[u8]) -> bool {
+        let Ok((id, Endpoint(seen))) = read_answer(datagram) else { return false };
+        let asked = self.questions.iter_mut().find(|q| q.tries > 0 && q.id == id && q.server == src);
+        let Some(question) = asked else { return false };
+        question.tries = 0;
+        question.due = active.then_some(now + REFRESH);
+        let before = question.answer.replace((now, seen));
+        before.is_none_or(|(_, old)| old != seen)
+    }
+
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.questions.iter().filter_map(|q| q.due).min()
+    }
+
+    /// Our reflexive endpoints, without repetitions.
+    pub(crate) fn seen(&self, now: Instant) -> impl Iterator<Item = SocketAddr> + '_ {
+        let valid = move |q: &Question| {
+            let fresh =
+                |(at, seen): (Instant, SocketAddr)| (now < at + VALID || q.due.is_none()).then_some(seen);
+            q.answer.and_then(fresh)
+        };
+        self.questions.iter().enumerate().filter_map(move |(at, question)| {
+            let seen = valid(question)?;
+            let repeated = self.questions[..at].iter().any(|earlier| valid(earlier) == Some(seen));
+            (!repeated).then_some(seen)
+        })
+    }
+
+    /// Whether we are seen at this address.
+    pub(crate) fn is_seen_at(&self, addr: IpAddr) -> bool {
+        self.questions.iter().any(|q| q.answer.is_some_and(|(_, seen)| seen.ip() == addr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stun::{answer, is_stun};
+    use rand_core::OsRng;
+
+    use super::*;
+
+    const SEEN: &str = "198.51.100.7:40000";
+
+    fn asked(stun: &mut Stun, now: Instant) -> Vec<Vec<u8>> {
+        let mut out = Outbox::default();
+        stun.send(now, true, &mut OsRng, &mut out);
+        std::iter::from_fn(|| out.poll().map(|t| t.data.to_vec())).collect()
+    }
+
+    fn stun(now: Instant) -> (Stun, SocketAddr) {
+        let server: SocketAddr = "192.0.2.1:3478".parse().unwrap();
+        let mut stun = Stun::default();
+        stun.set_servers(now, &[Endpoint(server)], &["0.0.0.0:51820".parse().unwrap()]);
+        (stun, server)
+    }
+
+    #[test]
+    fn an_unanswered_question_is_repeated_and_an_answer_is_believed_from_its_server_alone() {
+        let now = Instant::now();
+        let (mut stun, server) = stun(now);
+        let first = asked(&mut stun, now).pop().unwrap();
+        assert!(is_stun(&first) && asked(&mut stun, now).is_empty());
+        assert_eq!(asked(&mut stun, now + RETRY[0]), [first.clone()]);
+
+        let reply = answer(&first, Endpoint(SEEN.parse().unwrap())).unwrap();
+        assert!(!stun.answered(now, true, "192.0.2.9:3478".parse().unwrap(), &reply));
+        assert!(stun.seen(now).next().is_none());
+        assert!(stun.answered(now, true, server, &reply));
+        assert!(stun.seen(now).collect::<Vec<_>>() == [SEEN.parse::<SocketAddr>().unwrap()]);
+        assert!(!stun.answered(now, true, server, &reply), "an answer counts once");
+    }
+
+    #[test]
+    fn an_idle_machine_asks_nobody_again() {
+        let now = Instant::now();
+        let (mut stun, server) = stun(now);
+        let first = asked(&mut stun, now).pop().unwrap();
+        let reply = answer(&first, Endpoint(SEEN.parse().unwrap())).unwrap();
+        stun.answered(now, false, server, &reply);
+        assert!(stun.deadline().is_none());
+        stun.answered(now, true, server, &reply);
+        stun.ask(now, false);
+        let mut out = Outbox::default();
+        stun.send(now, false, &mut OsRng, &mut out);
+        assert!(out.poll().is_none() && stun.deadline().is_none());
+        stun.ask(now, false);
+        assert_eq!(asked(&mut stun, now).len(), 1, "with data again it asks");
+    }
+}

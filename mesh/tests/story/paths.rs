@@ -1,0 +1,234 @@
+//! Which way the data goes.
+
+use std::time::Duration;
+
+use proto::{
+    metadata::Endpoint,
+    pipe::{LocalAddr, PathView, ToData},
+};
+
+use crate::world::{DATA, RELAYED, STUN, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn direct(world: &World, n: usize) -> PathView {
+    PathView::Direct(Endpoint(world.public(n)))
+}
+
+/// Two homes with data flowing straight between them.
+fn two_homes() -> World {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    assert!(world.path(0, 1) == direct(&world, 1) && world.path(1, 0) == direct(&world, 0));
+    world
+}
+
+#[test]
+fn two_homes_speak_over_the_relay_at_once_and_straight_within_two_seconds() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    // Initiation, response, data: three times over the relay.
+    let first = world.until(SECOND, |w| w.received(1) == 1);
+    assert!(first <= 3 * RELAYED + Duration::from_millis(2), "{first:?}");
+    assert!(world.path(0, 1) == PathView::Relay(0));
+    world.run(2 * SECOND - first);
+    assert!(world.path(0, 1) == direct(&world, 1));
+    assert!(world.path(1, 0) == direct(&world, 0));
+    let relayed = world.machines[0].relayed;
+    world.send(0, 1, 2);
+    world.send(1, 0, 3);
+    world.run(SECOND);
+    assert_eq!((world.received(0), world.received(1)), (1, 2));
+    assert_eq!(world.machines[0].relayed, relayed);
+}
+
+#[test]
+fn no_packet_is_lost_or_late_while_the_path_becomes_direct() {
+    let mut world = World::connected(&[true, true]);
+    for n in 0..200u32 {
+        world.send(0, 1, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    world.run(SECOND);
+    assert_eq!(world.received(1), 200);
+    assert!(world.path(0, 1) == direct(&world, 1));
+}
+
+#[test]
+fn data_is_never_sent_to_a_candidate_that_has_not_answered() {
+    let mut world = World::connected(&[true, true]);
+    world.direct = false;
+    for n in 0..100u32 {
+        world.send(0, 1, n as u8);
+        world.send(1, 0, n as u8);
+        world.run(Duration::from_millis(50));
+    }
+    assert_eq!((world.received(0), world.received(1)), (100, 100));
+    assert!(world.sent.iter().any(|s| s.dst == world.public(1)), "candidates are probed");
+    let data = world.sent.iter().filter(|s| s.bytes.len() >= DATA);
+    assert_eq!(data.count(), 0);
+}
+
+#[test]
+fn a_silent_direct_path_gives_way_to_the_relay() {
+    let mut world = two_homes();
+    world.direct = false;
+    let before = world.received(1);
+    for n in 0..300u32 {
+        world.send(0, 1, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    let lost = 300 - (world.received(1) - before);
+    assert!(world.path(0, 1) == PathView::Relay(0));
+    assert!((1..=170).contains(&lost), "silence noticed within 1.7 s, {lost} lost");
+    world.direct = true;
+    // Probes of a path that worked go on.
+    world.run(4 * SECOND);
+    world.send(0, 1, 0);
+    world.run(20 * SECOND);
+    assert!(world.path(0, 1) == direct(&world, 1));
+}
+
+#[test]
+fn a_machine_that_moves_is_followed_without_its_old_path() {
+    let mut world = two_homes();
+    world.move_nat(1, "198.51.100.99");
+    world.apply(
+        1,
+        ToData::LocalAddrs(vec![LocalAddr { addr: "192.168.77.2".parse().unwrap(), prefix_len: 24 }]),
+    );
+    let before = world.received(1);
+    for n in 0..200u32 {
+        world.send(0, 1, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    let lost = 200 - (world.received(1) - before);
+    assert!(world.path(0, 1) == direct(&world, 1));
+    assert!(lost <= 30, "{lost} packets lost while moving");
+}
+
+#[test]
+fn a_replayed_datagram_from_another_address_moves_no_path() {
+    let mut world = two_homes();
+    let thief = "198.51.100.66:6666".parse().unwrap();
+    world.send(0, 1, 5);
+    let stolen = world.sent.iter().rfind(|s| s.from == 0 && s.bytes.len() >= DATA).unwrap().bytes.clone();
+    // Once before the real one arrives, once after it.
+    world.inject(1, thief, &stolen);
+    world.run(SECOND);
+    world.inject(1, thief, &stolen);
+    for n in 0..20 {
+        world.send(1, 0, n);
+        world.run(Duration::from_millis(100));
+    }
+    assert!(world.path(1, 0) == direct(&world, 0));
+    assert!(world.sent.iter().all(|s| s.dst != thief), "not even a probe");
+}
+
+#[test]
+fn a_probe_that_is_replayed_from_another_address_moves_no_path() {
+    let mut world = two_homes();
+    let thief = "198.51.100.66:6666".parse().unwrap();
+    world.apply(0, ToData::Ping { token: 1, peer: 1 });
+    let stolen = world.sent.iter().rfind(|s| s.from == 0).unwrap().bytes.clone();
+    world.inject(1, thief, &stolen);
+    for n in 0..20 {
+        world.send(1, 0, n);
+        world.run(Duration::from_millis(100));
+    }
+    assert!(world.path(1, 0) == direct(&world, 0));
+    assert!(world.sent.iter().all(|s| s.dst != thief || s.bytes.len() < DATA));
+}
+
+#[test]
+fn an_idle_pair_sends_nothing_and_wakes_over_the_relay() {
+    let mut world = two_homes();
+    world.run(181 * SECOND);
+    let relayed = |w: &World| w.machines[0].relayed + w.machines[1].relayed;
+    let quiet = (world.sent.len(), relayed(&world));
+    world.run(600 * SECOND);
+    assert_eq!((world.sent.len(), relayed(&world)), quiet);
+    assert!(world.path(0, 1) == PathView::Idle);
+    world.send(0, 1, 9);
+    world.until(SECOND, |w| w.received(1) == 2);
+    assert!(relayed(&world) > quiet.1);
+    world.run(2 * SECOND);
+    assert!(world.path(0, 1) == direct(&world, 1));
+}
+
+#[test]
+fn a_direct_path_outlives_the_relay() {
+    let mut world = two_homes();
+    world.relay = false;
+    for n in 0..2 {
+        world.apply(n, ToData::RelayDown(0));
+    }
+    for n in 0..10 {
+        world.send(0, 1, n);
+        world.run(SECOND);
+    }
+    assert_eq!(world.received(1), 11);
+}
+
+#[test]
+fn a_static_endpoint_needs_no_relay() {
+    let mut world = World::new(&[false, true]);
+    world.relay = false;
+    world.start(0);
+    world.start(1);
+    let mut server = world.peer(0, 1, 0);
+    server.endpoints = vec![Endpoint(world.public(0))];
+    let home = world.peer(1, 0, 0);
+    world.apply(0, ToData::SetPeer(home));
+    world.apply(1, ToData::SetPeer(server));
+    world.send(1, 0, 1);
+    world.until(SECOND, |w| w.received(0) == 1);
+    world.send(0, 1, 2);
+    world.until(SECOND, |w| w.received(1) == 1);
+    assert!(world.path(0, 1) == direct(&world, 1));
+}
+
+#[test]
+fn a_peer_on_our_link_is_reached_there() {
+    let mut world = World::connected(&[false, false]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    assert!(world.path(0, 1) == direct(&world, 1));
+    assert_eq!(world.received(1), 1);
+}
+
+#[test]
+fn a_ping_tells_round_trip_and_path_and_fails_in_time() {
+    let mut world = World::connected(&[true, true, true]);
+    world.apply(0, ToData::Ping { token: 7, peer: 1 });
+    world.run(SECOND);
+    let (token, result) = world.machines[0].pongs[0];
+    let (rtt, path) = result.unwrap();
+    assert!(token == 7 && path == PathView::Relay(0));
+    assert_eq!(rtt, 2 * RELAYED);
+    world.run(2 * SECOND);
+    world.apply(0, ToData::Ping { token: 8, peer: 1 });
+    world.run(SECOND);
+    let (rtt, path) = world.machines[0].pongs[1].1.unwrap();
+    assert!(path == direct(&world, 1) && rtt == Duration::from_millis(20), "{rtt:?}");
+
+    world.apply(2, ToData::RelayDown(0));
+    world.relay = false;
+    world.apply(0, ToData::Ping { token: 9, peer: 2 });
+    world.apply(0, ToData::Ping { token: 10, peer: 77 });
+    world.run(10 * SECOND);
+    let failed = &world.machines[0].pongs[2..];
+    assert!(failed.len() == 2 && failed.iter().all(|(_, result)| result.is_none()));
+}
+
+#[test]
+fn probes_of_one_peer_are_bounded() {
+    let mut world = World::connected(&[true, true]);
+    world.direct = false;
+    world.send(0, 1, 1);
+    world.run(60 * SECOND);
+    let stun: std::net::SocketAddr = STUN.parse().unwrap();
+    let probes = world.sent.iter().filter(|s| s.from == 0 && s.dst != stun).count();
+    assert!(probes < 60, "{probes} probes in a minute");
+}

@@ -1,0 +1,362 @@
+//! Who may say what inside a session, and how sessions come and go.
+
+use std::time::Duration;
+
+use proto::{
+    pipe::{EpochTag, PathView, ToData},
+    probe::Message,
+};
+use zeroize::Zeroizing;
+
+use crate::world::{DATA, World, data, host, ip4, ip6, net};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair() -> World {
+    let mut world = World::connected(&[false, false]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    assert_eq!(world.received(1), 1);
+    world
+}
+
+#[test]
+fn both_families_pass_and_arrive_as_they_were() {
+    let mut world = pair();
+    let packet = data(ip6(0), ip6(1), 7);
+    world.tun(0, &packet);
+    world.run(SECOND);
+    assert_eq!(world.machines[1].tun[1], packet);
+}
+
+#[test]
+fn an_odd_packet_is_padded_on_the_wire_and_not_at_its_end() {
+    let mut world = pair();
+    let mut packet = data(ip4(0), ip4(1), 7);
+    packet.truncate(101);
+    packet[2..4].copy_from_slice(&101u16.to_be_bytes());
+    world.tun(0, &packet);
+    assert_eq!(world.sent.last().unwrap().bytes.len(), 112 + 32);
+    world.run(SECOND);
+    assert_eq!(world.machines[1].tun[1], packet);
+}
+
+#[test]
+fn a_packet_with_a_source_that_is_not_its_senders_is_dropped() {
+    let mut world = World::connected(&[false, false, false]);
+    for n in [1, 2] {
+        world.send(0, n, 1);
+        world.run(2 * SECOND);
+    }
+    // The third machine's address, a stranger's, and our own.
+    for from in [ip4(2), "192.0.2.1".parse().unwrap(), ip4(1)] {
+        world.tun(0, &data(from, ip4(1), 2));
+    }
+    world.run(SECOND);
+    assert_eq!(world.received(1), 1);
+    assert_eq!(world.status(1).drops.spoofed, 3);
+}
+
+#[test]
+fn a_peer_with_a_wide_range_cannot_speak_for_one_inside_it() {
+    let mut world = World::connected(&[false, false, false]);
+    let mut wide = world.peer(0, 1, 0);
+    wide.allowed.push(net("10.0.0.0/8"));
+    world.apply(1, ToData::SetPeer(wide));
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    world.tun(0, &data("10.77.0.1".parse().unwrap(), ip4(1), 2));
+    world.run(SECOND);
+    assert_eq!(world.received(1), 2, "its own range is its own");
+    world.tun(0, &data(ip4(2), ip4(1), 3));
+    world.run(SECOND);
+    assert_eq!(world.received(1), 2);
+    assert_eq!(world.status(1).drops.spoofed, 1);
+}
+
+#[test]
+fn a_packet_for_somebody_else_is_not_taken() {
+    let mut world = pair();
+    let mut peer = world.peer(1, 0, 0);
+    peer.allowed.push(net("192.168.50.0/24"));
+    world.apply(0, ToData::SetPeer(peer));
+    world.tun(0, &data(ip4(0), "192.168.50.1".parse().unwrap(), 2));
+    world.run(SECOND);
+    assert_eq!(world.received(1), 1);
+    assert_eq!(world.status(1).drops.spoofed, 1);
+}
+
+#[test]
+fn a_message_from_the_tun_goes_nowhere() {
+    let mut world = pair();
+    let sent = world.sent.len();
+    let mut packet = Vec::new();
+    Message::Probe { nonce: 1 }.write(&mut packet);
+    world.tun(0, &packet);
+    // Nor with one of the addresses only, even if a peer owns all addresses.
+    let mut peer = world.peer(1, 0, 0);
+    peer.allowed.push(net("::/0"));
+    world.apply(0, ToData::SetPeer(peer));
+    world.tun(0, &data(ip6(0), "100::2".parse().unwrap(), 1));
+    world.tun(0, &data("100::1".parse().unwrap(), ip6(1), 1));
+    assert_eq!(world.sent.len(), sent);
+    assert_eq!(world.status(0).drops.reserved, 3);
+}
+
+#[test]
+fn a_message_that_was_forwarded_never_reaches_the_path_engine() {
+    use boringtun::noise::{Tunn, TunnResult};
+    use x25519_dalek::{PublicKey, StaticSecret};
+
+    // A plain WireGuard peer that routes for machines behind it.
+    let mut world = World::new(&[false]);
+    world.relay = false;
+    world.start(0);
+    let router = StaticSecret::from([9; 32]);
+    let mut peer = world.peer(0, 0, 0);
+    (peer.id, peer.wireguard) = (5, *PublicKey::from(&router).as_bytes());
+    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
+    peer.allowed = vec![host(ip4(5)), net("100::/32")];
+    world.apply(0, ToData::SetPeer(peer));
+    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
+    let mut tunn = Tunn::new(router, ours, Some([7; 32]), None, 0, None);
+    let src = "203.0.113.77:7777".parse().unwrap();
+    let (mut buf, mut buf2) = ([0; 2_000], [0; 2_000]);
+    let TunnResult::WriteToNetwork(init) = tunn.format_handshake_initiation(&mut buf, false) else {
+        panic!()
+    };
+    world.inject(0, src, init);
+    let response = world.sent.pop().unwrap().bytes;
+    let TunnResult::WriteToNetwork(keepalive) = tunn.decapsulate(None, &response, &mut buf) else { panic!() };
+    world.inject(0, src, keepalive);
+
+    let mut packet = Vec::new();
+    Message::Probe { nonce: 1 }.write(&mut packet);
+    let mut inject = |world: &mut World, packet: &[u8]| {
+        let TunnResult::WriteToNetwork(sealed) = tunn.encapsulate(packet, &mut buf2) else { panic!() };
+        let before = world.sent.len();
+        world.inject(0, src, sealed);
+        world.sent.len() - before
+    };
+    // From the router itself it would be answered; one hop on it is not.
+    assert_eq!(inject(&mut world, &packet), 1);
+    packet[7] = 254;
+    assert_eq!(inject(&mut world, &packet), 0);
+    assert_eq!((world.status(0).drops.reserved, world.received(0)), (1, 0));
+    assert!(world.path(0, 5) == PathView::Idle);
+}
+
+#[test]
+fn two_machines_that_start_at_once_end_with_one_working_session() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.send(1, 0, 2);
+    world.run(SECOND);
+    for n in 0..10 {
+        world.send(0, 1, n);
+        world.send(1, 0, n);
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!((world.received(0), world.received(1)), (11, 11));
+}
+
+#[test]
+fn packets_wait_for_the_session_and_come_in_order() {
+    let mut world = World::connected(&[true, true]);
+    for n in 0..20 {
+        world.send(0, 1, n);
+    }
+    world.run(SECOND);
+    let marks: Vec<u8> = world.machines[1].tun.iter().map(|packet| packet[DATA - 1]).collect();
+    assert_eq!(marks, (0..20).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_lost_initiation_is_repeated_after_a_second() {
+    let mut world = World::connected(&[true, true]);
+    world.machines[0].keep_initiations = Some(Vec::new());
+    world.send(0, 1, 1);
+    world.run(SECOND / 2);
+    world.machines[0].keep_initiations = None;
+    let waited = world.until(2 * SECOND, |w| w.received(1) == 1);
+    assert!(waited < SECOND, "{waited:?}");
+}
+
+#[test]
+fn a_relay_that_comes_up_late_is_used_at_once() {
+    let mut world = World::connected(&[true, true]);
+    world.apply(0, ToData::RelayDown(0));
+    world.send(0, 1, 1);
+    world.run(3 * SECOND);
+    assert_eq!(world.received(1), 0);
+    world.apply(0, ToData::RelayUp(0));
+    world.until(Duration::from_millis(200), |w| w.received(1) == 1);
+}
+
+#[test]
+fn a_machine_that_starts_anew_is_reached_again_by_those_who_send() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    world.restart(1);
+    let began = world.now;
+    let before = world.received(1);
+    while world.received(1) == before {
+        world.send(0, 1, 2);
+        world.run(Duration::from_millis(50));
+        assert!(world.now - began < 4 * SECOND, "not reached after {:?}", world.now - began);
+    }
+}
+
+#[test]
+fn a_machine_that_starts_anew_reaches_others_at_once() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    world.restart(0);
+    world.send(0, 1, 2);
+    world.until(SECOND / 2, |w| w.received(1) == 2);
+}
+
+#[test]
+fn a_new_epoch_is_followed_within_seconds() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    for (n, of) in [(1, 0), (0, 1)] {
+        let peer = world.peer(n, of, 1);
+        world.apply(of, ToData::SetPeer(peer));
+        world.run(SECOND);
+    }
+    let before = world.received(1);
+    world.send(0, 1, 2);
+    world.until(2 * SECOND, |w| w.received(1) == before + 1);
+    world.send(1, 0, 3);
+    world.until(2 * SECOND, |w| w.received(0) == 1);
+}
+
+#[test]
+fn with_both_epochs_given_no_packet_is_lost_over_the_change() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 0);
+    world.send(1, 0, 0);
+    world.run(2 * SECOND);
+    let mut sent = 1;
+    for (n, of) in [(1, 0), (0, 1)] {
+        let mut peer = world.peer(n, of, 1);
+        let old = world.peer(n, of, 0).psks.remove(0);
+        peer.psks.push(old);
+        world.apply(of, ToData::SetPeer(peer));
+        for n in 0..100 {
+            world.send(0, 1, n);
+            world.send(1, 0, n);
+            sent += 1;
+            world.run(Duration::from_millis(20));
+        }
+    }
+    world.run(SECOND);
+    assert_eq!((world.received(0), world.received(1)), (sent, sent));
+}
+
+#[test]
+fn a_removed_peer_is_refused_at_once() {
+    let mut world = pair();
+    world.apply(1, ToData::RemovePeer(0));
+    world.send(0, 1, 2);
+    world.run(10 * SECOND);
+    assert_eq!(world.received(1), 1);
+    assert!(world.status(1).peers.is_empty());
+}
+
+#[test]
+fn an_introduced_peer_is_answered_on_the_way_it_came() {
+    let mut world = World::new(&[true, true]);
+    world.start(0);
+    world.start(1);
+    let known = world.peer(1, 0, 0);
+    world.apply(0, ToData::SetPeer(known));
+    world.machines[0].keep_initiations = Some(Vec::new());
+    world.send(0, 1, 1);
+    let (handle, initiation) = world.machines[0].keep_initiations.take().unwrap().remove(0);
+    let peer = world.peer(0, 1, 0);
+    world.apply(1, ToData::Introduce { peer, relay: 0, handle, initiation: &initiation });
+    world.until(SECOND / 2, |w| w.received(1) == 1);
+}
+
+#[test]
+fn a_recorded_initiation_is_not_answered_by_a_new_tunnel() {
+    let mut world = World::connected(&[false, false]);
+    world.send(0, 1, 1);
+    world.machines[0].keep_initiations = Some(Vec::new());
+    world.apply(0, ToData::RelayDown(0));
+    world.apply(0, ToData::RelayUp(0));
+    world.run(2 * SECOND);
+    let recorded = world.machines[0].keep_initiations.take().unwrap();
+    let (_, initiation) = recorded.last().unwrap();
+    let thief = "198.51.100.66:6666".parse().unwrap();
+    world.inject(1, thief, initiation);
+    let answers = |w: &World| w.sent.iter().filter(|s| s.dst == thief).count();
+    assert_eq!(answers(&world), 1, "a first copy may be the real one");
+    // The same epoch under another key: a new tunnel with no memory of its own.
+    let mut peer = world.peer(0, 1, 0);
+    peer.psks[0].1[31] ^= 1;
+    world.apply(1, ToData::SetPeer(peer));
+    world.inject(1, thief, initiation);
+    assert_eq!(answers(&world), 1);
+    assert!(world.status(1).drops.handshake >= 1);
+}
+
+#[test]
+fn one_source_cannot_start_handshakes_without_end() {
+    let mut world = pair();
+    world.machines[0].keep_initiations = Some(Vec::new());
+    let flood = "198.51.100.66:6666".parse().unwrap();
+    let before = world.status(1).drops.handshake;
+    for _ in 0..100 {
+        let mut datagram = [0; 148];
+        datagram[0] = 1;
+        world.inject(1, flood, &datagram);
+    }
+    assert_eq!(world.status(1).drops.handshake - before, 100);
+    assert!(world.sent.iter().all(|s| s.dst != flood));
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::{DATA, SECOND, pair};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn hostile_bytes_never_panic_and_never_reach_the_tun(
+            datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..60),
+            kinds in proptest::collection::vec((1u8..5, any::<bool>(), 0usize..200), 1..60),
+        ) {
+            let mut world = pair();
+            let real: Vec<Vec<u8>> = world.sent.iter().filter(|s| s.from == 0).map(|s| s.bytes.clone()).collect();
+            let src = world.public(0);
+            for (n, mut bytes) in datagrams.into_iter().enumerate() {
+                let (kind, mutate, at) = kinds[n % kinds.len()];
+                if mutate {
+                    let mut datagram = real[at % real.len()].clone();
+                    let len = datagram.len();
+                    datagram[at % len] ^= kind;
+                    bytes = datagram;
+                } else if bytes.len() >= 4 {
+                    bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
+                }
+                world.inject(1, src, &bytes);
+                world.tun(1, &bytes);
+                let payload = bytes.clone();
+                world.apply(1, proto::pipe::ToData::RelayRecv { relay: 0, handle: 3, payload: &payload });
+            }
+            world.run(SECOND);
+            prop_assert_eq!(world.received(1), 1);
+            world.send(0, 1, 9);
+            world.run(SECOND);
+            prop_assert_eq!(world.machines[1].tun[1].len(), DATA);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Machines on virtual links: packets are values, time jumps to the next thing that happens.
+//!
+//! Each machine has one IPv4 socket, maybe behind a home NAT (endpoint-independent mapping that keeps the port,
+//! address and port dependent filtering). One relay and one STUN server serve all. (`Tunn` alone keeps real time.)
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashSet},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use mesh::{Event, Mesh, To};
+use proto::{
+    metadata::{Endpoint, InnerAddr, InnerNet},
+    pipe::{Config, EpochTag, LocalAddr, PathView, Peer, RelayTo, Status, ToData},
+    stun,
+};
+use rand_core::OsRng;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+pub const STUN: &str = "203.0.113.1:3478";
+pub const MTU: u16 = 1420;
+/// One way, straight.
+pub const DIRECT: Duration = Duration::from_millis(10);
+/// One way, over the relay.
+pub const RELAYED: Duration = Duration::from_millis(40);
+/// Inner packets of this size and more are data; messages are smaller.
+pub const DATA: usize = 900;
+
+pub struct World {
+    pub now: Instant,
+    pub began: Instant,
+    pub machines: Vec<Machine>,
+    flying: BinaryHeap<Reverse<(Instant, u64)>>,
+    packets: BTreeMap<u64, Packet>,
+    count: u64,
+    /// Every UDP datagram that left a machine.
+    pub sent: Vec<Sent>,
+    /// Whether UDP between machines arrives.
+    pub direct: bool,
+    pub relay: bool,
+}
+
+pub struct Machine {
+    pub mesh: Mesh,
+    secret: [u8; 32],
+    pub addr: SocketAddr,
+    pub nat: Option<Nat>,
+    /// What was written to the TUN.
+    pub tun: Vec<Vec<u8>>,
+    pub pongs: Vec<(u64, Option<(Duration, PathView)>)>,
+    pub statuses: Vec<Status>,
+    /// Datagrams that went to a relay.
+    pub relayed: usize,
+    /// Whether initiations over the relay are taken out, as control does for an introduction.
+    pub keep_initiations: Option<Vec<(u64, Vec<u8>)>>,
+}
+
+pub struct Nat {
+    pub public: IpAddr,
+    sent_to: HashSet<SocketAddr>,
+}
+
+#[derive(Clone)]
+pub struct Sent {
+    pub at: Instant,
+    pub from: usize,
+    pub dst: SocketAddr,
+    pub bytes: Vec<u8>,
+}
+
+enum Packet {
+    Udp { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Relay { from: usize, to: usize, bytes: Vec<u8> },
+}
+
+impl World {
+    /// Machines that know nothing of each other yet; `nat` says which are at home.
+    pub fn new(nat: &[bool]) -> Self {
+        let now = Instant::now();
+        let machines = (0..nat.len()).map(|n| Machine::new(now, n, nat[n])).collect();
+        Self {
+            now,
+            began: now,
+            machines,
+            flying: BinaryHeap::new(),
+            packets: BTreeMap::new(),
+            count: 0,
+            sent: Vec::new(),
+            direct: true,
+            relay: true,
+        }
+    }
+
+    /// Machines that are all peers of each other, over a relay, with STUN.
+    pub fn connected(nat: &[bool]) -> Self {
+        let mut world = Self::new(nat);
+        for n in 0..nat.len() {
+            world.start(n);
+            for m in (0..nat.len()).filter(|m| *m != n) {
+                let peer = world.peer(m, n, 0);
+                world.apply(n, ToData::SetPeer(peer));
+            }
+        }
+        world
+    }
+
+    /// What control says first.
+    pub fn start(&mut self, n: usize) {
+        let addr = self.machines[n].addr;
+        let own = vec![host(ip4(n)), host(ip6(n))];
+        let secret = Zeroizing::new(self.machines[n].secret);
+        self.apply(n, ToData::Config(Config { secret, own, mtu: MTU }));
+        self.apply(n, ToData::LocalAddrs(vec![LocalAddr { addr: addr.ip(), prefix_len: 24 }]));
+        self.apply(n, ToData::StunServers(vec![Endpoint(STUN.parse().unwrap())]));
+        if self.relay {
+            self.apply(n, ToData::RelayUp(0));
+        }
+    }
+
+    /// Machine `n` as its peer `of` is told about it, in an epoch.
+    pub fn peer(&self, n: usize, of: usize, epoch: u64) -> Peer {
+        Peer {
+            id: n as u32,
+            wireguard: *PublicKey::from(&StaticSecret::from(self.machines[n].secret)).as_bytes(),
+            psks: vec![(EpochTag::of(epoch), psk(n, of, epoch))],
+            allowed: vec![host(ip4(n)), host(ip6(n))],
+            endpoints: Vec::new(),
+            relays: if self.relay { 1 } else { 0 },
+        }
+    }
+
+    pub fn apply(&mut self, n: usize, frame: ToData<'_>) {
+        self.machines[n].mesh.apply(self.now, frame);
+        self.drain(n);
+    }
+
+    /// The data path of a machine dies and is started anew.
+    pub fn restart(&mut self, n: usize) {
+        let port = self.machines[n].addr.port();
+        self.machines[n].mesh = new_mesh(self.now, port);
+        self.start(n);
+        for m in (0..self.machines.len()).filter(|m| *m != n) {
+            let peer = self.peer(m, n, 0);
+            self.apply(n, ToData::SetPeer(peer));
+        }
+    }
+
+    /// Machine `from` sends a packet of data to machine `to`.
+    pub fn send(&mut self, from: usize, to: usize, mark: u8) {
+        self.tun(from, &data(ip4(from), ip4(to), mark));
+    }
+
+    /// A packet comes out of a machine's TUN.
+    pub fn tun(&mut self, n: usize, packet: &[u8]) {
+        self.machines[n].mesh.handle_tun(self.now, packet);
+        self.drain(n);
+    }
+
+    /// A datagram arrives, whoever sent it.
+    pub fn inject(&mut self, n: usize, src: SocketAddr, bytes: &[u8]) {
+        self.machines[n].mesh.handle_udp(self.now, 0, src, bytes.len(), bytes);
+        self.drain(n);
+    }
+
+    /// Lets everything happen that happens within a time.
+    pub fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        for _ in 0..200_000 {
+            let timer = self.machines.iter().filter_map(|m| m.mesh.poll_timeout()).min();
+            let packet = self.flying.peek().map(|Reverse((at, _))| *at);
+            let Some(next) = timer.into_iter().chain(packet).min().filter(|at| *at <= until) else {
+                self.now = until;
+                return;
+            };
+            self.now = self.now.max(next);
+            while let Some(&Reverse((at, id))) = self.flying.peek() {
+                if at > self.now {
+                    break;
+                }
+                self.flying.pop();
+                let packet = self.packets.remove(&id).unwrap();
+                self.arrive(packet);
+            }
+            for n in 0..self.machines.len() {
+                if self.machines[n].mesh.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.machines[n].mesh.handle_timeout(self.now);
+                    self.drain(n);
+                }
+            }
+        }
+        panic!("the machines do not come to rest");
+    }
+
+    /// Runs until something is so; how long that took.
+    pub fn until(&mut self, most: Duration, so: impl Fn(&Self) -> bool) -> Duration {
+        let start = self.now;
+        while !so(self) {
+            assert!(self.now < start + most, "not so within {most:?}");
+            self.run(Duration::from_millis(1));
+        }
+        self.now - start
+    }
+
+    /// Where a machine sends data to a peer.
+    pub fn path(&mut self, n: usize, peer: usize) -> PathView {
+        self.status(n).peers.iter().find(|p| p.peer == peer as u32).map_or(PathView::Idle, |p| p.path)
+    }
+
+    pub fn status(&mut self, n: usize) -> Status {
+        self.apply(n, ToData::StatusRequest { token: 0 });
+        self.machines[n].statuses.pop().unwrap()
+    }
+
+    /// How a machine is seen from outside.
+    pub fn public(&self, n: usize) -> SocketAddr {
+        let machine = &self.machines[n];
+        SocketAddr::new(machine.nat.as_ref().map_or(machine.addr.ip(), |nat| nat.public), machine.addr.port())
+    }
+
+    /// The machine's NAT forgets everything and gets another address.
+    pub fn move_nat(&mut self, n: usize, public: &str) {
+        self.machines[n].nat = Some(Nat { public: public.parse().unwrap(), sent_to: HashSet::new() });
+    }
+
+    pub fn received(&self, n: usize) -> usize {
+        self.machines[n].tun.len()
+    }
+
+    /// Takes all that a machine has to say.
+    fn drain(&mut self, n: usize) {
+        while let Some(batch) = self.machines[n].mesh.poll_tun() {
+            let packets: Vec<Vec<u8>> = batch.packets().map(<[u8]>::to_vec).collect();
+            self.machines[n].tun.extend(packets);
+        }
+        while let Some(event) = self.machines[n].mesh.poll_event() {
+            match event {
+                Event::Status(status) => self.machines[n].statuses.push(status),
+                Event::Pong(pong) => self.machines[n].pongs.push((pong.token, pong.result)),
+            }
+        }
+        let mut out: Vec<(To, Vec<u8>)> = Vec::new();
+        while let Some(transmit) = self.machines[n].mesh.poll_transmit() {
+            out.extend(transmit.datagrams().map(|datagram| (transmit.to, datagram.to_vec())));
+        }
+        for (to, bytes) in out {
+            match to {
+                To::Udp { socket, dst } => {
+                    assert_eq!(socket, 0);
+                    self.udp(n, dst, bytes);
+                }
+                To::Relay { relay, to } => {
+                    assert_eq!(relay, 0);
+                    self.relay(n, to, bytes);
+                }
+            }
+        }
+    }
+
+    fn udp(&mut self, n: usize, dst: SocketAddr, bytes: Vec<u8>) {
+        self.sent.push(Sent { at: self.now, from: n, dst, bytes: bytes.clone() });
+        if let Some(nat) = &mut self.machines[n].nat {
+            nat.sent_to.insert(dst);
+        }
+        let from = self.public(n);
+        self.fly(DIRECT, Packet::Udp { from, to: dst, bytes });
+    }
+
+    fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
+        self.machines[n].relayed += 1;
+        let to = match to {
+            RelayTo::Peer(id) => id as usize,
+            RelayTo::Handle(handle) => handle as usize,
+        };
+        if let Some(kept) = &mut self.machines[n].keep_initiations {
+            if bytes[0] == 1 {
+                kept.push((n as u64, bytes));
+                return;
+            }
+        }
+        if self.relay {
+            self.fly(RELAYED, Packet::Relay { from: n, to, bytes });
+        }
+    }
+
+    fn fly(&mut self, time: Duration, packet: Packet) {
+        self.count += 1;
+        self.flying.push(Reverse((self.now + time, self.count)));
+        self.packets.insert(self.count, packet);
+    }
+
+    fn arrive(&mut self, packet: Packet) {
+        match packet {
+            Packet::Udp { from, to, bytes } if to == STUN.parse().unwrap() => {
+                if let Some(answer) = stun::answer(&bytes, Endpoint(from)) {
+                    self.fly(DIRECT, Packet::Udp { from: to, to: from, bytes: answer });
+                }
+            }
+            Packet::Udp { from, to, bytes } => {
+                let from_stun = from == STUN.parse().unwrap();
+                let Some(n) = (0..self.machines.len()).find(|n| self.public(*n) == to) else { return };
+                let open = self.machines[n].nat.as_ref().is_none_or(|nat| nat.sent_to.contains(&from));
+                if open && (self.direct || from_stun) {
+                    self.inject(n, from, &bytes);
+                }
+            }
+            Packet::Relay { from, to, bytes } => {
+                let handle = from as u64;
+                self.apply(to, ToData::RelayRecv { relay: 0, handle, payload: &bytes });
+            }
+        }
+    }
+}
+
+impl Machine {
+    fn new(now: Instant, n: usize, nat: bool) -> Self {
+        let port = 51_820 + n as u16;
+        let (addr, nat) = if nat {
+            let public = IpAddr::from([198, 51, 100, 10 + n as u8]);
+            (IpAddr::from([192, 168, n as u8, 2]), Some(Nat { public, sent_to: HashSet::new() }))
+        } else {
+            (IpAddr::from([203, 0, 113, 10 + n as u8]), None)
+        };
+        Self {
+            mesh: new_mesh(now, port),
+            secret: [n as u8 + 1; 32],
+            addr: SocketAddr::new(addr, port),
+            nat,
+            tun: Vec::new(),
+            pongs: Vec::new(),
+            statuses: Vec::new(),
+            relayed: 0,
+            keep_initiations: None,
+        }
+    }
+}
+
+fn new_mesh(now: Instant, port: u16) -> Mesh {
+    Mesh::new(now, Box::new(OsRng), &[SocketAddr::from(([0, 0, 0, 0], port))])
+}
+
+fn psk(a: usize, b: usize, epoch: u64) -> Zeroizing<[u8; 32]> {
+    let mut key = [epoch as u8; 32];
+    (key[0], key[1]) = (a.min(b) as u8, a.max(b) as u8);
+    Zeroizing::new(key)
+}
+
+pub fn ip4(n: usize) -> IpAddr {
+    IpAddr::from([10, 9, 0, 1 + n as u8])
+}
+
+pub fn ip6(n: usize) -> IpAddr {
+    IpAddr::from([0xfd00, 9, 0, 0, 0, 0, 0, 1 + n as u16])
+}
+
+pub fn host(addr: IpAddr) -> InnerNet {
+    InnerNet::host(InnerAddr(addr))
+}
+
+pub fn net(text: &str) -> InnerNet {
+    let (addr, len) = text.split_once('/').unwrap();
+    InnerNet::new(addr.parse().unwrap(), len.parse().unwrap()).unwrap()
+}
+
+/// An inner packet of [`DATA`] bytes.
+pub fn data(from: IpAddr, to: IpAddr, mark: u8) -> Vec<u8> {
+    let mut packet = vec![mark; DATA];
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            packet[0] = 0x45;
+            packet[2..4].copy_from_slice(&(DATA as u16).to_be_bytes());
+            packet[12..16].copy_from_slice(&from.octets());
+            packet[16..20].copy_from_slice(&to.octets());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&((DATA - 40) as u16).to_be_bytes());
+            packet[8..24].copy_from_slice(&from.octets());
+            packet[24..40].copy_from_slice(&to.octets());
+        }
+        _ => panic!("two families"),
+    }
+    packet
+}
