@@ -1,12 +1,13 @@
 //! What the rules look at: packages, manifests and sources, read once per test.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use cargo_metadata::{CargoOpt, MetadataCommand};
+use serde_json::Value;
 
 /// A package of the dependency graph, ours or not.
 pub(crate) struct Package {
@@ -35,50 +36,58 @@ pub(crate) struct Workspace {
 impl Workspace {
     pub(crate) fn load() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
-        let metadata = MetadataCommand::new()
-            .manifest_path(root.join("Cargo.toml"))
-            .features(CargoOpt::AllFeatures)
-            .other_options(["--locked", "--filter-platform", target_triple()].map(str::to_owned))
-            .exec()
-            .unwrap();
-        let graph = metadata.resolve.as_ref().unwrap();
-        let packages = graph
-            .nodes
-            .iter()
+        let metadata = metadata(&root);
+        let members: BTreeSet<&str> = texts(&metadata["workspace_members"]).collect();
+        let described: BTreeMap<&str, &Value> =
+            items(&metadata["packages"]).map(|package| (text(&package["id"]), package)).collect();
+        let name = |id: &str| text(&described[id]["name"]).to_owned();
+        let packages = items(&metadata["resolve"]["nodes"])
             .map(|node| {
-                let package = &metadata[&node.id];
+                let id = text(&node["id"]);
+                let needed = |dep: &&Value| items(&dep["dep_kinds"]).any(|kind| kind["kind"] != "dev");
                 Package {
-                    name: package.name.to_string(),
-                    ours: metadata.workspace_members.contains(&node.id),
-                    licence: package.license.clone(),
-                    source: package.source.as_ref().map(ToString::to_string),
-                    needs: node
-                        .deps
-                        .iter()
-                        .filter(|dep| {
-                            dep.dep_kinds
-                                .iter()
-                                .any(|kind| kind.kind != cargo_metadata::DependencyKind::Development)
-                        })
-                        .map(|dep| metadata[&dep.pkg].name.to_string())
-                        .collect(),
+                    name: name(id),
+                    ours: members.contains(id),
+                    licence: described[id]["license"].as_str().map(str::to_owned),
+                    source: described[id]["source"].as_str().map(str::to_owned),
+                    needs: items(&node["deps"]).filter(needed).map(|dep| name(text(&dep["pkg"]))).collect(),
                 }
             })
             .collect();
-        let manifests = metadata
-            .workspace_packages()
-            .iter()
-            .map(|package| read(&root, package.manifest_path.as_std_path()))
-            .collect();
+        let manifest_paths: Vec<&Path> =
+            members.iter().map(|id| Path::new(text(&described[id]["manifest_path"]))).collect();
+        let manifests = manifest_paths.iter().map(|path| read(&root, path)).collect();
         let mut sources = Vec::new();
-        for package in metadata.workspace_packages() {
-            rust_files(package.manifest_path.parent().unwrap().as_std_path(), &mut |path| {
-                sources.push(read(&root, path));
-            });
+        for path in manifest_paths {
+            rust_files(path.parent().unwrap(), &mut |path| sources.push(read(&root, path)));
         }
         assert!(sources.len() > 20, "the sources are found");
         Self { packages, manifests, sources }
     }
+}
+
+/// The graph with every feature on, for the system that Tacet is for.
+fn metadata(root: &Path) -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args("metadata --format-version 1 --locked --all-features --filter-platform".split(' '))
+        .arg(target_triple())
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().unwrap().iter()
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    items(list).map(text)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
 }
 
 fn target_triple() -> &'static str {

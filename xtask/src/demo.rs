@@ -52,9 +52,9 @@ fn show(lab: &Arc<Lab>, running: &mut Vec<Process>) -> Result<bool> {
     let server = lab.host("srv");
     told("On the server: a coordinator, and a token for whoever may open an account.");
     let url = format!("https://{}", server.ipv4()?);
-    let serve = format!("tacet-coordinator serve --data-dir /var/lib/tacet-coordinator --public-url {url}");
+    let serve = format!("tacet-coordinator serve --public-url {url}");
     running.push(started(&server, &serve)?);
-    let enrolled = typed(&server, "tacet-coordinator enrol --data-dir /var/lib/tacet-coordinator")?;
+    let enrolled = typed(&server, "tacet-coordinator enrol")?;
     let enrol = word_that_starts(&enrolled, "tacet-enrol1")?;
 
     told("On every machine: the daemon.");

@@ -80,7 +80,7 @@ pub(crate) fn install(target: &Target) -> Result<()> {
         println!("on a machine:  systemctl enable --now vpnd, then vpnctl --help");
         println!("on a server:   echo PUBLIC_URL=https://NAME-OR-ADDRESS > /etc/tacet/coordinator.env");
         println!("               systemctl enable --now tacet-coordinator");
-        println!("               tacet-coordinator enrol --data-dir /var/lib/tacet-coordinator");
+        println!("               tacet-coordinator enrol");
     }
     Ok(())
 }

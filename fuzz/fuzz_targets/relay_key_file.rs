@@ -1,0 +1,5 @@
+//! `cargo +nightly fuzz run --features libfuzzer relay_key_file`
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::relay_key_file(data));
