@@ -9,7 +9,6 @@ use std::{
 use netio::netlink::{Change, Netlink, Prefix};
 use proto::{
     api::{ApiError, ErrorCode},
-    epoch::EpochKeys,
     identity::MachineKeys,
     metadata::Endpoint,
     pipe::{Config, LocalAddr, ToData},

@@ -10,7 +10,6 @@ use proto::{
     coordinator::{Auth, Join, WatchEvent},
     relay::{Credential, month_of},
     roster::{Roster, RosterError},
-    wire::Wire,
 };
 use rand_core::OsRng;
 use tokio::{
@@ -215,8 +214,7 @@ impl Keeper {
             if self.credentials.iter().any(|credential| credential.month() == month) {
                 continue;
             }
-            let bytes = self.client.credential(&self.asker.network, &member, month).await?;
-            let credential = Credential::from_bytes(&bytes).map_err(Error::from)?;
+            let credential = self.client.credential(&self.asker.network, &member, month).await?;
             if credential.month() != month {
                 return Err(Error::NotACoordinator.into());
             }
