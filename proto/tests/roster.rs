@@ -386,6 +386,20 @@ fn an_introduction_convinces_a_peer_that_has_not_seen_the_invite() {
 }
 
 #[test]
+fn an_introduction_out_of_an_epoch_that_the_peer_has_not_seen_waits_for_it() {
+    let mut f = found(&mut OsRng);
+    let behind = f.roster.clone();
+    f.take(|draft| {
+        draft.new_epoch();
+        Ok(())
+    });
+    let invite = f.invite(uses(1));
+    let (_, record) = f.joiner(&invite, "laptop");
+    let intro = Introduction::new(&f.roster, &record, &[1; INITIATION]).unwrap();
+    assert_eq!(intro.check(&behind).err(), Some(MembershipError::Sealed));
+}
+
+#[test]
 fn no_byte_of_an_introduction_can_be_changed() {
     let mut f = found(&mut OsRng);
     let behind = f.roster.clone();

@@ -461,3 +461,109 @@ fn check_consistency<'e>(header: &Header, entries: impl Iterator<Item = &'e Entr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::{
+        identity::MachineKeys,
+        metadata::InnerNet,
+        roster::{NewNetwork, SignedHeader, state::sealed_hash},
+    };
+
+    fn found() -> (MachineKeys, Roster) {
+        let keys = MachineKeys::generate(&mut OsRng);
+        let new = NewNetwork {
+            name: "home".into(),
+            machine_name: "server".into(),
+            keys: &keys,
+            coordinator: "https://vpn.example.org".into(),
+            pin: None,
+            relays: Vec::new(),
+            ipv4: InnerNet::new("10.71.0.0".parse().unwrap(), 16).unwrap(),
+        };
+        let (roster, _) = Roster::create(new, 0, &mut OsRng).unwrap();
+        (keys, roster)
+    }
+
+    /// The state with entries and header as a signer that breaks the rules would sign them.
+    fn signed_anyhow(
+        roster: &Roster,
+        keys: &MachineKeys,
+        entries: Vec<SealedEntry>,
+        change: impl FnOnce(&mut Header),
+    ) -> Result<Roster, RosterError> {
+        let slots = roster.state.slots().to_vec();
+        let mut header = roster.header().clone();
+        header.sealed = sealed_hash(&entries, &slots);
+        header.entries = entries.len() as u32;
+        change(&mut header);
+        let head =
+            Head { chain: roster.head().chain.clone(), header: SignedHeader::sign(header, keys.identity()) };
+        Roster::open(PublicState::new(head, entries, slots), roster.key.clone(), &roster.network())
+    }
+
+    #[test]
+    fn a_header_that_does_not_fit_its_entries_is_refused_though_a_signer_signed_it() {
+        let (keys, roster) = found();
+        let entries = || roster.state.entries().to_vec();
+        assert!(signed_anyhow(&roster, &keys, entries(), |_| {}).is_ok());
+        let damaged = Some(RosterError::Damaged);
+        assert_eq!(signed_anyhow(&roster, &keys, entries(), |h| h.root = [0; 32]).err(), damaged);
+        assert_eq!(signed_anyhow(&roster, &keys, entries(), |h| h.entries += 1).err(), damaged);
+        let other = EpochKey::generate(&mut OsRng).member_key().verifying_key().to_bytes();
+        assert_eq!(signed_anyhow(&roster, &keys, entries(), |h| h.member = other).err(), damaged);
+        let renamed = EpochName([0; 32]);
+        assert_eq!(signed_anyhow(&roster, &keys, entries(), |h| h.epoch = renamed).err(), damaged);
+        let invite = HeaderInvite { id: EntryId([1; 16]), key: other, uses: 1, expires: 1 };
+        let refused = signed_anyhow(&roster, &keys, entries(), |h| h.invites.push(invite)).err();
+        assert!(matches!(refused, Some(RosterError::Format(_))));
+    }
+
+    #[test]
+    fn machines_that_share_a_name_a_key_or_an_address_are_refused_though_a_signer_signed_them() {
+        let (keys, roster) = found();
+        let server = roster.machines().next().unwrap();
+        let twin = MachineEntry {
+            id: EntryId([0; 16]),
+            name: "twin".into(),
+            identity: MachineKeys::generate(&mut OsRng).public(),
+            ipv4: None,
+            ipv6: "fd00::1".parse().unwrap(),
+            ..server.clone()
+        };
+        let with = |machine: MachineEntry| {
+            let plain = Plain::new(machine.id, &Entry::Machine(machine.clone()), &mut OsRng).unwrap();
+            let (epoch, key) = (roster.header().epoch, roster.key.roster_key());
+            let sealed = SealedEntry::seal(
+                &roster.network(),
+                (machine.id, 1),
+                (epoch, &key),
+                &plain.bytes,
+                &mut OsRng,
+            );
+            let added = Opened::new(sealed.clone(), plain);
+            let mut entries = roster.state.entries().to_vec();
+            entries.insert(0, sealed);
+            let leaves: Vec<_> =
+                std::iter::once(added.leaf()).chain(roster.opened().values().map(|o| o.leaf())).collect();
+            signed_anyhow(&roster, &keys, entries, |header| header.root = merkle::root(&leaves))
+        };
+        assert!(with(twin.clone()).is_ok());
+        for claim in ["name", "identity", "wireguard", "mailbox", "sealing", "ipv4", "ipv6"] {
+            let mut machine = twin.clone();
+            match claim {
+                "name" => machine.name.clone_from(&server.name),
+                "identity" => machine.identity.identity = server.identity.identity,
+                "wireguard" => machine.identity.wireguard = server.identity.wireguard,
+                "mailbox" => machine.identity.mailbox = server.identity.mailbox,
+                "sealing" => machine.identity.sealing = server.identity.sealing.clone(),
+                "ipv4" => machine.ipv4 = server.ipv4,
+                _ => machine.ipv6 = server.ipv6,
+            }
+            assert!(matches!(with(machine).err(), Some(RosterError::Format(_))), "{claim}");
+        }
+    }
+}

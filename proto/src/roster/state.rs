@@ -334,3 +334,27 @@ impl Wire for Delta {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::epoch::EpochKey;
+
+    #[test]
+    fn a_sealed_entry_opens_at_its_place_alone() {
+        let key = EpochKey::generate(&mut OsRng);
+        let (network, epoch, key) = (NetworkId([1; 32]), key.name(), key.roster_key());
+        let entry = SealedEntry::seal(&network, (EntryId([2; 16]), 3), (epoch, &key), b"plain", &mut OsRng);
+        assert_eq!(&entry.open(&network, &key).unwrap()[..], b"plain");
+        assert!(entry.open(&NetworkId([9; 32]), &key).is_none());
+        assert!(entry.open(&network, &EpochKey::generate(&mut OsRng).roster_key()).is_none());
+        let moved = SealedEntry { id: EntryId([9; 16]), ..entry.clone() };
+        let older = SealedEntry { version: 2, ..entry.clone() };
+        let elsewhere = SealedEntry { epoch: EpochName([9; 32]), ..entry };
+        for wrong in [moved, older, elsewhere] {
+            assert!(wrong.open(&network, &key).is_none());
+        }
+    }
+}
