@@ -43,8 +43,8 @@ pub const BODY_MAX: usize = 8 << 20;
 /// The most records that wait in a network's join list; a signer that is up folds each within seconds.
 pub const JOINS_MAX: usize = 256;
 
-/// The largest sealed join record, in bytes: a machine's public keys, name and addresses with room to spare.
-pub const JOIN_MAX: usize = 8 << 10;
+/// The largest sealed join record, in bytes.
+pub const JOIN_MAX: usize = crate::roster::MAX_SEALED_JOIN;
 
 /// The paths of the requests, for the side that asks.
 pub mod path {

@@ -1,0 +1,11 @@
+//! A real coordinator on loopback, and the real client: every request, and what must be refused.
+
+#![allow(clippy::unwrap_used, reason = "the whole program is a test")]
+
+mod accounts;
+mod crash;
+mod house;
+mod joins;
+mod networks;
+mod trust;
+mod watch;

@@ -1,0 +1,66 @@
+//! Whom the client believes, and what it says of those who are no coordinator.
+
+use std::net::Ipv4Addr;
+
+use proto::identity::Pin;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use vpnd::coordinator::{Cause, Client, Error, Trust};
+
+use crate::house::{House, directory, refused};
+
+#[tokio::test]
+async fn a_coordinator_whose_key_is_not_the_pinned_one_is_refused() {
+    let directory = directory();
+    let house = House::open(directory.path()).await;
+    let client = Client::new(&house.url(), &Trust::Pinned(vec![Pin([9; 32])])).unwrap();
+    let refusal = refused(client.info().await);
+    assert!(matches!(refusal, Error::WrongPin), "{refusal}");
+}
+
+#[tokio::test]
+async fn the_next_pin_is_as_good_as_the_present_one() {
+    let directory = directory();
+    let house = House::open(directory.path()).await;
+    let client = Client::new(&house.url(), &Trust::Pinned(vec![Pin([9; 32]), house.pin])).unwrap();
+    assert!(client.info().await.unwrap().pins == [house.pin]);
+}
+
+#[tokio::test]
+async fn a_self_made_certificate_is_refused_where_nothing_is_pinned() {
+    let directory = directory();
+    let house = House::open(directory.path()).await;
+    let client = Client::new(&house.url(), &Trust::WebPki).unwrap();
+    let refusal = refused(client.info().await);
+    assert!(matches!(refusal, Error::Untrusted), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_server_without_tls_are_unreachable() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Client::new(&format!("https://{address}"), &Trust::Pinned(Vec::new())).unwrap();
+    let talks = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
+        stream
+    });
+    let refusal = refused(client.info().await);
+    assert!(matches!(refusal, Error::Unreachable(Cause::Tls)), "{refusal}");
+    drop(talks.await.unwrap());
+    let refusal = refused(client.info().await);
+    assert!(matches!(refusal, Error::Unreachable(Cause::Connect)), "{refusal}");
+}
+
+#[test]
+fn a_url_of_a_coordinator_is_https_and_a_host() {
+    for good in
+        ["https://a.example", "https://a.example:8443/", "https://[2001:db8::1]:8443", "https://192.0.2.1"]
+    {
+        assert!(Client::new(good, &Trust::WebPki).is_ok(), "{good}");
+    }
+    for bad in
+        ["a.example", "http://a.example", "https://a.example/x", "https://u:p@a.example", "https://a b"]
+    {
+        assert!(Client::new(bad, &Trust::WebPki).is_err(), "{bad}");
+    }
+}
