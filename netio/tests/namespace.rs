@@ -1,7 +1,11 @@
 //! The device, sockets and netlink against a real kernel, each test in a network namespace that goes with its thread.
 //! Needs root; without it the tests say that they were skipped.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, one that is skipped says so"
+)]
 
 use std::{
     fs,
@@ -155,7 +159,8 @@ fn tcp_passes_through_split_and_coalesce_unharmed() {
             }
         });
         assert_eq!(kernel_count("InCsumErrors"), 0);
-        assert_eq!(kernel_count("RetransSegs"), 0);
+        // A busy machine lets a timer of TCP fire early now and then; what is lost or cut wrongly costs thousands.
+        assert!(kernel_count("RetransSegs") < 10);
         assert_eq!(seen.dropped, 0);
         assert!(seen.packets > 5 * seen.reads, "{} packets in {} reads", seen.packets, seen.reads);
         assert!(seen.packets > 5 * seen.writes, "{} packets in {} writes", seen.packets, seen.writes);
