@@ -210,7 +210,7 @@ fn what_is_wrong_with_a_device_is_said() {
         let (rx, _tx) = std::io::pipe().unwrap();
         assert!(matches!(Tun::from_fd(rx.into()), Err(TunError::NotTun)));
         // A second descriptor keeps the device, and is as good as the first.
-        let again = Tun::from_fd(tun.try_clone_fd().unwrap()).unwrap();
+        let again = Tun::from_fd(tun.as_fd().try_clone_to_owned().unwrap()).unwrap();
         drop(tun);
         assert!(matches!(Tun::create("taken0"), Err(TunError::NameTaken)));
         drop(again);

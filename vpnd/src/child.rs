@@ -13,6 +13,7 @@ mod process;
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -24,6 +25,9 @@ use tokio::{
 
 pub use self::link::{Event, Link};
 use self::process::Process;
+
+/// This program, whatever file lies at its path by now.
+const SELF: &str = "/proc/self/exe";
 
 /// Events that wait for control before relayed datagrams are dropped.
 const EVENTS: usize = 1_024;
@@ -66,10 +70,22 @@ impl Child {
     /// # Errors
     /// [`ChildError`] if the first process cannot be started; later it is tried again for ever.
     pub fn start(descriptors: Descriptors) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
-        let first = Process::spawn(&descriptors)?;
+        Self::start_program(SELF.into(), descriptors)
+    }
+
+    /// The same from the file `program`, for a test, which is another program.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub fn start_program(
+        program: PathBuf,
+        descriptors: Descriptors,
+    ) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
+        let start = Start { program, descriptors };
+        let first = Process::spawn(&start)?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let (stop, stopped) = oneshot::channel();
-        let supervisor = tokio::spawn(supervise(descriptors, first, events, stopped));
+        let supervisor = tokio::spawn(supervise(start, first, events, stopped));
         Ok((Self { stop, supervisor }, receiver))
     }
 
@@ -81,7 +97,7 @@ impl Child {
 }
 
 async fn supervise(
-    descriptors: Descriptors,
+    start: Start,
     first: Process,
     events: mpsc::Sender<Event>,
     mut stopped: oneshot::Receiver<()>,
@@ -90,7 +106,7 @@ async fn supervise(
     let mut next = Some(first);
     loop {
         let started = Instant::now();
-        if let Some(mut process) = next.take().or_else(|| Process::spawn(&descriptors).ok()) {
+        if let Some(mut process) = next.take().or_else(|| Process::spawn(&start).ok()) {
             tokio::select! {
                 () = process.run(&events) => process.kill().await,
                 _ = &mut stopped => return process.end().await,
@@ -109,6 +125,12 @@ async fn supervise(
             delay = (delay * 2).min(LAST_DELAY);
         }
     }
+}
+
+/// All that it takes to start one more process.
+struct Start {
+    program: PathBuf,
+    descriptors: Descriptors,
 }
 
 impl Descriptors {

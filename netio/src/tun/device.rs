@@ -129,6 +129,12 @@ impl Tun {
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
+
+    /// The descriptor, to hand to another process.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
 }
 
 impl AsFd for Tun {

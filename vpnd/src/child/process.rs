@@ -19,12 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Descriptors,
+    Start,
     link::{Event, Link, Shared},
 };
-
-/// This program, whatever file lies at its path by now.
-const SELF: &str = "/proc/self/exe";
 
 /// How long a new process may take to be ready.
 const START: Duration = Duration::from_secs(5);
@@ -43,12 +40,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn spawn(descriptors: &Descriptors) -> io::Result<Self> {
-        let (tun, mut udp) = descriptors.copies()?;
+    pub(super) fn spawn(start: &Start) -> io::Result<Self> {
+        let (tun, mut udp) = start.descriptors.copies()?;
         let (rx, to) = pipe::pipe()?;
         let (from, tx) = pipe::pipe()?;
         let numbers: Vec<String> = udp.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-        let mut command = Command::new(SELF);
+        let mut command = Command::new(&start.program);
         command
             .arg0("vpnd")
             .arg("data-path")

@@ -1,0 +1,146 @@
+//! The data path's process on real devices: two machines in network namespaces joined by a cable, each with a TUN, two
+//! sockets and a `vpnd data-path`, told about each other by hand. Needs root; without it the tests say that they were
+//! skipped.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, one that is skipped says so"
+)]
+
+mod machine;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use machine::{Cable, Family, in_test_thread};
+
+#[test]
+fn two_machines_reach_each_other_over_each_family() {
+    for outside in [Family::V4, Family::V6] {
+        in_test_thread(async move || {
+            let (a, b) = Cable::lay(outside).machines().await;
+            for family in [Family::V4, Family::V6] {
+                assert!(a.ping(b.inner(family), 3).await && b.ping(a.inner(family), 3).await);
+            }
+            a.stop().await;
+            b.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_tcp_transfer_arrives_whole() {
+    in_test_thread(async || {
+        const BYTES: usize = 200 << 20;
+        let (a, b) = Cable::lay(Family::V4).machines().await;
+        assert!(a.ping(b.inner(Family::V4), 1).await);
+        for family in [Family::V4, Family::V6] {
+            let to = b.inner(family);
+            let server = b.within(|| TcpListener::bind((to, 7_000)).unwrap());
+            let mut sender = a.within(|| TcpStream::connect((to, 7_000)).unwrap());
+            let transfer = thread::spawn(move || {
+                let (mut receiver, _) = server.accept().unwrap();
+                let byte = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
+                let chunk: Vec<u8> = (0..1 << 20).map(byte).collect();
+                let start = Instant::now();
+                thread::scope(|scope| {
+                    scope.spawn(|| (0..BYTES >> 20).for_each(|_| sender.write_all(&chunk).unwrap()));
+                    let mut received = vec![0; 1 << 20];
+                    for _ in 0..BYTES >> 20 {
+                        receiver.read_exact(&mut received).unwrap();
+                        assert!(received == chunk);
+                    }
+                });
+                BYTES as f64 * 8.0 / start.elapsed().as_secs_f64() / 1e9
+            });
+            while !transfer.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            eprintln!("TCP inside: {:.2} Gbit/s", transfer.join().unwrap());
+        }
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_data_path_that_is_killed_is_back_in_two_seconds() {
+    in_test_thread(async || {
+        let (a, b) = Cable::lay(Family::V4).machines().await;
+        assert!(a.ping(b.inner(Family::V4), 1).await);
+        for killed in [&b, &a, &b] {
+            let before = killed.pid();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(before), nix::sys::signal::Signal::SIGKILL)
+                .unwrap();
+            let start = Instant::now();
+            while killed.pid() == before || !a.ping(b.inner(Family::V4), 1).await {
+                assert!(start.elapsed() < Duration::from_secs(2));
+            }
+            eprintln!("back after {} ms", start.elapsed().as_millis());
+            assert!(b.ping(a.inner(Family::V6), 1).await);
+        }
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn the_process_holds_nothing_but_its_device_sockets_epoll_and_pipes() {
+    in_test_thread(async || {
+        let (a, b) = Cable::lay(Family::V4).machines().await;
+        let proc = format!("/proc/{}", a.pid());
+        let mut held: Vec<String> = fs::read_dir(format!("{proc}/fd"))
+            .unwrap()
+            .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().to_str().unwrap().to_owned())
+            .map(|kind| kind.split(":[").next().unwrap().to_owned())
+            .collect();
+        held.sort();
+        assert_eq!(
+            held,
+            ["/dev/net/tun", "anon_inode:[eventpoll]", "pipe", "pipe", "socket", "socket"]
+                .map(|kind| { kind.split(":[").next().unwrap() })
+        );
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        for (field, value) in [
+            ("CapInh:", "0000000000000000"),
+            ("CapPrm:", "0000000000000000"),
+            ("CapEff:", "0000000000000000"),
+            ("CapBnd:", "0000000000000000"),
+            ("CapAmb:", "0000000000000000"),
+            ("NoNewPrivs:", "1"),
+            ("Threads:", "1"),
+        ] {
+            let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+            assert_eq!(line.split_whitespace().nth(1), Some(value), "{field}");
+        }
+        let limits = fs::read_to_string(format!("{proc}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"));
+        assert_eq!(fs::read(format!("{proc}/environ")).unwrap(), b"");
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn the_process_ends_with_its_control() {
+    in_test_thread(async || {
+        let (a, b) = Cable::lay(Family::V4).machines().await;
+        let (first, second) = (a.pid(), b.pid());
+        a.stop().await;
+        assert!(!fs::exists(format!("/proc/{first}")).unwrap());
+        // Dropped without a word, as when control is killed: its ends of the pipes close.
+        drop(b);
+        let end = Instant::now() + Duration::from_secs(2);
+        while fs::read_to_string(format!("/proc/{second}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < end);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
