@@ -186,14 +186,15 @@ impl Netlink {
         Ok(messages.iter().filter_map(local_address).collect())
     }
 
-    /// Gives the link an address. An IPv6 address is usable at once, without duplicate detection.
+    /// Gives the link an address, whose prefix becomes a route while the link is up. An IPv6 address is usable at once,
+    /// without duplicate detection.
     ///
     /// # Errors
     /// [`NetlinkError`].
     pub async fn add_address(&self, link: u32, (ip, len): Prefix) -> Result<(), NetlinkError> {
         let mut request = self.handle.address().add(link, ip, len).replace();
         if ip.is_ipv6() {
-            let flags = AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute);
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
             request.message_mut().attributes.push(flags);
         }
         request.execute().await.map_err(|e| match reason(e) {

@@ -22,7 +22,7 @@ use std::{
 
 use netio::{
     epoll::{Epoll, Interest},
-    netlink::{Change, Netlink, NetlinkError, changes},
+    netlink::{Change, Netlink, NetlinkError, Prefix, changes},
     tun::{Coalescer, Frame, Tun, TunError},
     udp::{Batch, Family, Socket},
 };
@@ -256,6 +256,26 @@ fn netlink_states_what_is_wanted_and_may_state_it_again() {
         assert!(netlink.local_addresses(Some(link)).await.unwrap().is_empty());
         assert!(matches!(netlink.index("absent0").await, Err(NetlinkError::NoLink)));
         assert!(matches!(netlink.set_up(9_999).await, Err(NetlinkError::NoLink)));
+    });
+}
+
+#[test]
+fn the_prefix_of_an_address_becomes_a_route_in_both_families() {
+    in_namespace(async |netlink| {
+        let (_tun, _link) = device(&netlink, "net0").await;
+        let routes = netlink.other_routes(None).await.unwrap();
+        for (here, len) in [(HERE[0], 24), (HERE[1], 64)] {
+            let within = |(net, net_len): &Prefix| match (*net, here) {
+                (IpAddr::V4(net), IpAddr::V4(here)) => {
+                    *net_len == len && net.octets()[..3] == here.octets()[..3]
+                }
+                (IpAddr::V6(net), IpAddr::V6(here)) => {
+                    *net_len == len && net.octets()[..8] == here.octets()[..8]
+                }
+                _ => false,
+            };
+            assert!(routes.iter().any(within));
+        }
     });
 }
 
