@@ -109,7 +109,7 @@ fn pair(from: &Host, to: &Host) -> Result<String> {
     }
     let log = to.folder().join("iperf3.log");
     let mut command = to.command("iperf3")?;
-    let mut listening = Process::start("iperf3", command.args(["-s", "-1"]), log)?;
+    let mut listening = Process::start("iperf3", command.args(["-s", "-1", "--forceflush"]), log)?;
     wait::until("iperf3 listens", wait::SOON, || listening.printed().contains("listening"))?;
     let line = format!("iperf3 -c $(vpnctl ip {} -4) -t 1 -J", to.name());
     prompt(from, &line);
