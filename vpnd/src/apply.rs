@@ -4,7 +4,7 @@
 //! the data path was told and yields the frames that make the difference. A data path that was started again is told
 //! everything ([`Peers::all`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use netio::netlink::Prefix;
 use proto::{
@@ -128,12 +128,19 @@ pub fn addresses(machine: &MachineEntry) -> impl Iterator<Item = InnerNet> + use
     v4.into_iter().chain([InnerNet::host(InnerAddr(machine.ipv6.into()))])
 }
 
-/// The addresses of this machine's interface. Each comes with the network's whole range as its prefix, which makes
-/// the kernel route the range to the interface.
+/// The addresses of this machine's interface.
 #[must_use]
-pub fn interface_addresses(own: &MachineEntry, settings: &Settings) -> Vec<Prefix> {
-    let v4 = own.ipv4.map(|addr| (addr.into(), settings.ipv4.prefix_len()));
-    v4.into_iter().chain([(own.ipv6.into(), settings.ipv6.prefix_len())]).collect()
+pub fn interface_addresses(own: &MachineEntry) -> Vec<Prefix> {
+    addresses(own).map(|net| (net.addr(), net.prefix_len())).collect()
+}
+
+/// The routes into the network: its two ranges, each from this machine's own address there. A machine that has no
+/// IPv4 address yet has no route for it.
+#[must_use]
+pub fn interface_routes(own: &MachineEntry, settings: &Settings) -> Vec<(Prefix, Option<IpAddr>)> {
+    let range = |net: InnerNet, source: IpAddr| ((net.addr(), net.prefix_len()), Some(source));
+    let v4 = own.ipv4.map(|addr| range(settings.ipv4, addr.into()));
+    v4.into_iter().chain([range(settings.ipv6, own.ipv6.into())]).collect()
 }
 
 #[cfg(test)]

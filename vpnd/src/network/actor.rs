@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netio::netlink::{Change, Netlink, Prefix};
+use netio::netlink::{Change, Netlink, NetlinkError};
 use proto::{
     api::{ApiError, ErrorCode},
     identity::MachineKeys,
@@ -283,7 +283,7 @@ impl Actor {
         own: &MachineEntry,
     ) -> Result<Interface, super::interface::InterfaceError> {
         let interface = Interface::open(&self.netlink, &self.wanted).await?;
-        interface.configure(&self.addresses(own)).await?;
+        self.set_addresses(&interface, own).await?;
         Ok(interface)
     }
 
@@ -350,7 +350,6 @@ impl Actor {
                 for join in &joins {
                     self.learn(join);
                 }
-                self.joiners.settle(&self.present.borrow().roster);
                 self.apply().await;
             }
             LinkEvent::Join(join) => {
@@ -453,7 +452,7 @@ impl Actor {
     /// Gives interface and data path this machine's own addresses.
     async fn configure(&mut self, own: &MachineEntry) {
         let Some(running) = &self.running else { return };
-        let done = running.interface.configure(&self.addresses(own)).await;
+        let done = self.set_addresses(&running.interface, own).await;
         self.health.interface_failed = done.is_err();
         self.tell(&ToData::Config(self.config(own)));
     }
@@ -466,8 +465,9 @@ impl Actor {
         }
     }
 
-    fn addresses(&self, own: &MachineEntry) -> Vec<Prefix> {
-        apply::interface_addresses(own, self.present.borrow().roster.settings())
+    async fn set_addresses(&self, interface: &Interface, own: &MachineEntry) -> Result<(), NetlinkError> {
+        let routes = apply::interface_routes(own, self.present.borrow().roster.settings());
+        interface.configure(&apply::interface_addresses(own), &routes).await
     }
 
     /// What a machine is to the data path.

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -79,13 +80,18 @@ impl Interface {
         Ok(Self { index, tun, sockets, netlink: netlink.clone() })
     }
 
-    /// Gives the interface these addresses, no others, and switches it on. The prefixes become routes.
+    /// Gives the interface these addresses and routes, no others, and switches it on.
     ///
     /// # Errors
     /// [`NetlinkError`].
-    pub(crate) async fn configure(&self, addresses: &[Prefix]) -> Result<(), NetlinkError> {
+    pub(crate) async fn configure(
+        &self,
+        addresses: &[Prefix],
+        routes: &[(Prefix, Option<IpAddr>)],
+    ) -> Result<(), NetlinkError> {
         self.netlink.set_addresses(self.index, addresses).await?;
-        self.netlink.set_up(self.index).await
+        self.netlink.set_up(self.index).await?;
+        self.netlink.set_routes(self.index, routes).await
     }
 
     /// Its index.

@@ -76,20 +76,19 @@ impl Joiners {
         true
     }
 
-    /// Forgets what `roster` decides: machines that it holds, records of invites that it does not.
+    /// Forgets what `roster` decides: machines that it holds, records of invites that it does not. Whoever signed it
+    /// took their records off the list; one that is there still comes with the next list.
     pub(crate) fn settle(&mut self, roster: &Roster) {
         let decided = |record: &JoinRecord| {
             matches!(roster.provisional(record), Err(MembershipError::Member | MembershipError::NoInvite))
         };
-        self.known.retain(|joiner| joiner.listed.is_some() || !decided(&joiner.record));
+        self.known.retain(|joiner| !decided(&joiner.record));
         self.proved.retain(|proved| proved.order > roster.order());
     }
 
-    /// Forgets the whole join list, to be told it anew.
+    /// Forgets the join list, to be told it anew.
     pub(crate) fn unlist(&mut self) {
-        for joiner in &mut self.known {
-            joiner.listed = None;
-        }
+        self.known.retain(|joiner| joiner.listed.is_none());
     }
 
     /// The machines to treat as members.
@@ -185,16 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_signer_folded_in_is_forgotten_once_it_is_not_listed() {
+    fn what_a_signer_folded_in_is_forgotten_and_cleared_away_if_it_is_listed_still() {
         let (roster, keys, invite) = network(2);
         let mut joiners = Joiners::default();
         let joining = record(&roster, &invite);
         joiners.add(joining.clone(), Some([1; 32].into()));
         let folded = roster.edit(&keys, 1, &mut OsRng, |draft| draft.fold(&joining)).unwrap().roster;
         joiners.settle(&folded);
-        assert_eq!(joiners.listed().len(), 1, "still to be taken off the list");
+        assert!(joiners.known.is_empty());
+
+        joiners.add(joining, Some([1; 32].into()));
+        assert_eq!(joiners.listed().len(), 1);
+        assert!(joiners.accepted(&folded).machines.is_empty());
         joiners.unlist();
-        joiners.settle(&folded);
         assert!(joiners.known.is_empty());
     }
 

@@ -1,6 +1,10 @@
 //! What exists while a network is up: interface, data path, and the connections to coordinator and relays.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use netio::netlink::{Change, NetlinkError, changes};
 use proto::{
@@ -32,6 +36,9 @@ use crate::{
 
 /// Events that wait for a busy actor.
 const QUEUE: usize = 1_024;
+
+/// A relay that was lost is back within this, most often: nobody need hear of it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Addresses taken of one relay's name for STUN: two of each family suffice.
 const STUN_ADDRESSES: usize = 4;
@@ -75,6 +82,8 @@ pub(super) struct Relays {
     entries: Vec<RelayEntry>,
     clients: Vec<Option<RelayClient>>,
     up: Vec<bool>,
+    /// When one of `up` changed last.
+    since: Instant,
     events: mpsc::Sender<RelayEvent>,
     credentials: watch::Sender<Vec<Credential>>,
     mailboxes: watch::Sender<Vec<Listen>>,
@@ -126,6 +135,7 @@ impl Relays {
             entries: Vec::new(),
             clients: Vec::new(),
             up: Vec::new(),
+            since: Instant::now(),
             events,
             credentials: watch::Sender::new(credentials),
             mailboxes: watch::Sender::new(Vec::new()),
@@ -140,6 +150,7 @@ impl Relays {
         let went_down = self.ups().collect();
         self.entries = entries.to_vec();
         self.up = vec![false; entries.len()];
+        self.since = Instant::now();
         self.clients.clear();
         for (number, entry) in (0u8..).zip(entries) {
             let client = RelayClient::spawn(
@@ -179,6 +190,7 @@ impl Relays {
     pub(super) fn set_up(&mut self, relay: u8, up: bool) {
         if let Some(slot) = self.up.get_mut(usize::from(relay)) {
             *slot = up;
+            self.since = Instant::now();
         }
     }
 
@@ -187,9 +199,9 @@ impl Relays {
         (0u8..).zip(&self.up).filter(|(_, up)| **up).map(|(number, _)| number)
     }
 
-    /// Whether the network has relays and none can be reached.
+    /// Whether the network has relays and none could be reached for a while.
     pub(super) fn all_down(&self) -> bool {
-        !self.up.is_empty() && !self.up.contains(&true)
+        !self.up.is_empty() && !self.up.contains(&true) && self.since.elapsed() >= PATIENCE
     }
 
     /// The key of a relay.

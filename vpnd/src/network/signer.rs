@@ -101,8 +101,14 @@ impl Signer {
     /// Asks to fold in the joiners of these records. Records that cannot become members leave the list too.
     pub(crate) fn fold(&self, listed: Vec<(JoinId, JoinRecord)>, done: Done) {
         let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = listed.into_iter().unzip();
+        let mut again = false;
         let edit: Edit = Box::new(move |draft| {
             let folded = draft.fold_all(&records);
+            // Another signer did it first: there is nothing left to publish.
+            let all_members = folded.iter().all(|outcome| *outcome == Err(MembershipError::Member.into()));
+            if std::mem::replace(&mut again, true) && all_members {
+                return Err(MembershipError::Member.into());
+            }
             let settled = ids.iter().zip(&folded).filter(|(_, outcome)| is_settled(outcome));
             Ok(Outcome { settled: settled.map(|(id, _)| *id).collect(), invite: None })
         });
