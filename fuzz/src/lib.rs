@@ -1,10 +1,12 @@
 //! Fuzz targets: one function per parser of untrusted bytes, which a fuzzer and a test call alike.
 
 mod api;
+mod pipe;
 mod relay;
 mod roster;
 
 pub use api::{api_lines, api_reply, api_request};
+pub use pipe::{pipe_frames, probe_message};
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};
 pub use roster::{
     introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state, tokens,

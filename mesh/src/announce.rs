@@ -18,6 +18,12 @@ const RETRY: [Duration; 6] = [
     Duration::from_millis(6_000),
 ];
 
+/// Lists that a peer may send at once, each with its candidates to be probed: one when the session comes up, one when
+/// STUN answers, and the same again after a move.
+const LISTS: u32 = 4;
+/// After that, one more in each of these.
+const LIST_REFILL: Duration = Duration::from_secs(2);
+
 /// The exchange of lists with one peer.
 #[derive(Default)]
 pub(crate) struct Announce {
@@ -27,6 +33,8 @@ pub(crate) struct Announce {
     tries: usize,
     /// The peer's newest list.
     theirs: Option<ListId>,
+    /// When the peer may send [`LISTS`] again.
+    full_at: Option<Instant>,
     /// Where the peer is seen from outside.
     seen_at: Vec<IpAddr>,
 }
@@ -59,6 +67,19 @@ impl Announce {
         if number == self.number {
             self.due = None;
         }
+    }
+
+    /// Whether the peer may send this list now; one that is known already costs nothing.
+    pub(crate) fn may_receive(&mut self, now: Instant, id: ListId) -> bool {
+        if self.theirs == Some(id) {
+            return true;
+        }
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + LIST_REFILL;
+        if full_at > now + LIST_REFILL * LISTS {
+            return false;
+        }
+        self.full_at = Some(full_at);
+        true
     }
 
     /// The peer's list. A list older than the newest is late and says nothing.
@@ -103,6 +124,16 @@ mod tests {
         assert!(announce.deadline().is_some());
         announce.taken(1);
         assert!(announce.deadline().is_none());
+    }
+
+    #[test]
+    fn a_peer_cannot_send_new_lists_without_end() {
+        let now = Instant::now();
+        let mut announce = Announce::default();
+        let taken =
+            (0..100).filter(|number| announce.may_receive(now, ListId { start: 1, number: *number })).count();
+        assert_eq!(taken, LISTS as usize);
+        assert!(announce.may_receive(now + LIST_REFILL, ListId { start: 1, number: 101 }));
     }
 
     #[test]

@@ -205,10 +205,10 @@ impl Mesh {
 
     fn set_locals(&mut self, now: Instant, addrs: Vec<LocalAddr>) {
         let addrs: Vec<_> = addrs.into_iter().filter(|local| !self.machine.is_own(local.addr)).collect();
-        if addrs == self.machine.locals {
+        let moved = self.machine.locals.iter().any(|old| !addrs.contains(old));
+        if !moved && addrs.len() == self.machine.locals.len() {
             return;
         }
-        let moved = self.machine.locals.iter().any(|old| !addrs.contains(old));
         self.machine.locals = addrs;
         self.machine.stun.ask(now, moved);
         self.ask_stun(now);

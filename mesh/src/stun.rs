@@ -171,7 +171,7 @@ mod tests {
         let (mut stun, server) = stun(now);
         let first = asked(&mut stun, now).pop().unwrap();
         assert!(is_stun(&first) && asked(&mut stun, now).is_empty());
-        assert_eq!(asked(&mut stun, now + RETRY[0]), [first.clone()]);
+        assert_eq!(asked(&mut stun, now + RETRY[0]), std::slice::from_ref(&first));
 
         let reply = answer(&first, Endpoint(SEEN.parse().unwrap())).unwrap();
         assert!(!stun.answered(now, true, "192.0.2.9:3478".parse().unwrap(), &reply));

@@ -11,8 +11,8 @@ const BETTER_BY_AT_LEAST: Duration = Duration::from_millis(3);
 
 /// The place of the path that should carry data; `present` carries it now.
 ///
-/// In this order: a direct path in trust; a relay in trust; a direct path that once was valid, if no relay is left;
-/// a silent relay. A direct path that was never validated is none of these.
+/// In this order: a direct path in trust; a relay in trust, if possible one where the peer was heard; a silent relay;
+/// a direct path that once was valid. A direct path that was never validated is none of these.
 pub(super) fn best(table: &[Path], present: Option<Via>) -> Option<usize> {
     let rank = |path: &Path| match (path.is_relay(), path.trusted) {
         (false, true) => Some(0),
@@ -22,15 +22,13 @@ pub(super) fn best(table: &[Path], present: Option<Via>) -> Option<usize> {
         (true, false) => Some(2),
     };
     let usable = |at: &usize| rank(&table[*at]).is_some();
-    let key = |at: &usize| {
-        let path = &table[*at];
-        (rank(path), path.kind, path.rtt.unwrap_or(Duration::MAX))
-    };
+    let class = |at: usize| (rank(&table[at]), table[at].kind, table[at].is_relay() && !table[at].heard);
+    let key = |at: &usize| (class(*at), table[*at].rtt.unwrap_or(Duration::MAX));
     let first = (0..table.len()).filter(usable).min_by_key(key)?;
     let Some(now) = (0..table.len()).filter(usable).find(|at| Some(table[*at].via) == present) else {
         return Some(first);
     };
-    let same = rank(&table[now]) == rank(&table[first]) && table[now].kind == table[first].kind;
+    let same = class(now) == class(first);
     let faster = match (table[first].rtt, table[now].rtt) {
         (Some(new), Some(old)) => new + (old / BETTER_BY).max(BETTER_BY_AT_LEAST) < old,
         (new, old) => new.is_some() && old.is_none(),

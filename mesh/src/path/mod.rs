@@ -80,6 +80,8 @@ struct Path {
     step: usize,
     burst_at: Instant,
     probed: Option<Instant>,
+    /// The peer was heard on it. (A relay is trusted before that, but one where the peer is known to be is better.)
+    heard: bool,
     /// Since when something was sent without anything heard.
     unanswered: Option<Instant>,
     /// Probes since then.
@@ -131,6 +133,7 @@ impl Path {
             step: 0,
             burst_at: now,
             probed: None,
+            heard: false,
             unanswered: None,
             tries: 0,
             outstanding: [None; OUTSTANDING],
@@ -237,8 +240,8 @@ impl Paths {
         if path.unanswered.take().is_some() {
             path.tries = 0;
         }
-        if path.is_relay() && !path.trusted {
-            path.trusted = true;
+        if path.is_relay() && !(path.trusted && path.heard) {
+            (path.trusted, path.heard) = (true, true);
             self.choose();
         }
     }
@@ -345,7 +348,7 @@ impl Paths {
             }
             if path.is_relay() {
                 // It stays the last resort; its probes go on more slowly.
-                path.trusted = false;
+                (path.trusted, path.heard) = (false, false);
             } else {
                 path.distrust(now);
             }

@@ -183,8 +183,11 @@ impl Peer {
                 }
             }
             Message::Candidates { id, list } => {
-                self.say(&Message::Taken { id }, answer_to(source), machine);
-                self.candidates(now, id, &list, routes, machine);
+                // A list that is not taken comes again.
+                if self.announce.may_receive(now, id) {
+                    self.say(&Message::Taken { id }, answer_to(source), machine);
+                    self.candidates(now, id, &list, routes, machine);
+                }
             }
             Message::Taken { id } => {
                 if id.start == machine.start {
@@ -229,6 +232,7 @@ impl Peer {
     fn session_up(&mut self, now: Instant, source: Source, at: usize, was_live: bool, machine: &mut Machine) {
         let keyed = &mut self.keyed[at];
         (keyed.attempt, keyed.answered) = (None, None);
+        self.paths.heard(Via::of(source));
         self.reply_to = Some(answer_to(source));
         if !was_live {
             self.paths.punch(now);

@@ -31,7 +31,6 @@ pub const DATA: usize = 900;
 
 pub struct World {
     pub now: Instant,
-    pub began: Instant,
     pub machines: Vec<Machine>,
     flying: BinaryHeap<Reverse<(Instant, u64)>>,
     packets: BTreeMap<u64, Packet>,
@@ -65,7 +64,6 @@ pub struct Nat {
 
 #[derive(Clone)]
 pub struct Sent {
-    pub at: Instant,
     pub from: usize,
     pub dst: SocketAddr,
     pub bytes: Vec<u8>,
@@ -83,7 +81,6 @@ impl World {
         let machines = (0..nat.len()).map(|n| Machine::new(now, n, nat[n])).collect();
         Self {
             now,
-            began: now,
             machines,
             flying: BinaryHeap::new(),
             packets: BTreeMap::new(),
@@ -260,7 +257,7 @@ impl World {
     }
 
     fn udp(&mut self, n: usize, dst: SocketAddr, bytes: Vec<u8>) {
-        self.sent.push(Sent { at: self.now, from: n, dst, bytes: bytes.clone() });
+        self.sent.push(Sent { from: n, dst, bytes: bytes.clone() });
         if let Some(nat) = &mut self.machines[n].nat {
             nat.sent_to.insert(dst);
         }
@@ -274,11 +271,9 @@ impl World {
             RelayTo::Peer(id) => id as usize,
             RelayTo::Handle(handle) => handle as usize,
         };
-        if let Some(kept) = &mut self.machines[n].keep_initiations {
-            if bytes[0] == 1 {
-                kept.push((n as u64, bytes));
-                return;
-            }
+        if let Some(kept) = self.machines[n].keep_initiations.as_mut().filter(|_| bytes[0] == 1) {
+            kept.push((n as u64, bytes));
+            return;
         }
         if self.relay {
             self.fly(RELAYED, Packet::Relay { from: n, to, bytes });

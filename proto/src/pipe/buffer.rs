@@ -85,6 +85,11 @@ impl FrameReader {
         Ok(Some(&self.bytes[self.start + HEADER..self.next]))
     }
 
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Wipes the frame handed out last.
     fn forget(&mut self) {
         if self.next > self.start {
@@ -180,6 +185,11 @@ impl FrameWriter {
 }
 
 impl FrameWriter {
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Gives back the room in front once it is the larger part, so that a pipe that never runs dry stays small.
     fn compact(&mut self) {
         let waiting = self.len();

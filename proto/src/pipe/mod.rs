@@ -12,6 +12,9 @@ mod buffer;
 mod from_data;
 mod to_data;
 
+#[cfg(test)]
+mod tests;
+
 pub use buffer::{FrameReader, FrameWriter, MAX_FRAME};
 pub use from_data::{Drops, FromData, PathView, PeerStatus, Pong, Status};
 pub use to_data::{Config, EpochTag, LocalAddr, Peer, ToData};

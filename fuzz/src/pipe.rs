@@ -1,0 +1,93 @@
+//! The frames between control and the data path, and the messages between machines.
+
+use proto::{
+    pipe::{FrameReader, FrameWriter, FromData, ToData},
+    probe::{Message, is_reserved},
+};
+
+/// A stream of frames in either direction; the first byte says how the stream is cut. A frame that reads must be
+/// written as something that reads the same.
+pub fn pipe_frames(data: &[u8]) {
+    let Some((&step, data)) = data.split_first() else { return };
+    let (mut reader, mut writer) = (FrameReader::new(), FrameWriter::new());
+    for piece in data.chunks(usize::from(step).max(1)) {
+        reader.space()[..piece.len()].copy_from_slice(piece);
+        reader.filled(piece.len());
+        while let Ok(Some(frame)) = reader.next_frame() {
+            if let Ok(read) = ToData::decode(frame) {
+                writer.to_data(&read);
+                assert!(ToData::decode(&writer.pending()[4..]).is_ok());
+                writer.written(writer.len());
+            }
+            if let Ok(read) = FromData::decode(frame) {
+                writer.from_data(&read);
+                assert!(FromData::decode(&writer.pending()[4..]).is_ok());
+                writer.written(writer.len());
+            }
+        }
+    }
+}
+
+/// An inner packet that claims to be a message about paths.
+pub fn probe_message(data: &[u8]) {
+    if let Ok(message) = Message::read(data) {
+        assert!(is_reserved(proto::probe::FROM.into()) && is_reserved(proto::probe::TO.into()));
+        let mut packet = Vec::new();
+        message.write(&mut packet);
+        assert!(Message::read(&packet) == Ok(message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::pipe::RelayTo;
+
+    use super::*;
+
+    /// Bytes that look random and are the same each time.
+    fn noise(seed: u64) -> impl FnMut() -> u8 {
+        let mut x = seed | 1;
+        move || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x as u8
+        }
+    }
+
+    #[test]
+    fn real_streams_with_changed_bytes() {
+        let mut writer = FrameWriter::new();
+        writer.to_data(&ToData::RelayRecv { relay: 1, handle: 2, payload: b"payload" });
+        writer.to_data(&ToData::Ping { token: 1, peer: 2 });
+        writer.from_data(&FromData::Ready);
+        writer.from_data(&FromData::RelaySend { relay: 1, to: RelayTo::Handle(4), payload: b"payload" });
+        let stream = [&[7], writer.pending()].concat();
+        pipe_frames(&stream);
+        let mut next = noise(1);
+        for _ in 0..20_000 {
+            let mut stream = stream.clone();
+            for _ in 0..next() % 4 {
+                let at = usize::from(next()) % stream.len();
+                stream[at] = next();
+            }
+            pipe_frames(&stream);
+        }
+    }
+
+    #[test]
+    fn real_messages_with_changed_bytes() {
+        let mut packet = Vec::new();
+        Message::Probe { nonce: 7 }.write(&mut packet);
+        probe_message(&packet);
+        let mut next = noise(2);
+        for _ in 0..50_000 {
+            let mut packet = packet.clone();
+            for _ in 0..next() % 4 {
+                let at = usize::from(next()) % packet.len();
+                packet[at] = next();
+            }
+            probe_message(&packet);
+        }
+    }
+}
