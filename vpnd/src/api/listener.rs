@@ -53,7 +53,7 @@ impl Listener {
         match UnixStream::connect(path) {
             Ok(_) => return Err(ListenerError::InUse),
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(unusable)?
+                fs::remove_file(path).map_err(unusable)?;
             }
             Err(_) => {}
         }

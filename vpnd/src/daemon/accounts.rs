@@ -108,7 +108,7 @@ pub(crate) fn client(what: &str, coordinator: &Coordinator) -> Result<Client, Ap
 }
 
 /// How a coordinator proves to be itself.
-pub(crate) fn trust(coordinator: &Coordinator) -> Trust {
+fn trust(coordinator: &Coordinator) -> Trust {
     coordinator.pin.as_ref().map_or(Trust::WebPki, |pin| Trust::Pinned(vec![*pin]))
 }
 

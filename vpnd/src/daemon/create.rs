@@ -42,6 +42,7 @@ pub(super) async fn create(
     let name = checked_name(&wanted.name)?;
     let machine = hostname::choose(WHAT, wanted.machine)?;
     daemon.need_free_name(WHAT, &name)?;
+    daemon.need_interface(WHAT).await?;
     let login = daemon.find_login(WHAT, wanted.coordinator.as_deref())?;
 
     replies.progress(Progress::Contacting).await;

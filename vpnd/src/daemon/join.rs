@@ -43,6 +43,7 @@ pub(super) async fn join(
     if daemon.networks().iter().any(|network| network.id == token.network) {
         return Err(already_joined());
     }
+    daemon.need_interface(WHAT).await?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
     let client = accounts::client(WHAT, &coordinator)?;
     let asker = Asker {

@@ -7,6 +7,8 @@ pub(crate) mod hostname;
 mod join;
 pub(crate) mod refusal;
 
+pub(crate) use accounts::client;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netio::netlink::{Netlink, NetlinkError};
@@ -20,7 +22,7 @@ use crate::{
     api::{Access, Listener, ListenerError},
     cli,
     message::Message,
-    network::{self, Handle, Query, Wanted},
+    network::{self, Handle, Interface, Query, Wanted},
     state::{Contents, Coordinator, NetworkFolder, StateDir, StateError, Unfinished},
 };
 
@@ -98,17 +100,27 @@ impl Daemon {
     /// # Errors
     /// [`StateError`] if what is kept does not open.
     fn start(&self, folder: NetworkFolder, contents: Contents) -> Result<Handle, StateError> {
-        let mut networks = lock(&self.networks);
-        // Names and ports given on the command line are for the first network; the others take the next free ones.
-        let first = networks.is_empty();
-        let wanted = Wanted {
-            name: self.options.interface.clone().filter(|_| first),
-            port: self.options.port.filter(|_| first),
-        };
+        let wanted = self.wanted_interface();
         let handle = network::start(folder, contents, self.netlink.clone(), wanted)?;
+        let mut networks = lock(&self.networks);
         networks.push(handle.clone());
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(handle)
+    }
+
+    /// The interface of the next network. Name and port given on the command line are for the first one; the others
+    /// take the next free ones.
+    fn wanted_interface(&self) -> Wanted {
+        let first = lock(&self.networks).is_empty();
+        Wanted {
+            name: self.options.interface.clone().filter(|_| first),
+            port: self.options.port.filter(|_| first),
+        }
+    }
+
+    /// Refuses where no interface can be made.
+    async fn need_interface(&self, what: &str) -> Result<(), ApiError> {
+        Interface::probe(&self.netlink, &self.wanted_interface()).await.map_err(|e| e.refusal(what))
     }
 
     /// Writes what is to be kept of a new network.

@@ -35,7 +35,6 @@ use super::{
 use crate::{
     apply::{self, Pairing, Peers},
     child,
-    coordinator::{Client, Trust},
     message::Message,
     relay::RelayEvent,
     state::{Contents, Intent, NetworkFolder, Settings, StateError},
@@ -258,10 +257,7 @@ impl Actor {
         let started = self.open_interface(&own).await;
         self.health.interface_failed = started.is_err();
         let interface = started.map_err(|e| e.refusal(WHAT))?;
-        let coordinator = &self.settings.coordinator;
-        let trust = coordinator.pin.as_ref().map_or(Trust::WebPki, |pin| Trust::Pinned(vec![pin.clone()]));
-        let client =
-            Client::new(&coordinator.url, &trust).map_err(|_| crate::daemon::refusal::bad_url(WHAT))?;
+        let client = crate::daemon::client(WHAT, &self.settings.coordinator)?;
         let begun = Running::start(interface, client, self.asker(), &self.present, self.credentials.clone());
         let (running, new_ears) = begun.map_err(|e| {
             ApiError::new(

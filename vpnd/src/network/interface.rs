@@ -80,7 +80,17 @@ impl Interface {
         Ok(Self { index, tun, sockets, netlink: netlink.clone() })
     }
 
-    /// Gives the interface these addresses and routes, no others, and switches it on.
+    /// Whether an interface could be made now: makes one and takes it away again, before anybody is told of a network
+    /// that this machine could not reach.
+    ///
+    /// # Errors
+    /// [`InterfaceError`].
+    pub(crate) async fn probe(netlink: &Netlink, wanted: &Wanted) -> Result<(), InterfaceError> {
+        Self::open(netlink, wanted).await.map(drop)
+    }
+
+    /// Gives the interface these addresses and routes, no others, and switches it on. On a system without IPv6 the
+    /// IPv4 ones have to do.
     ///
     /// # Errors
     /// [`NetlinkError`].
@@ -89,9 +99,20 @@ impl Interface {
         addresses: &[Prefix],
         routes: &[(Prefix, Option<IpAddr>)],
     ) -> Result<(), NetlinkError> {
-        self.netlink.set_addresses(self.index, addresses).await?;
-        self.netlink.set_up(self.index).await?;
-        self.netlink.set_routes(self.index, routes).await
+        match self.netlink.set_addresses(self.index, addresses).await {
+            Err(NetlinkError::NoIpv6) => {
+                let v4: Vec<Prefix> = addresses.iter().filter(|(ip, _)| ip.is_ipv4()).copied().collect();
+                self.netlink.set_addresses(self.index, &v4).await?;
+                self.netlink.set_up(self.index).await?;
+                let v4: Vec<_> = routes.iter().filter(|((ip, _), _)| ip.is_ipv4()).copied().collect();
+                self.netlink.set_routes(self.index, &v4).await
+            }
+            set => {
+                set?;
+                self.netlink.set_up(self.index).await?;
+                self.netlink.set_routes(self.index, routes).await
+            }
+        }
     }
 
     /// Its index.

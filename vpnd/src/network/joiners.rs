@@ -168,7 +168,7 @@ mod tests {
         let added = (0..MAX_JOINERS + 20).filter(|_| joiners.add(record(&roster, &invite), None)).count();
         assert_eq!(added, MAX_JOINERS - 1);
         assert!(!joiners.add(first.clone(), None), "nothing new");
-        assert!(joiners.add(first, Some([1; 32].into())), "its place in the list is new");
+        assert!(joiners.add(first, Some([1; 32])), "its place in the list is new");
     }
 
     #[test]
@@ -188,12 +188,12 @@ mod tests {
         let (roster, keys, invite) = network(2);
         let mut joiners = Joiners::default();
         let joining = record(&roster, &invite);
-        joiners.add(joining.clone(), Some([1; 32].into()));
+        joiners.add(joining.clone(), Some([1; 32]));
         let folded = roster.edit(&keys, 1, &mut OsRng, |draft| draft.fold(&joining)).unwrap().roster;
         joiners.settle(&folded);
         assert!(joiners.known.is_empty());
 
-        joiners.add(joining, Some([1; 32].into()));
+        joiners.add(joining, Some([1; 32]));
         assert_eq!(joiners.listed().len(), 1);
         assert!(joiners.accepted(&folded).machines.is_empty());
         joiners.unlist();

@@ -39,5 +39,5 @@ pub(crate) use actor::start;
 pub(crate) use catch_up::{Asker, CatchUpError, fetch, fetch_key};
 pub(crate) use clock::now;
 pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply};
-pub(crate) use interface::Wanted;
+pub(crate) use interface::{Interface, Wanted};
 pub(crate) use range::choose as choose_range;

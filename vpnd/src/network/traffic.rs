@@ -69,7 +69,7 @@ impl Actor {
             RelayEvent::Up { relay } => self.set_relay(relay, true),
             RelayEvent::Down { relay } => self.set_relay(relay, false),
             RelayEvent::Recv { relay, epoch, handle, payload } => {
-                self.receive(relay, epoch, handle, &payload)
+                self.receive(relay, epoch, handle, &payload);
             }
             RelayEvent::Gone { relay, handle } => {
                 self.tell(&ToData::RelayGone { relay, handle: handle.0 });

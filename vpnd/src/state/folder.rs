@@ -241,7 +241,8 @@ mod tests {
         let (_tmp, folder) = folder();
         let files: [(&str, &[u8]); 2] = [("keys", b"k"), ("roster", b"r")];
         // A crash is a drop that does not run.
-        std::mem::forget(folder.prepare_folder("crashed", &files).unwrap());
+        let crashed = std::mem::ManuallyDrop::new(folder.prepare_folder("crashed", &files).unwrap());
+        assert!(crashed.now.exists() && !crashed.then.exists());
         drop(folder.prepare_folder("given-up", &files).unwrap());
         folder.remove_unfinished().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
