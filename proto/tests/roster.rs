@@ -249,6 +249,38 @@ fn more_joiners_than_uses_and_none_is_accepted() {
 }
 
 #[test]
+fn records_that_are_folded_or_that_no_invite_signed_crowd_nobody_out() {
+    let mut f = found(&mut OsRng);
+    let invite = f.invite(uses(2));
+    let (first, second) = (f.joiner(&invite, "first").1, f.joiner(&invite, "second").1);
+    f.take(|draft| draft.fold(&first));
+    let forged = {
+        let mut bytes = f.joiner(&invite, "forged").1.to_bytes();
+        let by_invite = bytes.len() - 128;
+        bytes[by_invite] ^= 1;
+        JoinRecord::from_bytes(&bytes).unwrap()
+    };
+    let answers = f.roster.provisional_all(&[first, forged, second]);
+    let refused: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().copied()).collect();
+    assert_eq!(refused, [Some(MembershipError::Member), Some(MembershipError::Unsigned), None]);
+}
+
+#[test]
+fn members_who_are_no_signers_change_nothing_and_signers_do_not_sign_themselves_away() {
+    let mut f = found(&mut OsRng);
+    let invite = f.invite(uses(1));
+    let (keys, record) = f.joiner(&invite, "laptop");
+    let laptop = f.take(|draft| draft.fold(&record));
+    let edit = |f: &Founder, keys: &MachineKeys| f.roster.edit(keys, NOW, &mut OsRng, |_| Ok(())).err();
+    assert_eq!(edit(&f, &keys), Some(EditError::NotSigner));
+    assert_eq!(edit(&f, &MachineKeys::generate(&mut OsRng)), Some(EditError::NotSigner));
+    let server = f.roster.machine_by_name("server").unwrap().id;
+    f.take(|draft| draft.set_signers(&[server, laptop]));
+    assert_eq!(edit(&f, &keys), None);
+    assert_eq!(f.edit(|draft| draft.remove_machine(&server)).err(), Some(EditError::OwnRemoval));
+}
+
+#[test]
 fn revocation_folds_who_came_before_and_ends_the_token() {
     let mut f = found(&mut OsRng);
     let invite = f.invite(uses(5));
@@ -318,10 +350,16 @@ fn a_sealed_join_record_is_read_in_its_epoch_and_the_next() {
     let sealed = f.roster.seal_join(&record, &mut OsRng);
     assert!(sealed.len() <= proto::roster::MAX_SEALED_JOIN);
     assert!(f.roster.open_join(&sealed) == Ok(record.clone()));
+    // Even if no entry of the former epoch stays as it was.
+    let (server, invite) = (f.roster.machines().next().unwrap().id, invite.id());
     f.take(|draft| {
         draft.new_epoch();
-        Ok(())
+        draft.set_relays(vec![relay(1)]);
+        draft.set_coordinator("https://new.example.org".into(), Vec::new());
+        draft.rename_machine(&server, "renamed")?;
+        draft.remove_invite(&invite)
     });
+    assert!(f.roster.state().entries().iter().all(|entry| entry.epoch == f.roster.header().epoch));
     assert!(f.roster.open_join(&sealed) == Ok(record));
     assert_eq!(found(&mut OsRng).roster.open_join(&sealed).err(), Some(MembershipError::Sealed));
 }

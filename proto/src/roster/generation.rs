@@ -359,6 +359,18 @@ mod tests {
     }
 
     #[test]
+    fn a_generation_follows_the_one_that_it_names_alone() {
+        let c = cast();
+        let (a, b) = (c.a.identity_public(), c.b.identity_public());
+        let one = c.chain.followed_by(vec![a, b], 1, c.a.identity());
+        let other = c.chain.followed_by(vec![b, a], 1, c.a.identity());
+        let mut mixed = one.followed_by(vec![b], 1, c.b.identity());
+        assert_eq!(mixed.verify(&c.network), Ok(()));
+        mixed.generations[1] = other.generations[1].clone();
+        assert_eq!(mixed.verify(&c.network), Err(RosterError::Unsigned));
+    }
+
+    #[test]
     fn two_successors_of_one_generation_contradict_each_other() {
         let c = cast();
         let one = c.chain.followed_by(vec![c.a.identity_public()], 1, c.a.identity());

@@ -282,7 +282,7 @@ impl Wire for SealedKey {
     }
 }
 
-/// Version, head, entries, slots, optional fields.
+/// Version, head, entries, slots.
 impl Wire for PublicState {
     fn encode(&self, w: &mut Writer) {
         w.version(VERSION);
