@@ -5,20 +5,25 @@
 //! by an Upgrade keeps for as long as it lives. It does not get the peer's address: nobody behind here needs it. To count
 //! attempts there is a number in its place ([`Source`]) that means nothing outside of this process.
 //!
-//! Strangers cost little: connections are bounded, and one that does not finish its TLS handshake or its request's
-//! header in time is closed.
+//! Strangers cost little: connections are bounded, in all and from one place, and one that does not finish its TLS
+//! handshake or its request's header in time is closed.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     hash::{BuildHasher, RandomState},
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, LazyLock},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use hyper::{Request, Response, body::Body, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::{
+    errno::Errno::EAFNOSUPPORT,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use proto::relay::{EXPORTER_LABEL, ExporterValue};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -32,6 +37,10 @@ use tokio_rustls::TlsAcceptor;
 /// Connections at once. Each costs tens of kilobytes, so this is some hundred megabytes at worst; a host that serves
 /// more machines runs more relays.
 pub const MAX_CONNECTIONS: usize = 8_192;
+
+/// Connections at once from one [`Source`]: the machines of a large office behind one address, each with a connection
+/// to the coordinator and one to the relay; and an eighth of all, so that one stranger cannot take every place.
+pub const CONNECTIONS_PER_SOURCE: usize = 1_024;
 
 /// How long a TLS handshake may take: several round trips of the slowest link, and no more.
 pub const TLS_WITHIN: Duration = Duration::from_secs(10);
@@ -63,7 +72,7 @@ pub struct Exporter(pub ExporterValue);
 
 /// A connection's place among [`MAX_CONNECTIONS`]; in the request's extensions. An upgraded connection keeps it.
 #[derive(Clone)]
-pub struct Slot(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub struct Slot(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, Place)>);
 
 /// Stands for the network address that a connection comes from (of an IPv6 address its /64, which is one host's or one
 /// home's), keyed anew in each process; in the request's extensions. Good for counting, and for nothing else.
@@ -82,29 +91,62 @@ impl Source {
     }
 }
 
+/// How many connections each source has.
+#[derive(Default)]
+struct Places(Mutex<HashMap<Source, usize>>);
+
+/// One of a source's connections.
+struct Place {
+    places: Arc<Places>,
+    source: Source,
+}
+
+impl Places {
+    /// Counts one more connection of a source, if it may have one more.
+    fn take(self: &Arc<Self>, source: Source) -> Option<Place> {
+        let mut counts = self.lock();
+        let count = counts.entry(source).or_default();
+        if *count >= CONNECTIONS_PER_SOURCE {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: Arc::clone(self), source })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.lock();
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
 /// A bound port.
 pub struct Listener {
     socket: TcpListener,
     tls: TlsAcceptor,
-    slots: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well. Needs a tokio runtime.
+    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a
+    /// tokio runtime. Lets the process open as many files as the system grants it, since each connection is one.
     ///
     /// # Errors
     /// As `bind(2)`.
     pub fn bind(address: SocketAddr, tls: Arc<ServerConfig>) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
+        raise_file_limit();
+        let socket = bind(address, Type::STREAM, Protocol::TCP)?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
-        Ok(Self { socket, tls: TlsAcceptor::from(tls), slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, tls: TlsAcceptor::from(tls) })
     }
 
     /// The address bound, with its port.
@@ -125,28 +167,33 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let Self { socket, tls } = self;
         let (stopping, stopped) = watch::channel(false);
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accepting = async {
+            let places = Arc::default();
             loop {
-                let slot =
-                    Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
-                let Ok((stream, from)) = self.socket.accept().await else {
+                let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+                let Ok((stream, from)) = socket.accept().await else {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
-                let slot = Slot(Arc::new(slot));
                 let source = Source::of(from.ip());
-                let (tls, stopped) = (self.tls.clone(), stopped.clone());
-                tokio::spawn(converse(stream, source, tls, slot, handler.clone(), stopped));
+                let Some(place) = Places::take(&places, source) else {
+                    continue;
+                };
+                let slot = Slot(Arc::new((slot, place)));
+                tokio::spawn(converse(stream, source, tls.clone(), slot, handler.clone(), stopped.clone()));
             }
         };
         tokio::select! {
             () = accepting => {}
             () = stop => {}
         }
+        drop(socket);
         stopping.send_replace(true);
         let all = u32::try_from(MAX_CONNECTIONS).expect("a bound on connections fits 32 bits");
-        drop(timeout(DRAIN, self.slots.acquire_many(all)).await);
+        drop(timeout(DRAIN, slots.acquire_many(all)).await);
     }
 }
 
@@ -200,4 +247,81 @@ fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
+/// A bound socket that does not block. An unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without
+/// IPv6.
+pub(crate) fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = match Socket::new(Domain::for_address(address), kind, Some(protocol)) {
+        Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT as i32) && address.ip().is_unspecified() => {
+            return bind((Ipv4Addr::UNSPECIFIED, address.port()).into(), kind, protocol);
+        }
+        socket => socket?,
+    };
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A process that may not raise it serves fewer connections, and no harm is done.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_one_source_and_its_neighbour_another() {
+        let of = |address: &str| Source::of(address.parse().unwrap());
+        assert!(of("192.0.2.1") == of("::ffff:192.0.2.1"));
+        assert!(of("192.0.2.1") != of("192.0.2.2"));
+        assert!(of("2001:db8:1:2::1") == of("2001:db8:1:2:ffff::9"));
+        assert!(of("2001:db8:1:2::1") != of("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn one_source_has_a_bounded_number_of_connections_and_another_is_not_touched() {
+        let places = Arc::default();
+        let (crowd, other) = (Source(1), Source(2));
+        let mut taken: Vec<Place> =
+            (0..CONNECTIONS_PER_SOURCE).filter_map(|_| Places::take(&places, crowd)).collect();
+        assert_eq!(taken.len(), CONNECTIONS_PER_SOURCE);
+        assert!(Places::take(&places, crowd).is_none());
+        assert!(Places::take(&places, other).is_some());
+        taken.pop();
+        assert!(Places::take(&places, crowd).is_some());
+        drop(taken);
+        assert!(places.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stopped_listener_refuses_at_once() {
+        let tls = crate::tls::Authority::new(ed25519_dalek::SigningKey::from_bytes(&[1; 32]));
+        let tls = tls.server_config(&["listener.test".to_owned()]).unwrap();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let handler = |_: Request<Incoming>| async { Response::new(String::new()) };
+        let serving = tokio::spawn(listener.serve(handler, async { drop(stopped.await) }));
+        // A stranger who says nothing.
+        let silent = TcpStream::connect(address).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        stop.send(()).unwrap();
+        sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(address).await.is_err());
+        drop(silent);
+        timeout(DRAIN, serving).await.unwrap().unwrap();
+    }
 }

@@ -6,8 +6,10 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use proto::{metadata::Endpoint, stun};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 use tokio::{net::UdpSocket, time::sleep};
+
+use crate::listener::bind;
 
 /// The longest question read, in bytes; a binding request has 20 and some attributes.
 const MAX_REQUEST: usize = 1_024;
@@ -19,17 +21,12 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 pub struct StunServer(UdpSocket);
 
 impl StunServer {
-    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well. Needs a tokio runtime.
+    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a tokio runtime.
     ///
     /// # Errors
     /// As `bind(2)`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
+        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
         Ok(Self(UdpSocket::from_std(socket.into())?))
     }
 
@@ -53,6 +50,30 @@ impl StunServer {
             if let Some(answer) = stun::answer(&request[..len], seen) {
                 let _ = self.0.send_to(&answer, source).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stun::TransactionId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_is_answered_with_where_it_came_from_by_ipv4_and_ipv6() {
+        let server = StunServer::bind("[::]:0".parse().unwrap()).unwrap();
+        let port = server.local_addr().unwrap().port();
+        tokio::spawn(server.serve());
+        for loopback in ["127.0.0.1", "::1"] {
+            let ip: std::net::IpAddr = loopback.parse().unwrap();
+            let socket = UdpSocket::bind((ip, 0)).await.unwrap();
+            let id = TransactionId([4; 12]);
+            socket.send_to(b"no question", (ip, port)).await.unwrap();
+            socket.send_to(&stun::request(id), (ip, port)).await.unwrap();
+            let mut answer = [0; 128];
+            let (len, _) = socket.recv_from(&mut answer).await.unwrap();
+            assert!(stun::read_answer(&answer[..len]) == Ok((id, Endpoint(socket.local_addr().unwrap()))));
         }
     }
 }
