@@ -304,9 +304,8 @@ impl Paths {
     }
 
     /// No data any more.
-    pub(crate) fn sleep(&mut self, now: Instant) {
+    pub(crate) fn sleep(&mut self) {
         self.awake = false;
-        self.prove(now);
     }
 
     /// All direct paths have to prove themselves again, as after a change of our own addresses.

@@ -215,7 +215,7 @@ impl Peer {
     pub(crate) fn tick(&mut self, now: Instant, machine: &mut Machine) {
         self.tick_sessions(now, machine);
         if self.paths.is_awake() && !self.is_active(now) {
-            self.paths.sleep(now);
+            self.paths.sleep();
             self.announce.stop();
         }
         if self.sender().is_some() {

@@ -236,7 +236,6 @@ impl Peer {
         self.reply_to = Some(answer_to(source));
         if !was_live {
             self.paths.punch(now);
-            self.announce.renew(now);
         }
         self.pings.hurry(now);
         self.kick(now, machine);

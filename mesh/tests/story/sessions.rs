@@ -1,11 +1,14 @@
 //! Who may say what inside a session, and how sessions come and go.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use boringtun::noise::{Tunn, TunnResult};
 use proto::{
+    metadata::Endpoint,
     pipe::{EpochTag, PathView, ToData},
     probe::Message,
 };
+use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::world::{DATA, World, data, host, ip4, ip6, net};
@@ -105,45 +108,44 @@ fn a_message_from_the_tun_goes_nowhere() {
 
 #[test]
 fn a_message_that_was_forwarded_never_reaches_the_path_engine() {
-    use boringtun::noise::{Tunn, TunnResult};
-    use x25519_dalek::{PublicKey, StaticSecret};
-
     // A plain WireGuard peer that routes for machines behind it.
-    let mut world = World::new(&[false]);
-    world.relay = false;
-    world.start(0);
-    let router = StaticSecret::from([9; 32]);
-    let mut peer = world.peer(0, 0, 0);
-    (peer.id, peer.wireguard) = (5, *PublicKey::from(&router).as_bytes());
-    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
-    peer.allowed = vec![host(ip4(5)), net("100::/32")];
-    world.apply(0, ToData::SetPeer(peer));
-    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
-    let mut tunn = Tunn::new(router, ours, Some([7; 32]), None, 0, None);
-    let src = "203.0.113.77:7777".parse().unwrap();
-    let (mut buf, mut buf2) = ([0; 2_000], [0; 2_000]);
-    let TunnResult::WriteToNetwork(init) = tunn.format_handshake_initiation(&mut buf, false) else {
-        panic!()
-    };
-    world.inject(0, src, init);
-    let response = world.sent.pop().unwrap().bytes;
-    let TunnResult::WriteToNetwork(keepalive) = tunn.decapsulate(None, &response, &mut buf) else { panic!() };
-    world.inject(0, src, keepalive);
-
+    let (mut world, mut tunn) = with_plain_peer();
+    connect(&mut world, &mut tunn, PLAIN);
     let mut packet = Vec::new();
     Message::Probe { nonce: 1 }.write(&mut packet);
-    let mut inject = |world: &mut World, packet: &[u8]| {
-        let TunnResult::WriteToNetwork(sealed) = tunn.encapsulate(packet, &mut buf2) else { panic!() };
-        let before = world.sent.len();
-        world.inject(0, src, sealed);
-        world.sent.len() - before
-    };
     // From the router itself it would be answered; one hop on it is not.
-    assert_eq!(inject(&mut world, &packet), 1);
+    assert!(say(&mut world, &mut tunn, PLAIN, &packet).contains(&Message::Echo { nonce: 1 }));
     packet[7] = 254;
-    assert_eq!(inject(&mut world, &packet), 0);
+    assert!(say(&mut world, &mut tunn, PLAIN, &packet).is_empty());
     assert_eq!((world.status(0).drops.reserved, world.received(0)), (1, 0));
-    assert!(world.path(0, 5) == PathView::Idle);
+}
+
+#[test]
+fn a_path_is_proven_only_by_the_nonce_that_was_sent_on_it() {
+    let (mut world, mut tunn) = with_plain_peer();
+    connect(&mut world, &mut tunn, PLAIN);
+    world.tun(0, &data(ip4(0), ip4(5), 1));
+    let other = "203.0.113.78:7777";
+    let mut packet = Vec::new();
+    Message::Probe { nonce: 1 }.write(&mut packet);
+    say(&mut world, &mut tunn, other, &packet);
+    say(&mut world, &mut tunn, PLAIN, &packet);
+    world.sent.clear();
+    world.run(Duration::from_millis(10));
+    let nonce = heard(&mut world, &mut tunn, PLAIN).into_iter().find_map(|message| match message {
+        Message::Probe { nonce } => Some(nonce),
+        _ => None,
+    });
+    let nonce = nonce.unwrap();
+    let is_proven = |world: &mut World, tunn: &mut Tunn, from: &str, nonce: u64| {
+        let mut packet = Vec::new();
+        Message::Echo { nonce }.write(&mut packet);
+        say(world, tunn, from, &packet);
+        world.path(0, 5) == PathView::Direct(Endpoint(from.parse().unwrap()))
+    };
+    assert!(!is_proven(&mut world, &mut tunn, PLAIN, nonce ^ 1));
+    assert!(!is_proven(&mut world, &mut tunn, other, nonce));
+    assert!(is_proven(&mut world, &mut tunn, PLAIN, nonce));
 }
 
 #[test]
@@ -308,17 +310,74 @@ fn a_recorded_initiation_is_not_answered_by_a_new_tunnel() {
 
 #[test]
 fn one_source_cannot_start_handshakes_without_end() {
-    let mut world = pair();
-    world.machines[0].keep_initiations = Some(Vec::new());
-    let flood = "198.51.100.66:6666".parse().unwrap();
-    let before = world.status(1).drops.handshake;
-    for _ in 0..100 {
-        let mut datagram = [0; 148];
-        datagram[0] = 1;
-        world.inject(1, flood, &datagram);
-    }
-    assert_eq!(world.status(1).drops.handshake - before, 100);
-    assert!(world.sent.iter().all(|s| s.dst != flood));
+    let (mut world, mut tunn) = with_plain_peer();
+    let sources: [SocketAddr; 2] =
+        ["203.0.113.77:7777".parse().unwrap(), "203.0.113.78:7777".parse().unwrap()];
+    let mut answers = |source: SocketAddr, count: usize| {
+        for _ in 0..count {
+            let mut buf = [0; 148];
+            let TunnResult::WriteToNetwork(init) = tunn.format_handshake_initiation(&mut buf, true) else {
+                panic!()
+            };
+            world.inject(0, source, init);
+        }
+        world.sent.iter().filter(|s| s.dst == source).count()
+    };
+    assert_eq!(answers(sources[0], 60), 20);
+    assert_eq!(answers(sources[1], 1), 1, "another source is not held up");
+}
+
+/// Where the plain peer is.
+const PLAIN: &str = "203.0.113.77:7777";
+
+/// A machine whose only peer, number 5, is a plain WireGuard one.
+fn with_plain_peer() -> (World, Tunn) {
+    let mut world = World::new(&[false]);
+    world.relay = false;
+    world.start(0);
+    let router = StaticSecret::from([9; 32]);
+    let mut peer = world.peer(0, 0, 0);
+    (peer.id, peer.wireguard) = (5, *PublicKey::from(&router).as_bytes());
+    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
+    peer.allowed = vec![host(ip4(5)), net("100::/32")];
+    world.apply(0, ToData::SetPeer(peer));
+    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
+    (world, Tunn::new(router, ours, Some([7; 32]), None, 0, None))
+}
+
+/// The plain peer's handshake.
+fn connect(world: &mut World, tunn: &mut Tunn, src: &str) {
+    let src = src.parse().unwrap();
+    let mut buf = [0; 148];
+    let TunnResult::WriteToNetwork(init) = tunn.format_handshake_initiation(&mut buf, false) else {
+        panic!()
+    };
+    world.inject(0, src, init);
+    let response = world.sent.pop().unwrap().bytes;
+    let TunnResult::WriteToNetwork(keepalive) = tunn.decapsulate(None, &response, &mut buf) else { panic!() };
+    world.inject(0, src, keepalive);
+    world.sent.clear();
+}
+
+/// The plain peer sends an inner packet from an address; the messages that are sent there at once.
+fn say(world: &mut World, tunn: &mut Tunn, src: &str, packet: &[u8]) -> Vec<Message> {
+    let mut buf = [0; 2_000];
+    let TunnResult::WriteToNetwork(sealed) = tunn.encapsulate(packet, &mut buf) else { panic!() };
+    world.sent.clear();
+    world.inject(0, src.parse().unwrap(), sealed);
+    heard(world, tunn, src)
+}
+
+/// The messages that were sent to an address of the plain peer.
+fn heard(world: &mut World, tunn: &mut Tunn, at: &str) -> Vec<Message> {
+    let at: SocketAddr = at.parse().unwrap();
+    let sent: Vec<_> = world.sent.iter().filter(|s| s.dst == at).map(|s| s.bytes.clone()).collect();
+    let mut buf = [0; 2_000];
+    let mut open = |bytes: &Vec<u8>| match tunn.decapsulate(None, bytes, &mut buf) {
+        TunnResult::WriteToTunnelV6(packet, _) => Message::read(packet).ok(),
+        _ => None,
+    };
+    sent.iter().filter_map(&mut open).collect()
 }
 
 mod hostile {
