@@ -1,11 +1,13 @@
 //! Fuzz targets: one function per parser of untrusted bytes, which a fuzzer and a test call alike.
 
 mod api;
+mod coordinator;
 mod pipe;
 mod relay;
 mod roster;
 
 pub use api::{api_lines, api_reply, api_request};
+pub use coordinator::{account_messages, coordinator_body, coordinator_events, coordinator_proof};
 pub use pipe::{pipe_frames, probe_message};
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};
 pub use roster::{

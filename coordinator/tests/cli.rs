@@ -1,0 +1,268 @@
+//! The program as an operator types it.
+
+#![allow(clippy::unwrap_used, reason = "the whole program is a test")]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use proto::{
+    relay::RelayKeyFile,
+    token::{EnrolToken, Token},
+};
+use tempfile::TempDir;
+
+#[test]
+fn serve_says_what_to_open_and_enrol_prints_a_token_for_it() {
+    let home = Home::new();
+    let serving = home.serve(&[]);
+    let said = &serving.said;
+    assert!(said["url"] == "https://127.0.0.1:18999");
+    assert_eq!(said["open"].as_array().unwrap().len(), 2);
+    let enrolled = json(&home.run(&["enrol", "--json"]));
+    let token = enrolled["token"].as_str().unwrap();
+    assert_eq!(enrolled["command"], format!("vpnctl account create NAME --enrol {token}"));
+    assert_eq!(enrolled["pin"], said["pin"]);
+    assert!(EnrolToken::from_text(token).is_ok_and(|token| token.url == "https://127.0.0.1:18999"));
+}
+
+#[test]
+fn sigterm_ends_it_with_success() {
+    let home = Home::new();
+    let mut serving = home.serve(&[]);
+    let kill = Command::new("kill").arg(serving.child.id().to_string()).status().unwrap();
+    assert!(kill.success() && serving.child.wait().unwrap().success());
+}
+
+#[test]
+fn the_pin_and_the_address_stay_over_a_restart() {
+    let home = Home::new();
+    let pin = home.serve(&[]).said["pin"].clone();
+    let again = home.start(&["serve", "--json", "--listen", "127.0.0.1:0", "--no-relay"]);
+    assert_eq!((&again.said["pin"], &again.said["url"]), (&pin, &"https://127.0.0.1:18999".into()));
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_starts() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let why = home.fails(&["serve", "--listen", &address, "--no-relay", "--public-url", "https://a.example"]);
+    assert!(why.contains(&address) && why.contains("another program uses this port"), "{why}");
+}
+
+#[test]
+fn a_url_that_is_none_is_a_usage_error() {
+    let home = Home::new();
+    let output = home.run(&["serve", "--public-url", "http://a.example"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("https://"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn serve_without_an_address_says_how_to_give_one() {
+    let why = Home::new().fails(&["serve", "--listen", "127.0.0.1:0", "--no-relay"]);
+    assert!(why.contains("--public-url"), "{why}");
+}
+
+#[test]
+fn commands_before_the_first_start_say_to_start_it() {
+    let home = Home::new();
+    for command in ["enrol", "accounts", "check"] {
+        let why = home.fails(&[command]);
+        assert!(why.contains("serve"), "{why}");
+    }
+}
+
+#[test]
+fn two_coordinators_do_not_share_a_directory() {
+    let home = Home::new();
+    let _serving = home.serve(&[]);
+    let why = home.fails(&["serve", "--listen", "127.0.0.1:0", "--no-relay"]);
+    assert!(why.contains("is running on this data directory"), "{why}");
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    // SQLite's file format, section 1.3: the user version is the big-endian number at byte 60.
+    let file = File::options().write(true).open(home.database()).unwrap();
+    file.write_all_at(&99u32.to_be_bytes(), 60).unwrap();
+    let before = fs::read(home.database()).unwrap();
+    for command in [&["check"][..], &["enrol"], &["serve", "--listen", "127.0.0.1:0", "--no-relay"]] {
+        let why = home.fails(command);
+        assert!(why.contains("newer version"), "{why}");
+    }
+    assert!(fs::read(home.database()).unwrap() == before);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let home = Home::new();
+    fs::create_dir(home.data()).unwrap();
+    fs::write(home.database(), "not a database, but long enough to be read as one".repeat(100)).unwrap();
+    let why = home.fails(&["check"]);
+    assert!(why.contains("not a coordinator's database"), "{why}");
+}
+
+#[test]
+fn a_backup_comes_back_and_is_nobody_elses_to_read() {
+    let home = Home::new();
+    let serving = home.serve(&[]);
+    let pin = serving.said["pin"].clone();
+    let backup = home.path("backup");
+    assert!(home.run(&["backup", backup.to_str().unwrap()]).status.success());
+    assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let why = home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
+    assert!(why.contains("stop it"), "{why}");
+    drop(serving);
+    let why = home.fails(&["restore", backup.to_str().unwrap()]);
+    assert!(why.contains("--replace"), "{why}");
+    fs::remove_file(home.database()).unwrap();
+    assert!(home.run(&["restore", backup.to_str().unwrap()]).status.success());
+    let again = home.start(&["serve", "--json", "--listen", "127.0.0.1:0", "--no-relay"]);
+    assert_eq!(again.said["pin"], pin);
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_the_database_stays() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    let before = fs::read(home.database()).unwrap();
+    let backup = home.path("backup");
+    File::create(&backup).unwrap().write_all(&before[..before.len() / 2]).unwrap();
+    home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
+    assert!(fs::read(home.database()).unwrap() == before);
+    assert_eq!(fs::read_dir(home.data()).unwrap().count(), 3, "database, its journal, lock");
+}
+
+#[test]
+fn a_relay_key_is_one_that_a_relay_reads_and_is_private() {
+    let home = Home::new();
+    let _serving = home.serve(&[]);
+    let file = home.path("relay.key");
+    let out = ["relay-key", "--url", "https://relay.example", "--out", file.to_str().unwrap()];
+    assert!(home.run(&out).status.success());
+    assert!(RelayKeyFile::from_text(&fs::read_to_string(&file).unwrap()).is_ok());
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let why = home.fails(&out);
+    assert!(why.contains("already"), "{why}");
+    let printed = home.run(&["relay-key", "--url", "https://relay.example"]);
+    assert!(RelayKeyFile::from_text(&text(&printed.stdout)).is_ok());
+    assert!(home.run(&["relay-key", "--url", "https://relay.example", "--remove"]).status.success());
+    home.fails(&["relay-key", "--url", "https://relay.example", "--remove"]);
+}
+
+#[test]
+fn what_is_stored_is_private_to_the_coordinators_user() {
+    let home = Home::new();
+    let _serving = home.serve(&[]);
+    assert_eq!(home.data().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    for file in fs::read_dir(home.data()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+}
+
+#[test]
+fn starting_reading_and_stopping_write_nothing() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    let before = fs::read(home.database()).unwrap();
+    let changed = home.database().metadata().unwrap().modified().unwrap();
+    drop(home.serve(&[]));
+    assert!(home.run(&["check"]).status.success());
+    assert!(home.run(&["accounts"]).status.success());
+    assert!(fs::read(home.database()).unwrap() == before);
+    assert_eq!(home.database().metadata().unwrap().modified().unwrap(), changed);
+}
+
+#[test]
+fn a_failure_is_one_json_document_where_that_was_asked() {
+    let output = Home::new().run(&["check", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    for part in ["what", "why", "next"] {
+        assert!(!document["error"][part].as_str().unwrap().is_empty());
+    }
+}
+
+/// A place of its own for a coordinator.
+struct Home(TempDir);
+
+/// A running one; dropping it stops it.
+struct Serving {
+    child: Child,
+    said: serde_json::Value,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    fn database(&self) -> PathBuf {
+        self.data().join("coordinator.db")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_coordinator")));
+        command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a command that must fail says.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty());
+        text(&output.stderr)
+    }
+
+    fn serve(&self, more: &[&str]) -> Serving {
+        let fixed = ["serve", "--json", "--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
+        self.start(&[&fixed[..], &["--public-url", "https://127.0.0.1:18999"], more].concat())
+    }
+
+    /// Starts it and waits for the document that it prints when it is ready.
+    fn start(&self, arguments: &[&str]) -> Serving {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Serving { child, said: serde_json::from_str(&line).unwrap() }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
