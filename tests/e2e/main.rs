@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
 mod laboratory;
+mod memory;
 mod outage;
 mod reach;
 mod refusal;

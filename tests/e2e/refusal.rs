@@ -44,6 +44,15 @@ fn networks(node: &Node) -> usize {
     node.ask(&["status"]).unwrap()["networks"].as_array().map_or(0, Vec::len)
 }
 
+/// Waits until a signer took the machine in: until then its state changes by itself.
+fn folded(node: &Node) {
+    wait::until("a signer took the machine in", wait::SOON, || {
+        let machines = node.ask(&["machines", "list"]).unwrap();
+        machines["machines"].as_array().unwrap().iter().all(|machine| machine["provisional"] == false)
+    })
+    .unwrap();
+}
+
 /// The token with one character of its middle replaced by another of its alphabet.
 fn mistyped(token: &str) -> String {
     let mut letters: Vec<char> = token.chars().collect();
@@ -68,6 +77,7 @@ fn a_mistyped_a_foreign_and_a_used_up_token_are_told_apart() {
     assert_eq!(networks(&joiner), 0);
 
     joiner.join(&token).unwrap();
+    folded(&joiner);
     refused(&joiner, &["join", &token], "", "already_joined", 1);
     let second = Node::start(&world.lab.host("srv")).unwrap();
     refused(&second, &["join", &token], "", "token_used_up", 1);
@@ -209,7 +219,7 @@ fn without_tun_or_with_its_interface_name_taken_a_machine_joins_nothing() {
     joiner.before("");
     joiner.options(&["--interface", "taken0"]);
     joiner.start_again().unwrap();
-    joiner.host().run("ip", &["link", "add", "taken0", "type", "dummy"]).unwrap();
+    joiner.host().run("ip", &["link", "add", "taken0", "type", "bridge"]).unwrap();
     let taken = refused(&joiner, &["join", &token], "", "interface", 1);
     assert!(taken.json["error"]["why"].as_str().unwrap().contains("taken"), "{}", taken.text);
     assert_eq!(networks(&joiner), 0);

@@ -37,9 +37,17 @@ impl World {
         world
     }
 
-    /// Waits until every machine has every other in its roster, with both addresses.
+    /// Waits until a signer took every machine in and every machine knows it.
     pub(crate) fn settle(&self) {
         for node in &self.nodes {
+            wait::until(&format!("{} sees nobody provisional", node.name()), wait::SOON, || {
+                node.ask(&["machines", "list"]).is_ok_and(|list| {
+                    let machines = list["machines"].as_array().unwrap();
+                    machines.len() == self.nodes.len()
+                        && machines.iter().all(|machine| machine["provisional"] == false)
+                })
+            })
+            .unwrap();
             for other in self.others(node) {
                 wait::until(&format!("{} knows {}", node.name(), other.name()), wait::SOON, || {
                     node.peer(other.name()).is_ok_and(|peer| peer["ipv4"].is_string())
