@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use machine::{Cable, Family, in_test_thread};
+use machine::{Cable, Family, Machine, in_test_thread};
 
 #[test]
 fn two_machines_reach_each_other_over_each_family() {
@@ -74,16 +74,21 @@ fn a_data_path_that_is_killed_is_back_in_two_seconds() {
     in_test_thread(async || {
         let (a, b) = Cable::lay(Family::V4).machines().await;
         assert!(a.ping(b.inner(Family::V4), 1).await);
-        for killed in [&b, &a, &b] {
-            let before = killed.pid();
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(before), nix::sys::signal::Signal::SIGKILL)
-                .unwrap();
+        let answered = async |from: &Machine, to: &Machine, deadline: Duration| {
             let start = Instant::now();
-            while killed.pid() == before || !a.ping(b.inner(Family::V4), 1).await {
-                assert!(start.elapsed() < Duration::from_secs(2));
+            while !from.ping(to.inner(Family::V4), 1).await {
+                assert!(start.elapsed() < deadline);
             }
-            eprintln!("back after {} ms", start.elapsed().as_millis());
-            assert!(b.ping(a.inner(Family::V6), 1).await);
+            start.elapsed().as_millis()
+        };
+        for (killed, other) in [(&b, &a), (&a, &b)] {
+            killed.kill_data_path();
+            let itself = answered(killed, other, Duration::from_secs(2)).await;
+            // It makes a new session as soon as it has something to send. Here it has nothing, and the other side must
+            // notice that the old session leads nowhere.
+            killed.kill_data_path();
+            let noticed = answered(other, killed, Duration::from_secs(4)).await;
+            eprintln!("back after {itself} ms, the other side noticed after {noticed} ms");
         }
         a.stop().await;
         b.stop().await;

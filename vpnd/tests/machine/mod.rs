@@ -13,7 +13,11 @@ use std::{
 };
 
 use netio::{netlink::Netlink, tun::Tun, udp};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Config, EpochTag, Peer, ToData},
@@ -178,6 +182,15 @@ impl Machine {
         children.split_whitespace().map(|pid| pid.parse().unwrap()).find(holds).unwrap_or(0)
     }
 
+    /// Kills its data path's process, and returns once it is gone.
+    pub(crate) fn kill_data_path(&self) {
+        let pid = self.pid();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        while self.pid() == pid {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(crate) async fn stop(self) {
         self.child.stop().await;
     }
@@ -200,6 +213,4 @@ fn configure(link: &Link, number: u16, secret: [u8; 32], public: [u8; 32], outsi
     };
     link.send(&ToData::Config(Config { secret: Zeroizing::new(secret), own: nets(number), mtu: MTU }));
     link.send(&ToData::SetPeer(peer));
-    // The other side may still send to the session that this one has lost: say so by making a new one.
-    link.send(&ToData::Ping { token: 1, peer: 7 });
 }
