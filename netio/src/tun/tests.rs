@@ -335,15 +335,60 @@ fn two_interleaved_flows_are_each_written_at_once() {
     assert_eq!(coalesce(&packets).len(), 2);
 }
 
+/// Changes a byte of an IPv4 header, and its checksum with it.
+fn set_ipv4(packet: &mut [u8], at: usize, value: u8) {
+    packet[at] = value;
+    packet[10..12].fill(0);
+    let sum = !ones_complement(&[&packet[..20]]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
 #[test]
 fn a_fragment_holds_back_what_comes_after_it() {
     let pieces = bulk(false, false).cut(1_300);
     let mut packets: Vec<Vec<u8>> = pieces[..3].iter().map(|piece| piece.bytes(false)).collect();
     // The middle one says that more fragments follow.
-    packets[1][6] = 0x20;
+    set_ipv4(&mut packets[1], 6, 0x20);
     let writes = coalesce(&packets);
     assert!(
         writes.len() == 3
             && writes.iter().zip(&packets).all(|(write, packet)| write[HEADER_LEN..] == *packet)
     );
+}
+
+#[test]
+fn fragments_and_packets_with_options_are_not_joined() {
+    let packets: Vec<Vec<u8>> =
+        bulk(false, true).cut(1_300)[..3].iter().map(|piece| piece.bytes(false)).collect();
+    assert_eq!(coalesce(&packets).len(), 1);
+    let changed = |at, value| {
+        let mut packets = packets.clone();
+        packets.iter_mut().for_each(|packet| set_ipv4(packet, at, value));
+        packets
+    };
+    // More fragments follow; an offset; a reserved bit.
+    for (at, value) in [(6, 0x20), (7, 1), (6, 0x80)] {
+        assert_eq!(coalesce(&changed(at, value)).len(), 3);
+    }
+    // A wrong header checksum, which a joined packet would hide.
+    let mut wrong = packets.clone();
+    wrong.iter_mut().for_each(|packet| packet[10] ^= 1);
+    assert_eq!(coalesce(&wrong).len(), 3);
+}
+
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_its_other_form_and_none_is_left_alone() {
+    let mut plain = Plain { payload: vec![0; 200], ..bulk(false, false) };
+    for start in [0, 100] {
+        let piece = Plain { payload: vec![0; 100], id: plain.id + u16::from(start > 0), ..plain.clone() };
+        // What brings the sum of each piece to zero.
+        plain.payload[start..start + 2].copy_from_slice(&piece.bytes(false)[26..28]);
+    }
+    for packets in [split(plain.frame(100)).unwrap(), split(plain.cut(100)[0].frame(0)).unwrap()] {
+        assert!(packets.iter().all(|packet| packet[26..28] == [0xff, 0xff]));
+    }
+    let mut none: Vec<Vec<u8>> = plain.cut(100).iter().map(|piece| piece.bytes(false)).collect();
+    none.iter_mut().for_each(|packet| packet[26..28].fill(0));
+    let writes = coalesce(&none);
+    assert!(writes.len() == 2 && writes[0][HEADER_LEN..] == none[0]);
 }
