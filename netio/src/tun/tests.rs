@@ -392,3 +392,16 @@ fn a_udp_checksum_of_zero_is_sent_as_its_other_form_and_none_is_left_alone() {
     let writes = coalesce(&none);
     assert!(writes.len() == 2 && writes[0][HEADER_LEN..] == none[0]);
 }
+
+#[test]
+fn what_is_joined_stays_within_what_a_packet_and_the_kernel_take() {
+    for size in [1_300, 100] {
+        let plain = Plain { payload: vec![7; 200 * size], ..bulk(true, true) };
+        let packets: Vec<Vec<u8>> = plain.cut(size).iter().map(|piece| piece.bytes(false)).collect();
+        let writes = coalesce(&packets);
+        let parts: Vec<Vec<Vec<u8>>> = writes.iter().map(|write| split(write.clone()).unwrap()).collect();
+        assert!(writes.iter().all(|write| write.len() <= HEADER_LEN + 65_535));
+        assert!(parts.iter().all(|packets| packets.len() <= 64) && writes.len() <= 5);
+        assert!(parts.concat() == packets);
+    }
+}
