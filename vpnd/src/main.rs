@@ -1,9 +1,25 @@
 //! vpnd: control by default, `vpnd data-path` for the child that carries the packets.
 
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
 use clap::Parser;
 use vpnd::cli::{Cli, Command};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The sentence alone: a backtrace is of no use to an operator. A closed stderr is no error.
+            let _ = writeln!(io::stderr(), "vpnd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     vpnd::harden::process()?;
     match cli.command {

@@ -112,6 +112,8 @@ pub(super) enum Note {
     Settled,
     /// Where the STUN servers are.
     Stun(Vec<Endpoint>),
+    /// Somebody took the interface away.
+    InterfaceGone,
     /// The fold that was asked for is done, or not.
     Folded,
 }
@@ -207,6 +209,11 @@ impl Actor {
                     let _ = reply.send(done);
                 }
                 Occurrence::Query(query) => self.answer(query),
+                Occurrence::Note(Note::InterfaceGone) => {
+                    // The next tick makes another.
+                    self.take_down(&mut ears).await;
+                    self.health.interface_failed = true;
+                }
                 Occurrence::Note(note) => self.heed_note(note).await,
                 Occurrence::Tick => self.tick(&mut ears).await,
                 Occurrence::Data(event) => self.heed_data(event).await,
@@ -314,6 +321,7 @@ impl Actor {
 
     async fn heed_note(&mut self, note: Note) {
         match note {
+            Note::InterfaceGone => {}
             Note::Settled => self.read_addresses().await,
             Note::Stun(servers) => {
                 if let Some(running) = &self.running {
@@ -508,19 +516,28 @@ impl Actor {
     }
 
     fn heed_change(&self, change: Change) {
-        let own = self.running.as_ref().map(|running| running.interface.index());
-        if matches!(change, Change::Address(link) | Change::Link(link) if Some(link) == own) {
-            return;
-        }
-        if matches!(change, Change::Route) {
-            return;
-        }
+        let Some(running) = &self.running else { return };
+        let own = |link: u32| link == running.interface.index();
         let notes = self.notes.clone();
-        tokio::spawn(async move {
-            sleep(SETTLE).await;
-            // A full queue holds such a note already, or the actor looks at the next change.
-            let _ = notes.try_send(Note::Settled);
-        });
+        match change {
+            Change::Link(link) if own(link) => {
+                let gone = running.interface.gone();
+                tokio::spawn(async move {
+                    if gone.await {
+                        let _ = notes.send(Note::InterfaceGone).await;
+                    }
+                });
+            }
+            Change::Address(link) if own(link) => {}
+            Change::Route => {}
+            Change::Address(_) | Change::Link(_) | Change::Lost => {
+                tokio::spawn(async move {
+                    sleep(SETTLE).await;
+                    // A full queue holds such a note already, or the actor looks at the next change.
+                    let _ = notes.try_send(Note::Settled);
+                });
+            }
+        }
     }
 
     /// Tells the data path the addresses of the underlay, and the relays that it changed.

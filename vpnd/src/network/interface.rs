@@ -55,6 +55,7 @@ pub(crate) enum InterfaceError {
 
 /// An interface that exists.
 pub(crate) struct Interface {
+    name: String,
     index: u32,
     tun: Tun,
     sockets: Pair,
@@ -77,7 +78,7 @@ impl Interface {
         };
         let index = netlink.index(&name).await?;
         netlink.set_mtu(index, u32::from(MTU), Some(MAX_SEGMENTS)).await?;
-        Ok(Self { index, tun, sockets, netlink: netlink.clone() })
+        Ok(Self { name, index, tun, sockets, netlink: netlink.clone() })
     }
 
     /// Whether an interface could be made now: makes one and takes it away again, before anybody is told of a network
@@ -113,6 +114,12 @@ impl Interface {
                 self.netlink.set_routes(self.index, routes).await
             }
         }
+    }
+
+    /// Whether somebody has taken the interface away. Waits for the kernel's answer, and holds nothing meanwhile.
+    pub(crate) fn gone(&self) -> impl Future<Output = bool> + Send + use<> {
+        let (netlink, name) = (self.netlink.clone(), self.name.clone());
+        async move { matches!(netlink.index(&name).await, Err(NetlinkError::NoLink)) }
     }
 
     /// Its index.

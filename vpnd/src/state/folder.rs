@@ -29,13 +29,19 @@ pub struct Unfinished {
 }
 
 impl Folder {
-    /// Opens a folder, or makes it.
+    /// Opens a folder, or makes it, and the folders above it.
     ///
     /// # Errors
     /// [`StateError::Exposed`] if others have access to it, [`StateError::Unreadable`], [`StateError::Unwritable`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
-        match DirBuilder::new().mode(0o700).create(&path) {
+        let made = match DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o700).recursive(true).create(&path)
+            }
+            made => made,
+        };
+        match made {
             Ok(()) => sync(path.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(StateError::writing(&e)),
