@@ -5,6 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -77,14 +78,30 @@ struct Serve {
     tls_key: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_where));
     let Command::Serve(arguments) = Cli::parse().command;
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say_why(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
     runtime.block_on(serve(arguments))
+}
+
+/// Why the relay could not start: what failed, and because of what.
+#[expect(clippy::disallowed_macros, clippy::print_stderr, reason = "before the first connection")]
+fn say_why(error: &anyhow::Error) {
+    eprintln!("the relay cannot start: {error:#}");
 }
 
 /// A panic's place in the source and nothing of what it was about.
@@ -108,9 +125,9 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         _ => Authority::new(keys.relay.clone()).server_config(&[arguments.listen.ip().to_string()])?,
     };
     let listener = Listener::bind(arguments.listen, tls)
-        .with_context(|| format!("cannot listen on TCP {}", arguments.listen))?;
+        .with_context(|| format!("cannot listen on TCP {} (see --listen)", arguments.listen))?;
     let stun = StunServer::bind(arguments.stun_listen)
-        .with_context(|| format!("cannot listen on UDP {}", arguments.stun_listen))?;
+        .with_context(|| format!("cannot listen on UDP {} (see --stun-listen)", arguments.stun_listen))?;
     let relay = Relay::new(keys, today);
 
     tokio::spawn(stun.serve());
@@ -134,7 +151,8 @@ fn read_keys(path: &Path) -> anyhow::Result<RelayKeyFile> {
         }
         std::fs::read_to_string(path).map(Zeroizing::new)
     };
-    let text = read().with_context(|| format!("cannot read the key file {}", path.display()))?;
+    let text = read()
+        .with_context(|| format!("cannot read the key file {} (see --coordinator-key)", path.display()))?;
     match RelayKeyFile::from_text(&text) {
         Ok(keys) => Ok(keys),
         Err(error) => bail!("{}: {error}", path.display()),
