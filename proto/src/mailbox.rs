@@ -196,6 +196,14 @@ mod tests {
     }
 
     #[test]
+    fn the_parameter_is_made_as_the_vector_says() {
+        // Keys of one repeated byte each: mailbox secret 1, epoch 9, relay 2; day 20,000. Made with Python's hashlib
+        // and the curve's formulas, apart from this code.
+        let expected = hex("14cfd288ef2d5d2862143811354001ab3e93c2892b8f3a6a6bb732fcd49a564c");
+        assert_eq!(secret(1, 9).blind(&RELAY, 20_000).id().0, expected);
+    }
+
+    #[test]
     fn mailboxes_differ_by_machine_epoch_relay_and_day() {
         let ids = [
             secret(1, 9).blind(&RELAY, 1).id(),

@@ -342,8 +342,13 @@ fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::relay::CredentialIssuer;
+
+    const VECTORS: &str = include_str!("../../vectors/relay_frames.txt");
 
     fn key() -> SigningKey {
         SigningKey::from_bytes(&[7; 32])
@@ -373,6 +378,69 @@ mod tests {
             assert!(peek(&bytes) == Ok(Some(bytes.len())));
             assert!(peek(&bytes[..bytes.len() - 1]) == Ok(None));
             assert!(Frame::decode(&bytes) == Ok(frame));
+        }
+    }
+
+    #[test]
+    fn frames_are_written_as_the_vectors_say() {
+        let mailbox = MailboxId([0x11; 32]);
+        let handle = Handle(0x0102_0304_0506_0708);
+        let issuer = CredentialIssuer::from_bytes(&[&[1][..], &[3; 32], &[4; 32]].concat()).unwrap();
+        let payload = b"hi";
+        let frames = [
+            ("client-hello", Frame::ClientHello(issuer.issue(&[5; 32], 24_311))),
+            ("welcome", Frame::Welcome),
+            ("refused-day", Frame::Refused(Refusal::Day)),
+            ("open", Frame::Open(Open { mailbox, day: 20_000, proof: [0x22; 64] })),
+            ("opened", Frame::Opened(mailbox)),
+            ("close", Frame::Close(mailbox)),
+            ("send-mailbox", Frame::Send { to: To::Mailbox(mailbox), payload }),
+            ("send-handle", Frame::Send { to: To::Handle(handle), payload }),
+            ("recv-mailbox", Frame::Recv { mailbox: Some(mailbox), handle, payload }),
+            ("recv-handle", Frame::Recv { mailbox: None, handle, payload }),
+            ("gone", Frame::Gone(handle)),
+            ("ping", Frame::Ping),
+            ("pong", Frame::Pong),
+        ];
+        let written: String = frames
+            .iter()
+            .map(|(name, frame)| format!("{name} {}\n", HEXLOWER.encode(&frame.to_vec())))
+            .collect();
+        let vectors: String =
+            VECTORS.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        assert_eq!(written, vectors);
+    }
+
+    proptest! {
+        #[test]
+        fn any_stream_of_payloads_is_cut_where_it_was_joined(
+            payloads in prop::collection::vec((any::<u64>(), prop::collection::vec(any::<u8>(), 0..300)), 0..20),
+            kept in 0..100_usize,
+        ) {
+            let mut stream = Vec::new();
+            for (handle, payload) in &payloads {
+                Frame::Send { to: To::Handle(Handle(*handle)), payload }.encode(&mut stream);
+            }
+            stream.truncate(stream.len() * kept / 99);
+            let mut read = Vec::new();
+            let mut rest = &stream[..];
+            while let Some(len) = peek(rest).unwrap() {
+                let Ok(Frame::Send { to: To::Handle(handle), payload }) = Frame::decode(&rest[..len]) else {
+                    panic!("a send was written");
+                };
+                read.push((handle.0, payload.to_vec()));
+                rest = &rest[len..];
+            }
+            prop_assert!(payloads.starts_with(&read));
+            prop_assert!(kept < 99 || read.len() == payloads.len());
+        }
+
+        #[test]
+        fn no_bytes_break_a_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some(len)) = peek(&bytes) {
+                let _ = Frame::decode(&bytes[..len]);
+            }
+            let _ = Frame::decode(&bytes);
         }
     }
 
