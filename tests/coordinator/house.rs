@@ -21,10 +21,8 @@ use proto::{
     wire::Wire,
 };
 use rand_core::{OsRng, RngCore};
-use relay::{
-    listener::Listener,
-    tls::{Authority, TlsError},
-};
+use relay::{listener::Listener, tls::Authority};
+use rustls::ServerConfig;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use vpnd::coordinator::{Client, Error, Session, Trust};
@@ -51,13 +49,18 @@ pub(crate) fn directory() -> TempDir {
 impl House {
     /// Starts a coordinator on `directory`.
     pub(crate) async fn open(directory: &Path) -> Self {
+        Self::open_with(directory, None).await
+    }
+
+    /// The same with a certificate of its own.
+    pub(crate) async fn open_with(directory: &Path, tls: Option<Arc<ServerConfig>>) -> Self {
         let data = DataDir::new(directory, None);
         let lock = data.lock().unwrap();
         let store = data.create_or_open().await.unwrap();
         let secrets = store.secrets(&mut OsRng).await.unwrap();
         let authority = Authority::new(secrets.authority);
         let pin = Pin(authority.pin());
-        let tls = authority.server_config(&["127.0.0.1".to_owned()]).map_err(|_: TlsError| ()).unwrap();
+        let tls = tls.unwrap_or_else(|| authority.server_config(&["127.0.0.1".to_owned()]).unwrap());
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap();
         let address = listener.local_addr().unwrap();
         let coordinator = Coordinator::new(store.clone(), secrets.opaque, secrets.issuer, vec![pin], None);

@@ -1,9 +1,10 @@
 //! Whom the client believes, and what it says of those who are no coordinator.
 
-use std::net::Ipv4Addr;
+use std::{env, fs, net::Ipv4Addr, path::Path, process::Command};
 
 use proto::identity::Pin;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::spawn_blocking};
 use vpnd::coordinator::{Cause, Client, Error, Trust};
 
 use crate::house::{House, directory, refused};
@@ -32,6 +33,43 @@ async fn a_self_made_certificate_is_refused_where_nothing_is_pinned() {
     let client = Client::new(&house.url(), &Trust::WebPki).unwrap();
     let refusal = refused(client.info().await);
     assert!(matches!(refusal, Error::Untrusted), "{refusal}");
+}
+
+/// Set in a second run of the test below, in which the system trusts its authority.
+const PORT: &str = "TACET_TEST_TRUSTED_PORT";
+
+#[tokio::test]
+async fn a_certificate_that_the_system_trusts_needs_no_pin() {
+    if let Ok(port) = env::var(PORT) {
+        let named = Client::new(&format!("https://localhost:{port}"), &Trust::WebPki).unwrap();
+        assert!(named.info().await.unwrap().relays.is_empty());
+        let other = Client::new(&format!("https://127.0.0.1:{port}"), &Trust::WebPki).unwrap();
+        assert!(matches!(refused(other.info().await), Error::Untrusted));
+        return;
+    }
+    let directory = directory();
+    let file = |name: &str| directory.path().join(name);
+    certify("localhost", &file("authority.pem"), &file("chain.pem"), &file("key.pem"));
+    let tls = relay::tls::from_files(&file("chain.pem"), &file("key.pem")).unwrap();
+    let house = House::open_with(&file("data"), Some(tls)).await;
+
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(["--exact", "trust::a_certificate_that_the_system_trusts_needs_no_pin"]);
+    again.env("SSL_CERT_FILE", file("authority.pem")).env(PORT, house.address.port().to_string());
+    let output = spawn_blocking(move || again.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Writes an authority of the test's own, and a certificate by it with its key, in PEM form.
+fn certify(name: &str, authority: &Path, chain: &Path, key: &Path) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let own = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&own, &issuer).unwrap();
+    fs::write(authority, issuer.pem()).unwrap();
+    fs::write(chain, leaf.pem()).unwrap();
+    fs::write(key, own.serialize_pem()).unwrap();
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Check {
             return Err(Failure::new(
                 "the database is not in order",
                 format!("the rosters of {damaged} of {} networks are not what was signed", networks.len()),
-                "any of their machines that is up puts its own back; else restore a backup",
+                "restore a backup with `coordinator restore`; machines then bring what is newer in it themselves",
             ));
         }
         let text = format!(

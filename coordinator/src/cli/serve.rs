@@ -32,7 +32,7 @@ use crate::{
     coordinator serve --public-url https://vpn.example.org\n  \
     coordinator serve --data-dir ./data --listen '[::]:8443' --public-url https://192.0.2.1:8443\n  \
     coordinator serve --public-url https://vpn.example.org --tls-cert chain.pem --tls-key key.pem\n\n\
-    Without --tls-cert, machines know the coordinator by its long-lived key, whose hash is in every token.\n\
+    Without --tls-cert, machines know the coordinator by its long-lived key, whose hash is in every token. With it, restart after each renewal.\n\
     Open TCP 443 and UDP 3478, or the ports you chose, in the firewall. Then: coordinator enrol")]
 pub(super) struct Serve {
     #[command(flatten)]

@@ -39,7 +39,8 @@ pub(super) struct Target {
     /// `Host` header: host, and port if it is not 443.
     pub(super) authority: String,
     pub(super) name: ServerName<'static>,
-    pub(super) tls: Arc<ClientConfig>,
+    /// `None` if nothing is pinned and this system trusts nobody: no server can be the right one.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// A connection; dropping it closes it.
@@ -73,6 +74,7 @@ impl Connection {
     }
 
     async fn open_unbounded(target: &Target) -> Result<Self, Error> {
+        let tls = target.tls.clone().ok_or(Error::Untrusted)?;
         let addrs = lookup_host((target.host.as_str(), target.port))
             .await
             .map_err(|_| Error::Unreachable(Cause::Name))?
@@ -80,7 +82,7 @@ impl Connection {
         let tcp = race(addrs).await.ok_or(Error::Unreachable(Cause::Connect))?;
         // Without it small requests wait for acknowledgements; a failure costs only speed.
         let _ = tcp.set_nodelay(true);
-        let tls = TlsConnector::from(target.tls.clone())
+        let tls = TlsConnector::from(tls)
             .connect(target.name.clone(), tcp)
             .await
             .map_err(|error| tls_error(&error))?;
