@@ -54,3 +54,42 @@ impl Control {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netio::pipe::pipe;
+    use proto::pipe::{Pong, RelayTo};
+
+    use super::*;
+
+    #[test]
+    fn control_that_does_not_read_loses_relayed_datagrams_and_keeps_answers() {
+        let ((other_rx, tx), (rx, _other_tx)) = (pipe().unwrap(), pipe().unwrap());
+        let mut control = Control::new(Reader::new(rx), Writer::new(tx));
+        let relayed = FromData::RelaySend { relay: 1, to: RelayTo::Peer(2), payload: &[7; 1_452] };
+        let mut queued = 0;
+        while control.send(&relayed) {
+            queued += 1;
+            control.flush().unwrap();
+        }
+        assert!(control.flush().unwrap() && control.out.len() <= RELAY_BACKLOG + 2_000);
+        assert!(!control.send(&relayed) && control.send(&FromData::Pong(Pong { token: 3, result: None })));
+
+        let (other, mut frames, mut received, mut pong) =
+            (Reader::new(other_rx), FrameReader::new(), 0, false);
+        while !pong {
+            let n = other.read(frames.space()).unwrap();
+            frames.filled(n);
+            while let Some(frame) = frames.next_frame().unwrap() {
+                match FromData::decode(frame).unwrap() {
+                    FromData::RelaySend { payload, .. } if payload == [7; 1_452] => received += 1,
+                    FromData::Pong(Pong { token: 3, .. }) => pong = true,
+                    _ => panic!("nothing else was sent"),
+                }
+            }
+            control.flush().unwrap();
+        }
+        assert_eq!(received, queued);
+        assert!(control.send(&relayed));
+    }
+}
