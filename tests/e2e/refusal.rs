@@ -221,7 +221,7 @@ fn without_tun_or_with_its_interface_name_taken_a_machine_joins_nothing() {
     joiner.start_again().unwrap();
     joiner.host().run("ip", &["link", "add", "taken0", "type", "bridge"]).unwrap();
     let taken = refused(&joiner, &["join", &token], "", "interface", 1);
-    assert!(taken.json["error"]["why"].as_str().unwrap().contains("taken"), "{}", taken.text);
+    assert!(taken.json["error"]["why"].as_str().unwrap().contains("exists already"), "{}", taken.text);
     assert_eq!(networks(&joiner), 0);
 
     joiner.host().run("ip", &["link", "del", "taken0"]).unwrap();
