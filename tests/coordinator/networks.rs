@@ -77,10 +77,7 @@ async fn of_two_writers_one_wins_and_the_other_sees_its_head() {
         client.push(&network_id, &member, first.to_bytes(), Vec::new()),
         other.push(&network_id, &member, second.to_bytes(), Vec::new()),
     );
-    let lost = match (a, b) {
-        (Ok(()), Err(lost)) | (Err(lost), Ok(())) => lost,
-        _ => panic!("exactly one must win"),
-    };
+    let ((Ok(()), Err(lost)) | (Err(lost), Ok(()))) = (a, b) else { panic!("exactly one must win") };
     let Error::Conflict(head) = lost else { panic!("{lost}") };
     let present = client.head(&network_id).await.unwrap();
     assert!(head == present);

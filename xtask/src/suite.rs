@@ -50,7 +50,7 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
             "documentation",
             cargo()
                 .args("doc --release --locked --workspace --no-deps --document-private-items".split(' '))
-                .env("RUSTDOCFLAGS", "-D warnings"),
+                .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
             "cargo doc --workspace --no-deps --document-private-items",
         )?,
     ];

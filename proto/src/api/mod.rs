@@ -2,7 +2,7 @@
 //!
 //! One connection carries one command. The client sends one line, a [`Request`]; vpnd answers with any number of
 //! progress and event lines and then exactly one last line, an answer or an error ([`Reply`]). A line is one JSON
-//! document and a newline ([`line`]). Closing the connection early ends the command: that is how `ping` is stopped.
+//! document and a newline ([`mod@line`]). Closing the connection early ends the command: that is how `ping` is stopped.
 //!
 //! ```text
 //! > {"v":1,"network":null,"cmd":{"join":{"token":"tacet-invite1…","machine":null}}}

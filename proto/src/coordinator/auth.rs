@@ -40,7 +40,7 @@ pub enum Auth<'a> {
 
 /// What a proof covers.
 pub struct RequestParts<'a> {
-    /// The TLS exporter of the connection, 32 bytes under [`EXPORTER_LABEL`].
+    /// The TLS exporter of the connection, 32 bytes under [`EXPORTER_LABEL`](super::EXPORTER_LABEL).
     pub exporter: &'a [u8; 32],
     /// `GET`, `POST` or `PUT`.
     pub method: &'a str,
