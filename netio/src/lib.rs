@@ -4,13 +4,12 @@
 //!   packets; many packets of one flow leave in one write.
 //! * [`udp`]: wildcard sockets that are never connected, receiving batches with `UDP_GRO` and sending with
 //!   `UDP_SEGMENT`.
-//! * [`epoll`], [`pipe`], [`inherit`], [`confine`]: the loop, the two pipes, and the walls of the data path's process.
+//! * [`epoll`], [`pipe`], [`inherit`]: the loop, the two pipes, and what a process inherits.
 //! * [`netlink`]: addresses, routes and links, asynchronous, for control.
 //!
-//! Every `unsafe` block of the project is in this crate. Errors name what failed and the system's reason, never an
+//! Every `unsafe` block of the project is in this crate and in `sandbox`. Errors name what failed and the system's reason, never an
 //! address or a name. Nothing here prints or logs.
 
-pub mod confine;
 pub mod epoll;
 pub mod inherit;
 pub mod netlink;

@@ -25,6 +25,7 @@ use tokio::{
 
 pub use self::link::{Event, Link};
 use self::process::Process;
+use crate::data_path::lockdown::Missing;
 
 /// This program, whatever file lies at its path by now.
 const SELF: &str = "/proc/self/exe";
@@ -69,8 +70,11 @@ impl Child {
     ///
     /// # Errors
     /// [`ChildError`] if the first process cannot be started; later it is tried again for ever.
-    pub fn start(descriptors: Descriptors) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
-        Self::start_program(SELF.into(), descriptors)
+    pub fn start(
+        descriptors: Descriptors,
+        missing: Missing,
+    ) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
+        Self::start_program(SELF.into(), descriptors, missing)
     }
 
     /// The same from the file `program`, for a test, which is another program.
@@ -80,8 +84,9 @@ impl Child {
     pub fn start_program(
         program: PathBuf,
         descriptors: Descriptors,
+        missing: Missing,
     ) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
-        let start = Start { program, descriptors };
+        let start = Start { program, descriptors, missing };
         let first = Process::spawn(&start)?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let (stop, stopped) = oneshot::channel();
@@ -131,6 +136,7 @@ async fn supervise(
 struct Start {
     program: PathBuf,
     descriptors: Descriptors,
+    missing: Missing,
 }
 
 impl Descriptors {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::data_path;
+use crate::data_path::{self, lockdown::Missing};
 
 /// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
 #[derive(Parser)]
@@ -41,6 +41,17 @@ pub struct Daemon {
     /// The UDP port [default: 51820, or the next free one].
     #[arg(long, value_name = "UDP", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
+    /// Run even where the kernel lacks Landlock or seccomp, with the data path confined by what is left.
+    #[arg(long)]
+    pub allow_unsandboxed: bool,
+}
+
+impl Daemon {
+    /// What the data path does where a wall is missing.
+    #[must_use]
+    pub fn missing(&self) -> Missing {
+        if self.allow_unsandboxed { Missing::Allow } else { Missing::Refuse }
+    }
 }
 
 /// Linux takes interface names of 1 to 15 bytes without `/`, `:`, `%` and white space, other than `.` and `..`.

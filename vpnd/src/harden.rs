@@ -21,5 +21,5 @@ pub fn process() -> io::Result<()> {
         process::abort();
     }));
     umask(Mode::from_bits_truncate(0o077));
-    netio::confine::no_dumps()
+    sandbox::process::no_dumps()
 }

@@ -8,6 +8,8 @@ use std::io::Write;
 pub enum Message {
     /// The local API is up.
     Ready,
+    /// The kernel lacks a wall, and `--allow-unsandboxed` was given.
+    Unsandboxed,
     /// A coordinator cannot be reached.
     CoordinatorUnreachable,
     /// A data path ended and is being started again.
@@ -20,8 +22,9 @@ pub enum Message {
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ready,
+        Self::Unsandboxed,
         Self::CoordinatorUnreachable,
         Self::DataPathRestarted,
         Self::NetworkFailed,
@@ -33,6 +36,9 @@ impl Message {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Ready => "vpnd: ready",
+            Self::Unsandboxed => {
+                "vpnd: this kernel lacks Landlock or seccomp, the data path is not locked down"
+            }
             Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
             Self::DataPathRestarted => "vpnd: the data path ended and was started again",
             Self::NetworkFailed => "vpnd: a network could not be brought up, see `vpnctl status`",

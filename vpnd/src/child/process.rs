@@ -22,6 +22,7 @@ use super::{
     Start,
     link::{Event, Link, Shared},
 };
+use crate::data_path::lockdown::Missing;
 
 /// How long a new process may take to be ready.
 const START: Duration = Duration::from_secs(5);
@@ -51,6 +52,7 @@ impl Process {
             .arg("data-path")
             .args(["--tun", &tun.as_raw_fd().to_string(), "--udp", &numbers.join(",")])
             .args(["--rx", &rx.as_raw_fd().to_string(), "--tx", &tx.as_raw_fd().to_string()])
+            .args((start.missing == Missing::Allow).then_some("--allow-unsandboxed"))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())

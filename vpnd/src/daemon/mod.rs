@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netio::netlink::{Netlink, NetlinkError};
 use proto::api::{ApiError, ErrorCode};
+use sandbox::SandboxError;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -38,6 +39,11 @@ pub enum DaemonError {
     /// The kernel's network cannot be spoken to.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The kernel cannot confine what faces the network.
+    #[error(
+        "{0}; without it the data path would not be locked down: update the kernel, or pass --allow-unsandboxed"
+    )]
+    Unsandboxed(SandboxError),
     /// The operating system refused something basic.
     #[error("the operating system refused what vpnd needs to start ({0})")]
     System(#[from] std::io::Error),
@@ -59,6 +65,12 @@ pub(crate) struct Daemon {
 /// # Errors
 /// [`DaemonError`].
 pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
+    if let Err(missing) = sandbox::available() {
+        if !options.allow_unsandboxed {
+            return Err(DaemonError::Unsandboxed(missing));
+        }
+        Message::Unsandboxed.print();
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let state = StateDir::open(&options.state_dir)?;
@@ -115,6 +127,7 @@ impl Daemon {
         Wanted {
             name: self.options.interface.clone().filter(|_| first),
             port: self.options.port.filter(|_| first),
+            missing: self.options.missing(),
         }
     }
 

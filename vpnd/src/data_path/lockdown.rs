@@ -1,21 +1,159 @@
-//! What the process gives up before its first packet.
+//! What the process gives up before its first packet, and what it keeps.
+//!
+//! Two walls stand one behind the other, because each alone lets something through: Landlock with no path knows nothing
+//! of descriptors that are open already, of standard output, of a datagram to `/dev/log`; seccomp cannot see which path
+//! a pointer leads to. The filter allows system calls by number *and* by the descriptor that they are made on. Whoever
+//! takes this process over can do with its own device, sockets and pipes what the process itself does with them,
+//! and ends it by anything else: control starts a fresh one.
 
-use std::{io, os::fd::RawFd};
+use std::{ffi::c_long, os::fd::RawFd};
 
-use netio::confine;
+use nix::libc;
+use sandbox::{
+    SandboxError, calls,
+    calls::{Argument, Calls},
+    capabilities,
+    files::{self, Reach},
+    memory, process,
+};
 
-/// Gives up everything but the descriptors `keep`: all other descriptors (standard input, output and error too), every
-/// capability, and the ways to regain one; and makes sure that nothing dumps its memory.
+/// The descriptors that the data path holds, by number.
+#[derive(Clone)]
+pub struct Held {
+    /// The TUN device.
+    pub tun: RawFd,
+    /// The UDP sockets.
+    pub udp: Vec<RawFd>,
+    /// The pipe from control.
+    pub rx: RawFd,
+    /// The pipe to control.
+    pub tx: RawFd,
+    /// Its own epoll instance.
+    pub epoll: RawFd,
+}
+
+impl Held {
+    fn all(&self) -> Vec<RawFd> {
+        let mut all = vec![self.tun, self.rx, self.tx, self.epoll];
+        all.extend(&self.udp);
+        all
+    }
+}
+
+/// What happens where the kernel lacks a wall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The data path does not start.
+    Refuse,
+    /// It starts with the walls that there are: `--allow-unsandboxed`.
+    Allow,
+}
+
+/// Puts up every wall.
 ///
 /// # Errors
-/// If a power could not be given up: the process must not go on.
-pub(super) fn lockdown(keep: &[RawFd]) -> io::Result<()> {
+/// If one could not be put up: the process must not go on.
+pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
     silence_panics();
-    confine::close_all_but(keep)?;
-    confine::no_new_privileges()?;
-    confine::drop_capabilities()?;
+    give_up_powers(held)?;
+    tolerate(close_files(), missing)?;
+    // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
+    let _ = memory::lock();
+    tolerate(close_calls(held), missing)
+}
+
+/// Gives up all descriptors but those held (standard input, output and error too), every capability and the ways to
+/// regain one, and makes sure that nothing dumps this process's memory.
+///
+/// # Errors
+/// As [`lockdown`].
+pub fn give_up_powers(held: &Held) -> Result<(), SandboxError> {
+    process::single_threaded()?;
+    process::close_all_but(&held.all())?;
+    process::no_new_privileges()?;
+    // Before the capability to raise it goes.
+    let _ = memory::allow_locking();
+    capabilities::keep(&[])?;
     // Last: a change of credentials may switch dumps on again.
-    confine::no_dumps()
+    Ok(process::no_dumps()?)
+}
+
+/// Landlock: no path, no TCP, no unix socket, no signal to another process.
+///
+/// # Errors
+/// As [`lockdown`].
+pub fn close_files() -> Result<(), SandboxError> {
+    files::confine(&[], Reach::NONE)?;
+    Ok(process::no_new_descriptors()?)
+}
+
+/// Seccomp: the calls that moving packets takes, on the descriptors held.
+///
+/// # Errors
+/// As [`lockdown`].
+pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
+    const WITHOUT: [c_long; 6] = [
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        libc::SYS_restart_syscall,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sched_yield,
+        libc::SYS_sigaltstack,
+    ];
+    const CLOCK_AND_CHANCE: [c_long; 2] = [libc::SYS_clock_gettime, libc::SYS_getrandom];
+    const MEMORY: [c_long; 4] = [libc::SYS_brk, libc::SYS_futex, libc::SYS_mremap, libc::SYS_munmap];
+    const EXEC: u32 = libc::PROT_EXEC as u32;
+    const ANONYMOUS: u32 = libc::MAP_ANONYMOUS as u32;
+    const SHARED: u32 = libc::MAP_SHARED as u32;
+    /// What an allocator tells the kernel about pages: that it is done with them, or how large they may be.
+    const ADVICE: [i32; 4] =
+        [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE];
+
+    let mut calls = Calls::new()
+        .any(&WITHOUT)
+        .any(&CLOCK_AND_CHANCE)
+        .any(&MEMORY)
+        // No code but the program's own, and no memory but its own.
+        .only(
+            &[libc::SYS_mmap],
+            &[
+                Argument::Without(2, EXEC),
+                Argument::With(3, ANONYMOUS),
+                Argument::Without(3, SHARED),
+                Argument::Fd(4, -1),
+            ],
+        )
+        .only(&[libc::SYS_mprotect], &[Argument::Without(2, EXEC)])
+        .on(&[held.tun, held.rx], &[libc::SYS_read, libc::SYS_readv])
+        .on(&[held.tun, held.tx], &[libc::SYS_write, libc::SYS_writev])
+        .on(&held.udp, &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg])
+        .on(&held.udp, &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg])
+        .on(&[held.epoll], &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2])
+        .only(
+            &[libc::SYS_epoll_ctl],
+            &[
+                Argument::Fd(0, held.epoll),
+                Argument::Is(1, libc::EPOLL_CTL_MOD as u32),
+                Argument::Fd(2, held.tx),
+            ],
+        )
+        // At the end. What is closed stays so: nothing opens a descriptor.
+        .on(&held.all(), &[libc::SYS_close]);
+    for advice in ADVICE {
+        calls = calls.only(&[libc::SYS_madvise], &[Argument::Is(2, advice as u32)]);
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        calls = calls.on(&[held.epoll], &[libc::SYS_epoll_wait]);
+    }
+    calls.allow_only(calls::Violation::Kill)
+}
+
+fn tolerate(wall: Result<(), SandboxError>, missing: Missing) -> Result<(), SandboxError> {
+    match wall {
+        Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if missing == Missing::Allow => Ok(()),
+        wall => wall,
+    }
 }
 
 /// A panic ends the process at once, without a word: what it would print could hold metadata, and a process that is in

@@ -6,11 +6,12 @@
 //! socket, the device or the pipe does not take at once is dropped and counted.
 //!
 //! It prints nothing: its standard descriptors are closed, a panic ends it without a word, and control starts another.
-//! It ends by itself when control closes a pipe or writes what is no frame.
+//! It ends by itself when control closes a pipe or writes what is no frame, and the kernel ends it when it makes a
+//! system call that it has no use for.
 
 mod control;
 mod event_loop;
-mod lockdown;
+pub mod lockdown;
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -24,7 +25,11 @@ use netio::{
 };
 use proto::pipe::FromData;
 
-use self::{control::Control, event_loop::EventLoop};
+use self::{
+    control::Control,
+    event_loop::EventLoop,
+    lockdown::{Held, Missing},
+};
 
 /// `vpnd data-path`: started by vpnd alone, with its descriptors inherited by number.
 #[derive(Args)]
@@ -41,6 +46,9 @@ pub struct Options {
     /// The pipe that control reads from.
     #[arg(long, value_name = "FD")]
     tx: RawFd,
+    /// Start with the walls that this kernel has, if it lacks one.
+    #[arg(long)]
+    allow_unsandboxed: bool,
 }
 
 /// Why the data path cannot start, or ended.
@@ -57,7 +65,7 @@ pub enum DataPathError {
     Udp(#[from] UdpError),
     /// The process could not be locked down.
     #[error("the data path could not be locked down: {0}")]
-    Lockdown(std::io::Error),
+    Lockdown(#[from] sandbox::SandboxError),
     /// Waiting or reading failed.
     #[error("the data path failed: {0}")]
     Io(#[from] std::io::Error),
@@ -78,11 +86,18 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     let tx = pipe::Writer::new(inherit::take(options.tx)?);
     let epoll = Epoll::new()?;
 
-    let mut keep = vec![options.tun, options.rx, options.tx, epoll.as_fd().as_raw_fd()];
-    keep.extend(&options.udp);
-    lockdown::lockdown(&keep).map_err(DataPathError::Lockdown)?;
-
+    let held = Held {
+        tun: options.tun,
+        udp: options.udp.clone(),
+        rx: options.rx,
+        tx: options.tx,
+        epoll: epoll.as_fd().as_raw_fd(),
+    };
+    // Waits until the loop runs.
     let mut control = Control::new(rx, tx);
     control.send(&FromData::Ready);
-    EventLoop::new(epoll, tun, sockets, control)?.run()
+    let event_loop = EventLoop::new(epoll, tun, sockets, control)?;
+    let missing = if options.allow_unsandboxed { Missing::Allow } else { Missing::Refuse };
+    lockdown::lockdown(&held, missing)?;
+    event_loop.run()
 }

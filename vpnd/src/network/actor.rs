@@ -265,7 +265,14 @@ impl Actor {
         self.health.interface_failed = started.is_err();
         let interface = started.map_err(|e| e.refusal(WHAT))?;
         let client = crate::daemon::client(WHAT, &self.settings.coordinator)?;
-        let begun = Running::start(interface, client, self.asker(), &self.present, self.credentials.clone());
+        let begun = Running::start(
+            interface,
+            client,
+            self.asker(),
+            &self.present,
+            self.credentials.clone(),
+            self.wanted.missing,
+        );
         let (running, new_ears) = begun.map_err(|e| {
             ApiError::new(
                 ErrorCode::Failed,

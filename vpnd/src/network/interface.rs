@@ -17,6 +17,8 @@ use netio::{
 };
 use proto::api::{ApiError, ErrorCode};
 
+use crate::data_path::lockdown::Missing;
+
 /// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
 pub(crate) const MTU: u16 = 1_420;
 
@@ -33,10 +35,12 @@ const MAX_NAMES: u32 = 256;
 const PORT: u16 = 51_820;
 
 /// What the command line fixes of an interface.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Wanted {
     pub(crate) name: Option<String>,
     pub(crate) port: Option<u16>,
+    /// Of its data path.
+    pub(crate) missing: Missing,
 }
 
 /// Why there is no interface.

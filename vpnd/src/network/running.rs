@@ -31,6 +31,7 @@ use super::{
 use crate::{
     child::{self, Child, ChildError, Descriptors},
     coordinator::Client,
+    data_path::lockdown::Missing,
     relay::{Listen, RelayClient, RelayEvent},
 };
 
@@ -100,10 +101,11 @@ impl Running {
         asker: Asker,
         present: &watch::Sender<Arc<Present>>,
         credentials: Vec<Credential>,
+        missing: Missing,
     ) -> Result<(Self, Ears), StartError> {
         let descriptors = Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()? };
         let changes = changes()?;
-        let (child, data) = Child::start(descriptors)?;
+        let (child, data) = Child::start(descriptors, missing)?;
         let (link_events, link) = mpsc::channel(QUEUE);
         let (roster_sender, rosters) = mpsc::channel(1);
         let (relay_events, relays) = mpsc::channel(QUEUE);

@@ -23,7 +23,10 @@ use proto::{
     pipe::{Config, EpochTag, Peer, ToData},
 };
 use tokio::{sync::mpsc, time::timeout};
-use vpnd::child::{Child, Descriptors, Event, Link};
+use vpnd::{
+    child::{Child, Descriptors, Event, Link},
+    data_path::lockdown::Missing,
+};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -132,7 +135,7 @@ impl Machine {
         let udp = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
         let descriptors = Descriptors { tun: tun.into_fd(), udp };
         let program = env!("CARGO_BIN_EXE_vpnd").into();
-        let (child, mut events) = Child::start_program(program, descriptors).unwrap();
+        let (child, mut events) = Child::start_program(program, descriptors, Missing::Refuse).unwrap();
 
         let (own, other) = (usize::from(number - 1), usize::from(2 - number));
         let (secret, public) = (secrets[own].to_bytes(), PublicKey::from(&secrets[other]).to_bytes());

@@ -1,0 +1,50 @@
+//! The walls that a process puts around itself. Each function takes a power away for good; none gives one.
+//!
+//! | room | what is gone afterwards |
+//! |---|---|
+//! | [`process`] | inherited descriptors, new privileges by `execve`, core dumps and debuggers |
+//! | [`capabilities`] | every capability but those named |
+//! | [`files`] | every path but those named (Landlock) |
+//! | [`calls`] | every system call but those named, down to the descriptors that they are used on (seccomp) |
+//! | [`memory`] | the way of secrets into swap |
+//!
+//! Mechanism only: which process keeps what is written where that process starts. The kernel keeps all of these walls
+//! for each thread, and threads made later inherit them: put them up while there is one ([`process::single_threaded`]).
+//!
+//! Nothing here prints or logs. Errors name the wall, never a path.
+
+pub mod calls;
+pub mod capabilities;
+pub mod files;
+pub mod memory;
+pub mod process;
+
+use std::io;
+
+/// Why a wall could not be put up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// This kernel confines no paths.
+    #[error(
+        "this kernel has no Landlock: it needs Linux 5.13 or newer with `landlock` in CONFIG_LSM or lsm="
+    )]
+    NoLandlock,
+    /// This kernel filters no system calls, or cannot end a process that makes a wrong one.
+    #[error("this kernel has no seccomp filters: it needs Linux 4.14 or newer with CONFIG_SECCOMP_FILTER")]
+    NoSeccomp,
+    /// There are other threads, which would stay outside of the walls.
+    #[error("the process has several threads already")]
+    Threads,
+    /// The system refused.
+    #[error("the system refused: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Whether this kernel has what every wall here needs: Landlock, and seccomp that can end a process.
+///
+/// # Errors
+/// What is missing.
+pub fn available() -> Result<(), SandboxError> {
+    files::available()?;
+    calls::available()
+}
