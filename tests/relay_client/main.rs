@@ -146,6 +146,24 @@ async fn a_new_epochs_mailbox_opens_and_an_old_one_closes_on_the_same_connection
 }
 
 #[tokio::test]
+async fn epochs_that_have_passed_use_up_no_place_at_the_relay() {
+    let house = House::start().await;
+    let (a, mut b) = (house.machine(1).up().await, house.machine(2).up().await);
+    // More than a connection may hold at once.
+    for number in 100..140 {
+        b.mailboxes.send_replace(vec![house.listen_in(2, number)]);
+        loop {
+            a.send(house.mailbox_in(2, number), b"there?");
+            match b.next_within(Duration::from_millis(50)).await {
+                Some(Event::Recv { epoch, .. }) if epoch == Some(house::epoch(number)) => break,
+                Some(Event::Recv { .. }) | None => {}
+                Some(_) => panic!("the relay must let it go on"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_restarted_relay_is_found_again() {
     let mut house = House::start().await;
     let (mut a, mut b) = (house.machine(1).up().await, house.machine(2).up().await);
