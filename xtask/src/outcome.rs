@@ -13,10 +13,10 @@ impl Outcome {
     /// Two summaries are known: `test result: ok. 3 passed; 1 failed; …` of `cargo test`, one per program, and
     /// `Summary [ 1.2s] 4 tests run: 3 passed, 1 failed, …` of nextest, one per run.
     pub(crate) fn read(&mut self, line: &str) {
-        let line = line.trim_start();
+        // nextest indents what a failed test printed, and with it a summary of that one test.
         let counts = if let Some(rest) = line.strip_prefix("test result: ") {
             rest
-        } else if line.starts_with("Summary [") {
+        } else if line.trim_start().starts_with("Summary [") {
             line.rsplit_once(" run: ").map_or("", |(_, counts)| counts)
         } else {
             return;
@@ -64,6 +64,15 @@ mod tests {
             "     Summary [   9.404s] 26 tests run: 23 passed (1 slow), 2 failed, 1 timed out, 4 skipped",
         ]);
         assert_eq!(outcome, Outcome { passed: 23, failed: 3 });
+    }
+
+    #[test]
+    fn what_nextest_repeats_of_a_failed_test_is_not_counted_again() {
+        let outcome = read(&[
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 27 filtered out; finished in 0.89s",
+            "     Summary [   9.404s] 28 tests run: 27 passed, 1 failed, 0 skipped",
+        ]);
+        assert_eq!(outcome, Outcome { passed: 27, failed: 1 });
     }
 
     #[test]
