@@ -51,3 +51,16 @@ impl Message {
         let _ = writeln!(std::io::stderr(), "{}", self.text());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_one_plain_sentence() {
+        for message in Message::ALL {
+            let text = message.text();
+            assert!(text.starts_with("vpnd: ") && !text.contains(['\n', '{', '}']), "{text}");
+        }
+    }
+}

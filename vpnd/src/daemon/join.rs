@@ -4,7 +4,7 @@
 //! checked, the epoch key taken from the invite's slot, and the roster opened. The record that this machine makes,
 //! signed by the invite and by itself, *is* its membership; the join list tells the others of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::{
     api::{ApiError, ErrorCode, Joined, Progress},
@@ -16,16 +16,20 @@ use proto::{
     wire::Wire,
 };
 use rand_core::OsRng;
+use tokio::time::sleep;
 
 use super::{Daemon, accounts, hostname, refusal};
 use crate::{
     api::Replies,
-    coordinator::Client,
+    coordinator::{Client, Error},
     network::{Asker, CatchUpError, Query, fetch, fetch_key, now},
     state::{Contents, Coordinator, Intent, Membership, Settings},
 };
 
 const WHAT: &str = "this machine did not join";
+
+/// Before a record is sent again whose answer got lost.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
 /// Joins, keeps the membership and brings the network up.
 ///
@@ -80,9 +84,7 @@ pub(super) async fn join(
 
     replies.progress(Progress::Publishing).await;
     let sealed = Join { invite: token.secret.id(), record: roster.seal_join(&record, &mut OsRng) };
-    let auth = Auth::Invite { id: token.secret.id(), key: &token.secret.signing() };
-    let appended = client.append_join(&token.network, &auth, &sealed).await;
-    appended.map_err(|e| refusal::coordinator(WHAT, &e))?;
+    append(&client, &token, &sealed).await.map_err(|e| refusal::coordinator(WHAT, &e))?;
     let network = daemon.adopt(WHAT, unfinished, contents)?;
 
     replies.progress(Progress::Starting).await;
@@ -115,6 +117,19 @@ async fn head(client: &Client, token: &InviteToken) -> Result<Head, ApiError> {
         }
         Some(_) => Ok(head),
     }
+}
+
+/// Puts the record on the join list. An answer that got lost would leave it there for a machine that never came, so
+/// it is sent again; the same record twice is one.
+async fn append(client: &Client, token: &InviteToken, join: &Join) -> Result<(), Error> {
+    let auth = Auth::Invite { id: token.secret.id(), key: &token.secret.signing() };
+    for pause in PAUSES {
+        match client.append_join(&token.network, &auth, join).await {
+            Err(Error::Unreachable(_)) => sleep(pause).await,
+            done => return done,
+        }
+    }
+    client.append_join(&token.network, &auth, join).await
 }
 
 async fn open(client: &Client, asker: &Asker, head: &Head) -> Result<Roster, ApiError> {

@@ -9,6 +9,7 @@ use std::{
 use netio::netlink::{Change, Netlink, NetlinkError};
 use proto::{
     api::{ApiError, ErrorCode},
+    epoch::KEEP,
     identity::MachineKeys,
     metadata::Endpoint,
     pipe::{Config, LocalAddr, ToData},
@@ -73,6 +74,8 @@ pub(super) struct Actor {
     pub(super) health: Health,
     /// Answers of the data path that are waited for.
     pub(super) waiting: Waiting,
+    /// What interface and data path were last configured as.
+    configured: Option<MachineEntry>,
     folding: bool,
     unsaved: bool,
     resolved: Option<Instant>,
@@ -172,6 +175,7 @@ pub(crate) fn start(
         gate: Gate::new(Instant::now()),
         health: Health::default(),
         waiting: Waiting::default(),
+        configured: None,
         folding: false,
         unsaved: false,
         resolved: None,
@@ -304,6 +308,7 @@ impl Actor {
         }
         self.peers = Peers::default();
         self.waiting = Waiting::default();
+        self.configured = None;
         self.health =
             Health { removed: self.health.removed, not_saved: self.health.not_saved, ..Health::default() };
         self.folding = false;
@@ -317,6 +322,7 @@ impl Actor {
                 Message::NetworkFailed.print();
             }
         }
+        self.forget_old_epochs();
         if self.unsaved {
             self.save();
         }
@@ -407,6 +413,19 @@ impl Actor {
         self.fold();
     }
 
+    /// Erases the keys of epochs that ended long ago, here and on the disk.
+    fn forget_old_epochs(&mut self) {
+        let present = self.present.borrow().clone();
+        let now = clock::now();
+        if !present.epochs.ended().iter().any(|ended| now.saturating_sub(ended.at) > KEEP) {
+            return;
+        }
+        let mut epochs = present.epochs.clone();
+        epochs.prune(now);
+        self.present.send_replace(Arc::new(Present { roster: present.roster.clone(), epochs }));
+        self.save();
+    }
+
     /// Writes what is to be kept. What fails is tried again: the network goes on meanwhile.
     fn save(&mut self) {
         let present = self.present.borrow().clone();
@@ -452,8 +471,8 @@ impl Actor {
         for frame in self.peers.update(&wanted) {
             self.tell(&frame);
         }
-        if let Some(own) = own {
-            self.configure(&own).await;
+        if let Some(own) = own.filter(|own| self.configured.as_ref() != Some(own)) {
+            self.configure(own).await;
         }
         if self.resolved.is_none() || !gone.is_empty() {
             self.resolve();
@@ -461,11 +480,12 @@ impl Actor {
     }
 
     /// Gives interface and data path this machine's own addresses.
-    async fn configure(&mut self, own: &MachineEntry) {
+    async fn configure(&mut self, own: MachineEntry) {
         let Some(running) = &self.running else { return };
-        let done = self.set_addresses(&running.interface, own).await;
+        let done = self.set_addresses(&running.interface, &own).await;
         self.health.interface_failed = done.is_err();
-        self.tell(&ToData::Config(self.config(own)));
+        self.tell(&ToData::Config(self.config(&own)));
+        self.configured = done.is_ok().then_some(own);
     }
 
     pub(super) fn config(&self, own: &MachineEntry) -> Config {

@@ -104,13 +104,18 @@ impl Signer {
         let mut again = false;
         let edit: Edit = Box::new(move |draft| {
             let folded = draft.fold_all(&records);
-            // Another signer did it first: there is nothing left to publish.
-            let all_members = folded.iter().all(|outcome| *outcome == Err(MembershipError::Member.into()));
-            if std::mem::replace(&mut again, true) && all_members {
+            let settled: Vec<JoinId> = ids
+                .iter()
+                .zip(&folded)
+                .filter(|(_, outcome)| is_settled(outcome))
+                .map(|(id, _)| *id)
+                .collect();
+            // Nothing to publish: all of them wait for something else, or another signer was faster.
+            let again = std::mem::replace(&mut again, true);
+            if settled.is_empty() || (again && folded.iter().all(Result::is_err)) {
                 return Err(MembershipError::Member.into());
             }
-            let settled = ids.iter().zip(&folded).filter(|(_, outcome)| is_settled(outcome));
-            Ok(Outcome { settled: settled.map(|(id, _)| *id).collect(), invite: None })
+            Ok(Outcome { settled, invite: None })
         });
         self.ask(edit, done);
     }

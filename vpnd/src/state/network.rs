@@ -234,3 +234,89 @@ fn skip_optional(r: &mut Reader<'_>) -> Result<(), WireError> {
     while r.optional()?.is_some() {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::{
+        metadata::InnerNet,
+        roster::{NewNetwork, Roster},
+    };
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::state::StateDir;
+
+    #[test]
+    fn what_is_kept_of_a_network_reads_back() {
+        let (_tmp, state, contents) = network();
+        let folder = NetworkFolder::new(state.prepare(&contents).unwrap().commit().unwrap());
+        let back = folder.load().unwrap();
+        assert!(back.keys.to_bytes() == contents.keys.to_bytes());
+        assert!(back.roster == contents.roster && back.epochs.to_bytes() == contents.epochs.to_bytes());
+        assert!(back.settings == contents.settings && back.membership == contents.membership);
+
+        folder.save_settings(&Settings { intent: Intent::Down, ..back.settings }).unwrap();
+        folder.forget_membership().unwrap();
+        let listed = state.networks().unwrap();
+        assert_eq!(listed.len(), 1);
+        assert!(listed[0].1.settings.intent == Intent::Down && listed[0].1.membership.is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_cut_is_damaged_and_one_from_the_future_is_newer() {
+        let (_tmp, state, contents) = network();
+        let folder = NetworkFolder::new(state.prepare(&contents).unwrap().commit().unwrap());
+        let roster = roster_file(&contents.roster, &contents.epochs);
+
+        folder.0.replace(ROSTER, &roster[..roster.len() - 1]).unwrap();
+        assert_eq!(folder.load().err(), Some(StateError::Damaged(ROSTER)));
+
+        let mut future = roster.to_vec();
+        future[0] = 9;
+        folder.0.replace(ROSTER, &future).unwrap();
+        assert_eq!(folder.load().err(), Some(StateError::Newer(9)));
+
+        folder.0.replace(ROSTER, &roster).unwrap();
+        assert!(folder.load().is_ok());
+        folder.0.remove(KEYS).unwrap();
+        assert_eq!(folder.load().err(), Some(StateError::Damaged(KEYS)));
+    }
+
+    #[test]
+    fn an_unknown_optional_field_of_a_file_is_passed_over() {
+        let (_tmp, _, contents) = network();
+        let mut w = Writer::new();
+        contents.settings.encode(&mut w);
+        w.optional(77, b"from a later version");
+        assert!(Settings::from_bytes(&w.finish()).is_ok_and(|read| read == contents.settings));
+    }
+
+    fn network() -> (tempfile::TempDir, StateDir, Contents) {
+        let tmp = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&tmp.path().join("state")).unwrap();
+        let keys = MachineKeys::generate(&mut OsRng);
+        let new = NewNetwork {
+            name: "home".into(),
+            machine_name: "first".into(),
+            keys: &keys,
+            coordinator: "https://c.example".into(),
+            pin: None,
+            relays: Vec::new(),
+            ipv4: InnerNet::new("10.70.0.0".parse().unwrap(), 20).unwrap(),
+        };
+        let (roster, _) = Roster::create(new, 0, &mut OsRng).unwrap();
+        let contents = Contents {
+            epochs: EpochKeys::new(roster.epoch_key().clone()),
+            roster: roster.state().clone(),
+            settings: Settings {
+                network: roster.network(),
+                intent: Intent::Up,
+                coordinator: Coordinator { url: "https://c.example".into(), pin: None },
+            },
+            keys,
+            membership: Some(Membership { secret: InviteSecret::generate(&mut OsRng), record: vec![1, 2] }),
+            credentials: Vec::new(),
+        };
+        (tmp, state, contents)
+    }
+}
