@@ -11,7 +11,10 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{sync::mpsc, time::timeout};
-use vpnd::child::{Child, Descriptors, Event};
+use vpnd::{
+    child::{Child, Descriptors, Event},
+    data_path::lockdown::Missing,
+};
 
 /// The frame `Ready`.
 const READY: &str = r"\000\000\000\002\201\001";
@@ -34,7 +37,8 @@ impl Actor {
     fn start(&self) -> (Child, mpsc::Receiver<Event>) {
         let program: PathBuf = self.folder.path().join("program");
         let null = || File::open("/dev/null").unwrap().into();
-        Child::start_program(program, Descriptors { tun: null(), udp: vec![null()] }).unwrap()
+        Child::start_program(program, Descriptors { tun: null(), udp: vec![null()] }, Missing::Refuse)
+            .unwrap()
     }
 
     fn starts(&self) -> usize {
