@@ -141,13 +141,10 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use proto::{
-        identity::MachineKeys,
-        roster::{InviteSecret, NewInvite, NewNetwork},
-    };
     use rand_core::OsRng;
 
     use super::*;
+    use crate::network::sample::{network, record};
 
     #[test]
     fn introductions_pass_in_a_burst_and_then_at_a_rate() {
@@ -198,27 +195,5 @@ mod tests {
         assert!(joiners.accepted(&folded).machines.is_empty());
         joiners.unlist();
         assert!(joiners.known.is_empty());
-    }
-
-    fn network(uses: u32) -> (Roster, MachineKeys, InviteSecret) {
-        let keys = MachineKeys::generate(&mut OsRng);
-        let new = NewNetwork {
-            name: "home".into(),
-            machine_name: "first".into(),
-            keys: &keys,
-            coordinator: "https://c.example".into(),
-            pin: None,
-            relays: Vec::new(),
-            ipv4: proto::metadata::InnerNet::new("10.70.0.0".parse().unwrap(), 20).unwrap(),
-        };
-        let (roster, _) = Roster::create(new, 0, &mut OsRng).unwrap();
-        let invite = NewInvite { name: None, uses, expires: 100, groups: Vec::new() };
-        let edit = roster.edit(&keys, 0, &mut OsRng, |draft| draft.add_invite(invite)).unwrap();
-        (edit.roster, keys, edit.outcome)
-    }
-
-    fn record(roster: &Roster, invite: &InviteSecret) -> JoinRecord {
-        let keys = MachineKeys::generate(&mut OsRng);
-        JoinRecord::create(roster, invite, &keys, "laptop", &mut OsRng).unwrap()
     }
 }

@@ -31,6 +31,8 @@ mod mailboxes;
 mod queries;
 mod range;
 mod running;
+#[cfg(test)]
+pub(crate) mod sample;
 mod signer;
 mod traffic;
 mod view;

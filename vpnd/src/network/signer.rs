@@ -100,25 +100,25 @@ impl Signer {
 
     /// Asks to fold in the joiners of these records. Records that cannot become members leave the list too.
     pub(crate) fn fold(&self, listed: Vec<(JoinId, JoinRecord)>, done: Done) {
-        let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = listed.into_iter().unzip();
-        let mut again = false;
-        let edit: Edit = Box::new(move |draft| {
-            let folded = draft.fold_all(&records);
-            let settled: Vec<JoinId> = ids
-                .iter()
-                .zip(&folded)
-                .filter(|(_, outcome)| is_settled(outcome))
-                .map(|(id, _)| *id)
-                .collect();
-            // Nothing to publish: all of them wait for something else, or another signer was faster.
-            let again = std::mem::replace(&mut again, true);
-            if settled.is_empty() || (again && folded.iter().all(Result::is_err)) {
-                return Err(MembershipError::Member.into());
-            }
-            Ok(Outcome { settled, invite: None })
-        });
-        self.ask(edit, done);
+        self.ask(folding(listed), done);
     }
+}
+
+/// The change that folds records in. It fails where there is nothing to publish: all records wait for something else,
+/// or another signer was faster.
+fn folding(listed: Vec<(JoinId, JoinRecord)>) -> Edit {
+    let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = listed.into_iter().unzip();
+    let mut again = false;
+    Box::new(move |draft| {
+        let folded = draft.fold_all(&records);
+        let settled: Vec<JoinId> =
+            ids.iter().zip(&folded).filter(|(_, outcome)| is_settled(outcome)).map(|(id, _)| *id).collect();
+        let again = std::mem::replace(&mut again, true);
+        if settled.is_empty() || (again && folded.iter().all(Result::is_err)) {
+            return Err(MembershipError::Member.into());
+        }
+        Ok(Outcome { settled, invite: None })
+    })
 }
 
 /// Whether a record has nothing more to wait for. One by an invite that went astray waits for a person to decide, one
@@ -178,5 +178,39 @@ impl Worker {
         let adopted = self.present.wait_for(|present| present.roster.order() >= order);
         let _ = timeout(ADOPTION, adopted).await;
         self.present.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::sample::{network, record};
+
+    #[test]
+    fn a_fold_takes_in_who_joined_and_takes_all_records_off_the_list() {
+        let (roster, keys, invite) = network(2);
+        let good = record(&roster, &invite);
+        let (other, _, other_invite) = network(1);
+        let foreign = record(&other, &other_invite);
+        let mut edit = folding(vec![([1; 32], good), ([2; 32], foreign)]);
+        let edit = roster.edit(&keys, 1, &mut OsRng, &mut *edit).unwrap();
+        assert_eq!(edit.roster.machines().count(), 2);
+        assert!(edit.outcome.settled == [[1; 32], [2; 32]]);
+    }
+
+    #[test]
+    fn a_signer_that_lost_against_another_folder_publishes_nothing() {
+        let (roster, keys, invite) = network(1);
+        let mut edit = folding(vec![([1; 32], record(&roster, &invite))]);
+        let won = roster.edit(&keys, 1, &mut OsRng, &mut *edit).unwrap().roster;
+        assert!(won.edit(&keys, 1, &mut OsRng, &mut *edit).is_err());
+    }
+
+    #[test]
+    fn records_of_an_invite_that_went_astray_stay_for_a_person_to_decide() {
+        let (roster, keys, invite) = network(1);
+        let records = [[1; 32], [2; 32]].map(|id| (id, record(&roster, &invite)));
+        let mut edit = folding(records.to_vec());
+        assert!(roster.edit(&keys, 1, &mut OsRng, &mut *edit).is_err());
     }
 }

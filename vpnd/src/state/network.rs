@@ -237,14 +237,8 @@ fn skip_optional(r: &mut Reader<'_>) -> Result<(), WireError> {
 
 #[cfg(test)]
 mod tests {
-    use proto::{
-        metadata::InnerNet,
-        roster::{NewNetwork, Roster},
-    };
-    use rand_core::OsRng;
-
     use super::*;
-    use crate::state::StateDir;
+    use crate::{network::sample, state::StateDir};
 
     #[test]
     fn what_is_kept_of_a_network_reads_back() {
@@ -294,17 +288,7 @@ mod tests {
     fn network() -> (tempfile::TempDir, StateDir, Contents) {
         let tmp = tempfile::tempdir().unwrap();
         let state = StateDir::open(&tmp.path().join("state")).unwrap();
-        let keys = MachineKeys::generate(&mut OsRng);
-        let new = NewNetwork {
-            name: "home".into(),
-            machine_name: "first".into(),
-            keys: &keys,
-            coordinator: "https://c.example".into(),
-            pin: None,
-            relays: Vec::new(),
-            ipv4: InnerNet::new("10.70.0.0".parse().unwrap(), 20).unwrap(),
-        };
-        let (roster, _) = Roster::create(new, 0, &mut OsRng).unwrap();
+        let (roster, keys, secret) = sample::network(1);
         let contents = Contents {
             epochs: EpochKeys::new(roster.epoch_key().clone()),
             roster: roster.state().clone(),
@@ -314,7 +298,7 @@ mod tests {
                 coordinator: Coordinator { url: "https://c.example".into(), pin: None },
             },
             keys,
-            membership: Some(Membership { secret: InviteSecret::generate(&mut OsRng), record: vec![1, 2] }),
+            membership: Some(Membership { secret, record: vec![1, 2] }),
             credentials: Vec::new(),
         };
         (tmp, state, contents)
