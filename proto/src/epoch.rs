@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// How long after its end an epoch's key is kept, in seconds, for machines that slept through it: 30 days.
-pub const KEEP: u64 = 30 * 86_400;
+pub const KEEP: u64 = 30 * DAY;
+/// Seconds in a day.
+const DAY: u64 = 86_400;
 /// How many ended epochs are kept at most.
 pub const KEEP_EPOCHS: usize = 8;
 /// Bytes of an epoch key sealed to one machine, invite or root.
@@ -167,7 +169,7 @@ pub struct EpochKeys {
 pub struct EndedEpoch {
     /// Its key.
     pub key: EpochKey,
-    /// When it ended, in unix seconds.
+    /// The day on which it ended (0:00 UTC), in unix seconds: erasing it needs nothing finer.
     pub at: u64,
 }
 
@@ -198,14 +200,14 @@ impl EpochKeys {
             .find(|key| key.name() == *name)
     }
 
-    /// Makes `key` the present one and ends the former now. Does nothing if it is the present one already.
+    /// Makes `key` the present one and ends the former today. Does nothing if it is the present one already.
     pub fn advance(&mut self, key: EpochKey, now: u64) {
         if key == self.present {
             return;
         }
         self.ended.retain(|ended| ended.key != key);
         let former = std::mem::replace(&mut self.present, key);
-        self.ended.insert(0, EndedEpoch { key: former, at: now });
+        self.ended.insert(0, EndedEpoch { key: former, at: now - now % DAY });
         self.ended.truncate(KEEP_EPOCHS);
     }
 
@@ -278,14 +280,14 @@ mod tests {
     fn ended_epochs_are_kept_for_a_month_and_eight_at_most() {
         let mut keys = EpochKeys::new(EpochKey::generate(&mut OsRng));
         for n in 0..12 {
-            keys.advance(EpochKey::generate(&mut OsRng), n * 1000);
+            keys.advance(EpochKey::generate(&mut OsRng), n * DAY + 4711);
         }
         assert_eq!(
             keys.ended().iter().map(|e| e.at).collect::<Vec<_>>(),
-            [11, 10, 9, 8, 7, 6, 5, 4].map(|n| n * 1000)
+            [11, 10, 9, 8, 7, 6, 5, 4].map(|n| n * DAY)
         );
-        assert!(!keys.prune(4000 + KEEP));
-        assert!(keys.prune(4001 + KEEP));
+        assert!(!keys.prune(4 * DAY + KEEP));
+        assert!(keys.prune(4 * DAY + 1 + KEEP));
         assert_eq!(keys.ended().len(), 7);
         let back = EpochKeys::from_bytes(&keys.to_bytes()).unwrap();
         assert!(back.to_bytes() == keys.to_bytes());

@@ -17,8 +17,15 @@ use crate::{
 
 /// Older roster keys that a header wraps, at most; entries that would need more are sealed anew.
 pub const MAX_WRAPPED: usize = 12;
-/// How long a header is fresh, in seconds: 30 days. Past it `status` warns that the roster may be stale.
+/// How long a header is fresh at least, in seconds: 30 days. Past it `status` warns that the roster may be stale.
 pub const FRESH: u64 = 30 * 86_400;
+
+/// Until when a header made `now` (unix seconds) is fresh: between [`FRESH`] and twice that ahead, in whole multiples of
+/// it, so that nobody reads off it when the roster last changed.
+#[must_use]
+pub fn fresh_until(now: u64) -> u64 {
+    now.saturating_add(FRESH).div_ceil(FRESH).saturating_mul(FRESH)
+}
 
 const VERSION: u8 = 1;
 const MAX_HEADER: usize = 64 << 10;
@@ -49,7 +56,7 @@ pub struct Header {
     pub invites: Vec<HeaderInvite>,
     /// The roster keys of older epochs that unchanged entries still need, under the present one.
     pub wrapped: Vec<WrappedKey>,
-    /// Unix seconds; see [`FRESH`].
+    /// Unix seconds; see [`fresh_until`].
     pub not_after: u64,
 }
 

@@ -37,7 +37,9 @@ pub use entry::{
 };
 pub use error::{MembershipError, RosterError};
 pub use generation::{Chain, Generation, MAX_GENERATIONS, MAX_SIGNERS, SignedGeneration};
-pub use header::{FRESH, Head, Header, HeaderInvite, MAX_WRAPPED, Relation, SignedHeader, WrappedKey};
+pub use header::{
+    FRESH, Head, Header, HeaderInvite, MAX_WRAPPED, Relation, SignedHeader, WrappedKey, fresh_until,
+};
 pub use invite::InviteSecret;
 pub use join::{Join, JoinRecord, MAX_SEALED_JOIN};
 pub(crate) use membership::admit;

@@ -20,7 +20,7 @@ use crate::{
         entry::{Entry, EntryId, Plain, RelayEntry, Settings, valid_name},
         error::RosterError,
         generation::{Chain, MAX_GENERATIONS},
-        header::{FRESH, Head, Header, HeaderInvite, MAX_WRAPPED, SignedHeader, WrappedKey},
+        header::{Head, Header, HeaderInvite, MAX_WRAPPED, SignedHeader, WrappedKey, fresh_until},
         merkle,
         opened::{Opened, Roster},
         order::Order,
@@ -112,7 +112,7 @@ impl Roster {
             chain: Chain::start(&root, 0, signers),
             order: Order { recovery: 0, generation: 1, version: 1 },
             key: EpochKey::generate(rng),
-            not_after: now.saturating_add(FRESH),
+            not_after: fresh_until(now),
         };
         let roster = plan.publish(new.keys, rng)?;
         let paper = RecoveryKey { url: new.coordinator, pin: new.pin, network, seed: root.seed().clone() };
@@ -155,7 +155,7 @@ impl Roster {
             return Err(EditError::Threshold);
         }
         let key = if new_epoch { EpochKey::generate(rng) } else { self.epoch_key().clone() };
-        let not_after = now.saturating_add(FRESH);
+        let not_after = fresh_until(now);
         let roster =
             Plan { before: Some(self), entries, chain, order, key, not_after }.publish(signer, rng)?;
         let delta = Delta::between(self.state(), roster.state());
@@ -199,7 +199,7 @@ impl Roster {
             chain: Chain::start(root, recovery, signers),
             order: Order { recovery, generation: 1, version: 1 },
             key: EpochKey::generate(rng),
-            not_after: now.saturating_add(FRESH),
+            not_after: fresh_until(now),
         };
         let roster = plan.publish(machine, rng)?;
         let delta = Delta::between(self.state(), roster.state());

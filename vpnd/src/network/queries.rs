@@ -119,7 +119,8 @@ impl Actor {
         if let Some(refusal) = check_invite(WHAT, &wish) {
             return drop(reply.send(Err(refusal)));
         }
-        let expires = clock::now().saturating_add(wish.expires_in);
+        // A whole minute: the second in which an invite was made is nobody's business.
+        let expires = clock::now().saturating_add(wish.expires_in).next_multiple_of(60);
         let edit: Edit = Box::new(move |draft| {
             let NewInvite { name, uses, groups, .. } = wish.clone();
             draft.remove_expired_invites();
