@@ -19,6 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
+//! | [`inventory`] | what a component stores: declared, and there now |
 //! | [`api`] | vpnd's local API |
 
 pub mod account;
@@ -27,6 +28,7 @@ pub mod coordinator;
 pub mod epoch;
 pub mod identity;
 pub mod introduction;
+pub mod inventory;
 pub mod mailbox;
 pub mod metadata;
 pub mod pipe;

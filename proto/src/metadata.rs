@@ -141,6 +141,33 @@ impl Wire for MailboxId {
     }
 }
 
+/// Does not compile if one of the types has one of the traits: both implementations of `Only` then fit, and the compiler
+/// does not choose between them.
+macro_rules! lacks {
+    ($($kind:ty),+: $($bound:path),+) => { lacks!(@ [$($kind),+] $($bound),+); };
+    (@ $kinds:tt $($bound:path),+) => { $(lacks!(@@ $kinds $bound);)+ };
+    (@@ [$($kind:ty),+] $bound:path) => { $(
+        const _: () = {
+            trait Only<Case> {
+                const HOLDS: () = ();
+            }
+            struct Has;
+            impl<T: ?Sized> Only<()> for T {}
+            impl<T: ?Sized + $bound> Only<Has> for T {}
+            <$kind as Only<_>>::HOLDS
+        };
+    )+ };
+}
+
+lacks!(Endpoint, InnerAddr, InnerNet, MailboxId:
+    std::fmt::Debug, std::fmt::Display, serde::Serialize);
+lacks!(crate::pipe::ToData<'static>, crate::pipe::FromData<'static>, crate::pipe::PeerStatus, crate::pipe::PathView,
+    crate::pipe::LocalAddr, crate::probe::Candidate, crate::probe::Message, crate::mailbox::MailboxSecret:
+    std::fmt::Debug, std::fmt::Display, serde::Serialize);
+lacks!(crate::identity::MachineKeys, crate::epoch::EpochKey, crate::epoch::EpochKeys, crate::roster::InviteSecret,
+    crate::relay::Credential, crate::relay::Pseudonym, crate::roster::Roster, crate::roster::MachineEntry:
+    std::fmt::Debug, std::fmt::Display, serde::Serialize);
+
 #[cfg(test)]
 mod tests {
     use super::*;

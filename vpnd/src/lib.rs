@@ -12,6 +12,7 @@
 //! | [`state`] | the state directory: all that a machine stores |
 //! | [`network`] | one actor per network: roster, signer, joiners, mailboxes |
 //! | [`apply`] | what a roster asks of the data path and the interface |
+//! | [`inventory`] | what the state directory may hold, and what it holds now |
 //! | [`api`] | the local API on a unix socket |
 //! | [`coordinator`] | the coordinator's client |
 //! | [`relay`] | the relays' client |
@@ -27,6 +28,7 @@ pub mod coordinator;
 pub mod daemon;
 pub mod data_path;
 pub mod harden;
+pub mod inventory;
 pub mod message;
 pub mod network;
 pub mod relay;

@@ -63,4 +63,16 @@ mod tests {
             assert!(text.starts_with("vpnd: ") && !text.contains(['\n', '{', '}']), "{text}");
         }
     }
+
+    const CATALOGUE: &str = include_str!("../../docs/messages.md");
+
+    #[test]
+    fn the_catalogue_has_every_sentence_and_no_other() {
+        let bare = |text: &str| text.trim_matches(['`', ' ']).to_owned();
+        let section = CATALOGUE.split("\n## ").find(|section| section.starts_with("vpnd\n")).unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let listed: Vec<String> =
+            rows.map(bare).filter(|row| row != "vpnd: internal error at FILE:LINE").collect();
+        assert_eq!(listed, Message::ALL.map(|message| bare(message.text())));
+    }
 }

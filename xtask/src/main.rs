@@ -7,11 +7,13 @@
 //! | [`packages`] | the Debian packages that the laboratory needs |
 //! | [`demo`] | `demo`: a coordinator and three machines, and what a person would type |
 //! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
+//! | [`docs`] | `docs`: docs/PRIVACY.md from the inventories |
 //! | [`install`] | `install` and `uninstall` |
 
 #![allow(clippy::print_stdout, reason = "these commands talk to a person")]
 
 mod demo;
+mod docs;
 mod install;
 mod lab;
 mod outcome;
@@ -54,6 +56,8 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Write docs/PRIVACY.md anew from the inventories of what is stored.
+    Docs,
     /// The demonstration that was kept, and the laboratory under it.
     #[command(subcommand)]
     Lab(Lab),
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Test { no_lab } => suite::test(&suite::Scope { lab: !no_lab, long: false }),
         Command::Nightly => suite::test(&suite::Scope { lab: true, long: true }),
+        Command::Docs => docs::write().map(|()| true),
         Command::Demo { keep } => demo::run(keep),
         Command::Lab(Lab::Shell { host, command }) => lab::shell(&host, &command),
         Command::Lab(Lab::Down) => lab::down(),

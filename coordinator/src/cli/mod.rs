@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod enrol;
 mod failure;
+mod inventory;
 mod relay_key;
 mod serve;
 mod url;
@@ -51,6 +52,8 @@ enum Command {
     Accounts(accounts::Accounts),
     /// Check the database: its structure, and the signatures of every network in it.
     Check(check::Check),
+    /// Show all that is stored: every field, what for, and what is in it now.
+    Inventory(inventory::Inventory),
     /// Write a consistent copy of the database to a file.
     Backup(backup::Backup),
     /// Put a backup in the database's place.
@@ -106,6 +109,7 @@ impl Cli {
             Command::Enrol(enrol) => enrol.run(&out).await,
             Command::Accounts(accounts) => accounts.run(&out).await,
             Command::Check(check) => check.run(&out).await,
+            Command::Inventory(inventory) => inventory.run(&out).await,
             Command::Backup(backup) => backup.run(&out).await,
             Command::Restore(restore) => restore.run(&out).await,
             Command::RelayKey(relay_key) => relay_key.run(&out).await,

@@ -20,6 +20,7 @@ use super::{Store, StoreError, schema};
 const BUSY: Duration = Duration::from_secs(5);
 
 const DATABASE: &str = "coordinator.db";
+const JOURNAL: &str = "coordinator.db-journal";
 const LOCK: &str = "lock";
 
 /// A coordinator's directory, and the database in it or elsewhere.
@@ -38,6 +39,22 @@ impl DataDir {
     pub fn new(dir: &Path, database: Option<&Path>) -> Self {
         let database = database.map_or_else(|| dir.join(DATABASE), Path::to_owned);
         Self { dir: dir.to_owned(), database }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where one of the coordinator's own files lies, by the name that the inventory declares it under.
+    pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
+        match name {
+            DATABASE => Some(self.database.clone()),
+            JOURNAL => Some(journal(&self.database)),
+            LOCK => Some(self.dir.join(LOCK)),
+            _ => None,
+        }
     }
 
     /// Makes the directory (0700) if it is not there, and takes its lock.

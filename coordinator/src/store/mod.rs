@@ -11,6 +11,7 @@ mod accounts;
 mod enrolments;
 mod error;
 mod files;
+mod inventory;
 mod networks;
 mod relays;
 mod schema;
@@ -25,6 +26,7 @@ pub use accounts::{Account, AccountSummary, NewAccount};
 pub use enrolments::ENROLMENT_DAYS;
 pub use error::StoreError;
 pub use files::{DataDir, Lock};
+pub use inventory::declared;
 pub use networks::{Appended, Change, Created, Published, StoredNetwork};
 pub use settings::{PublicAddress, Secrets};
 

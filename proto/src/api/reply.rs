@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Secret};
+use crate::inventory::Record;
 
 /// One line from vpnd. The last line of a connection is [`Reply::Ok`] or [`Reply::Error`].
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -88,6 +89,8 @@ pub enum Answer {
     Machine(Machine),
     /// Of `status`.
     Status(Status),
+    /// Of `privacy inventory`.
+    Record(Record),
 }
 
 /// A session at a coordinator.

@@ -104,6 +104,8 @@ pub enum Command {
     },
     /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
     Status {},
+    /// All that vpnd stores, as it is now. Answer: [`Record`](crate::inventory::Record).
+    PrivacyInventory {},
     /// A machine's addresses. Answer: [`Machine`](super::Machine).
     Ip {
         /// Whose. `None`: this machine's.

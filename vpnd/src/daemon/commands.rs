@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use proto::api::{Answer, ApiError, Command, ErrorCode, Event, NetworkSummary, Password, Request, Status};
+use proto::{
+    api::{Answer, ApiError, Command, ErrorCode, Event, NetworkSummary, Password, Request, Status},
+    inventory::Record,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Daemon, accounts, create, join, refusal};
+use super::{Daemon, accounts, create, join, lock, refusal};
 use crate::{
     api::{Replies, Serve},
+    inventory,
     network::{Handle, NewInvite, Query, Rename, Reply},
     state::Coordinator,
 };
@@ -61,6 +65,7 @@ impl Serve for Daemon {
                 Ok(Answer::Done {})
             }
             Command::Status {} => self.status(network).await,
+            Command::PrivacyInventory {} => self.record().map(Answer::Record),
             Command::Ip { name } => {
                 let network = self.one(network, "the address cannot be shown")?;
                 network.ask(|reply| Query::Machine(name, reply)).await.map(Answer::Machine)
@@ -121,6 +126,10 @@ impl Daemon {
             networks.push(network.ask(Query::Status).await?);
         }
         Ok(Answer::Status(Status { networks }))
+    }
+
+    fn record(&self) -> Result<Record, ApiError> {
+        inventory::record(&lock(&self.state)).map_err(|e| refusal::state("the record cannot be shown", e))
     }
 
     /// Asks networks one after the other; the first that refuses ends it.

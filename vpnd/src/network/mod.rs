@@ -22,7 +22,7 @@
 mod actor;
 mod backoff;
 mod catch_up;
-mod clock;
+pub(crate) mod clock;
 mod handle;
 mod interface;
 mod joiners;

@@ -71,6 +71,12 @@ impl StateDir {
         Ok(Self { root, networks, _lock: lock })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
     /// All networks of this machine.
     ///
     /// # Errors

@@ -1,0 +1,251 @@
+//! The data inventory: what a component stores, declared field by field, and what of it is there now.
+//!
+//! Each component that stores anything has an `inventory.toml` beside its sources ([`Inventory`]). Its tests fail if it
+//! stores something that is not declared, or declares something that it does not store. A [`Record`] is the same list
+//! with what is stored at this moment; it is made to be shown to the person it is about, and to nobody else.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Days that count as a month here.
+pub const MONTH_DAYS: u64 = 30;
+
+const MINUTE: u64 = 60;
+const DAY: u64 = 86_400;
+
+/// What a component stores, as declared.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// Which component.
+    pub component: String,
+    /// Where it stores: a directory, as installed.
+    pub place: String,
+    /// What is to be said of all of it.
+    pub about: String,
+    /// What it stores.
+    #[serde(default)]
+    pub item: Vec<Item>,
+}
+
+/// One thing that is stored.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// Where: a file (`networks/*/keys`), a column (`accounts.tag`), a key in a table (`settings/authority`).
+    pub place: String,
+    /// What it is.
+    pub field: String,
+    /// What for.
+    pub purpose: String,
+    /// On which ground the law lets it be processed, where the law applies.
+    pub basis: String,
+    /// For how long.
+    pub retention: String,
+    /// How finely it tells a time or a place.
+    pub granularity: String,
+    /// Who can read it.
+    pub readers: String,
+    /// The finest time that may stand in it.
+    #[serde(default)]
+    pub time: Granularity,
+    /// Whether an IP address may stand in it.
+    #[serde(default)]
+    pub addresses: bool,
+}
+
+/// How finely a stored time may tell when.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Granularity {
+    /// No finer than a month.
+    #[default]
+    Month,
+    /// A day.
+    Day,
+    /// A minute.
+    Minute,
+}
+
+/// What a component stores now.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Record {
+    /// Which component.
+    pub component: String,
+    /// Where it looked.
+    pub place: String,
+    /// Every declared thing, with what is there.
+    pub items: Vec<Held>,
+    /// What is there and not declared, or breaks its declaration; empty unless something is wrong.
+    pub undeclared: Vec<String>,
+}
+
+/// A declared thing and what of it is there now.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Held {
+    /// The declaration.
+    #[serde(flatten)]
+    pub item: Item,
+    /// The values, or what kind of bytes they are where they are secret or sealed.
+    pub values: Vec<String>,
+}
+
+impl Inventory {
+    /// The items declared for a place.
+    pub fn at<'a>(&'a self, place: &'a str) -> impl Iterator<Item = &'a Item> {
+        self.item.iter().filter(move |item| matches(&item.place, place))
+    }
+
+    /// What the bytes at `place` tell that no declaration of that place allows; `now` in unix seconds.
+    #[must_use]
+    pub fn violations(&self, place: &str, bytes: &[u8], now: u64) -> Vec<String> {
+        if self.at(place).next().is_none() {
+            return vec![format!("{place}: not declared")];
+        }
+        let finest = self.at(place).map(|item| item.time).max().unwrap_or_default();
+        let mut found = Vec::new();
+        if !self.at(place).any(|item| item.addresses) && has_address(bytes) {
+            found.push(format!("{place}: holds an IP address"));
+        }
+        if times(bytes, now).any(|time| granularity_of(time).is_none_or(|finer| finer > finest)) {
+            found.push(format!("{place}: holds a time finer than declared"));
+        }
+        found
+    }
+}
+
+/// Whether `place` is what `pattern` says; `*` stands for one part between slashes.
+#[must_use]
+pub fn matches(pattern: &str, place: &str) -> bool {
+    let (mut pattern, mut place) = (pattern.split('/'), place.split('/'));
+    loop {
+        match (pattern.next(), place.next()) {
+            (None, None) => return true,
+            (Some(p), Some(q)) if p == "*" || p == q => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The coarsest granularity at which this time is whole; `None` if it tells the second.
+#[must_use]
+pub fn granularity_of(seconds: u64) -> Option<Granularity> {
+    if seconds.is_multiple_of(MONTH_DAYS * DAY) {
+        Some(Granularity::Month)
+    } else if seconds.is_multiple_of(DAY) {
+        Some(Granularity::Day)
+    } else {
+        seconds.is_multiple_of(MINUTE).then_some(Granularity::Minute)
+    }
+}
+
+/// Every time within a day of `now` that stands anywhere in the bytes as a 64-bit integer of either order, in unix
+/// seconds or milliseconds. A time at which something happened is found when it is written; a wider range would find
+/// one by chance wherever a small number stands beside random bytes.
+fn times(bytes: &[u8], now: u64) -> impl Iterator<Item = u64> {
+    let range = now.saturating_sub(DAY)..now.saturating_add(DAY);
+    bytes.windows(8).filter_map(move |window| {
+        let window: [u8; 8] = window.try_into().ok()?;
+        let plausible = |n: u64| [n, n / 1000].into_iter().find(|time| range.contains(time));
+        plausible(u64::from_be_bytes(window)).or_else(|| plausible(u64::from_le_bytes(window)))
+    })
+}
+
+/// Whether an IP address stands in the bytes as text.
+#[must_use]
+pub fn has_address(bytes: &[u8]) -> bool {
+    let of_address = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b'.' | b':');
+    bytes.split(|b| !of_address(b)).filter_map(|run| std::str::from_utf8(run).ok()).any(|run| {
+        let run = run.trim_matches(':');
+        let host = run.rsplit_once(':').map_or(run, |(host, _)| host);
+        [run, host].iter().any(|text| match text.parse() {
+            Ok(IpAddr::V4(_)) => true,
+            // Shorter ones come up by chance in ciphertext.
+            Ok(IpAddr::V6(_)) => text.len() >= 9,
+            Err(_) => false,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_795_316_400;
+
+    fn inventory(time: Granularity, addresses: bool) -> Inventory {
+        let words = || "words".to_owned();
+        let item = Item {
+            place: "networks/*/keys".to_owned(),
+            field: words(),
+            purpose: words(),
+            basis: words(),
+            retention: words(),
+            granularity: words(),
+            readers: words(),
+            time,
+            addresses,
+        };
+        Inventory { component: words(), place: words(), about: words(), item: vec![item] }
+    }
+
+    #[test]
+    fn a_place_is_known_by_its_pattern_and_nothing_else_is() {
+        let inventory = inventory(Granularity::Month, false);
+        assert!(inventory.violations("networks/1f/keys", b"", NOW).is_empty());
+        for place in ["networks/keys", "networks/1f/keys/more", "networks/1f/log", "keys"] {
+            assert_eq!(inventory.violations(place, b"", NOW), [format!("{place}: not declared")]);
+        }
+    }
+
+    #[test]
+    fn a_time_is_found_wherever_it_stands_and_may_be_as_fine_as_declared() {
+        let second = NOW + 7;
+        let minute = NOW / 60 * 60;
+        let day = NOW / DAY * DAY;
+        let month = NOW / (30 * DAY) * (30 * DAY);
+        let found = |declared, time: u64| {
+            let places = [time.to_be_bytes(), time.to_le_bytes(), (time * 1000 + 3).to_be_bytes()];
+            let found = places.map(|bytes| {
+                let bytes = [b"abc", &bytes[..], b"defg"].concat();
+                !inventory(declared, false).violations("networks/1/keys", &bytes, NOW).is_empty()
+            });
+            assert!(found.iter().all(|f| *f == found[0]), "{time}");
+            found[0]
+        };
+        assert!(found(Granularity::Minute, second));
+        assert!(!found(Granularity::Minute, minute));
+        assert!(found(Granularity::Day, minute) && !found(Granularity::Day, day));
+        assert!(found(Granularity::Month, day) && !found(Granularity::Month, month));
+    }
+
+    #[test]
+    fn an_address_is_found_in_any_text() {
+        for text in [
+            "203.0.113.7",
+            "https://203.0.113.7:8443/x",
+            "a\0[2001:db8::1]:51820",
+            "fd12:3456:789a::1",
+            "from=198.51.100.23",
+            "\u{1}\u{b}192.168.1.20\u{0}",
+        ] {
+            assert!(has_address(text.as_bytes()), "{text}");
+            assert_eq!(
+                inventory(Granularity::Month, false)
+                    .violations("networks/1/keys", text.as_bytes(), NOW)
+                    .len(),
+                1
+            );
+            assert!(
+                inventory(Granularity::Month, true)
+                    .violations("networks/1/keys", text.as_bytes(), NOW)
+                    .is_empty()
+            );
+        }
+        for text in ["https://vpn.example", "1.2.3", "tacet-relay", "12:34", "::", "deadbeef", "1.0.0.0.1.2"]
+        {
+            assert!(!has_address(text.as_bytes()), "{text}");
+        }
+    }
+}
