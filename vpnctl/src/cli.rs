@@ -104,6 +104,18 @@ Examples:
 
 Exit code 1 if no reply came.")]
     Ping(Ping),
+    /// What is stored, and whether the promises hold on this machine
+    #[command(subcommand, after_help = "Examples:\n  vpnctl privacy inventory\n  sudo vpnctl privacy verify")]
+    Privacy(Privacy),
+    /// Put together what a person who helps you may see; nothing is sent
+    #[command(after_help = "\
+Examples:
+  vpnctl report
+  vpnctl report --output report.txt
+
+It holds versions, counts and states. Networks and machines have made-up names
+that are other ones each time.")]
+    Report(Report),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  vpnctl completions bash > /etc/bash_completion.d/vpnctl")]
     Completions {
@@ -262,6 +274,32 @@ pub(crate) enum MachinesCommand {
         /// Its name from now on
         new: String,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Privacy {
+    /// Read from the kernel what the running processes may do; vpnd is not asked
+    #[command(after_help = "\
+Examples:
+  sudo vpnctl privacy verify
+  sudo vpnctl --json privacy verify
+
+Exit code 1 if something is broken. A warning is what the host does and Tacet
+cannot prevent, or what the kernel does not tell.")]
+    Verify,
+    /// Your complete record: every field that this machine stores, as it is now
+    #[command(after_help = "Examples:\n  vpnctl privacy inventory\n  vpnctl --json privacy inventory")]
+    Inventory,
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// Write it to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Do not ask before writing the file
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args)]

@@ -103,7 +103,7 @@ pub(crate) fn not_understood() -> Failure {
     )
 }
 
-fn not_connected(error: &io::Error, socket: &Path) -> Failure {
+pub(crate) fn not_connected(error: &io::Error, socket: &Path) -> Failure {
     let at = socket.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(

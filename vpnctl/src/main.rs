@@ -7,6 +7,7 @@
 //! | [`commands`] | one function per command: ask vpnd, show the answer |
 //! | [`failure`] | why it failed, in words, in JSON and as an exit code |
 //! | [`password`] | passwords from a prompt, standard input or a file |
+//! | [`verify`] | what the kernel says of the running processes |
 //! | [`show`] | tables, units, times, colours, QR codes |
 //!
 //! Standard output carries the result, and with `--json` exactly one document, be it the result or the error. Progress
@@ -19,6 +20,7 @@ mod commands;
 mod failure;
 mod password;
 mod show;
+mod verify;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -5,6 +5,8 @@ mod invite;
 mod machines;
 mod network;
 mod ping;
+mod privacy;
+mod report;
 mod status;
 
 use std::{
@@ -24,7 +26,7 @@ use crate::{
     show::Ui,
 };
 
-/// What a command ends with. Only `ping` may end well and yet not with 0.
+/// What a command ends with. `ping` and `privacy` may do what they should and yet not end with 0.
 type Outcome = Result<ExitCode, Failure>;
 
 /// What every command needs.
@@ -39,6 +41,8 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
     let context = Context { ui, socket: cli.global.socket, network: cli.global.network };
     let done = match cli.command {
         cli::Command::Ping(args) => return ping::run(&context, args),
+        cli::Command::Privacy(command) => return privacy::run(&context, command),
+        cli::Command::Report(args) => report::run(&context, args),
         cli::Command::Account(command) => account::run(&context, command),
         cli::Command::Network(command) => network::run(&context, command),
         cli::Command::Up => network::up(&context),

@@ -26,6 +26,10 @@ pub(crate) const COMMANDS: &[&str] = &[
     "status",
     "ip",
     "ping",
+    "privacy",
+    "privacy verify",
+    "privacy inventory",
+    "report",
     "completions",
     "man",
 ];

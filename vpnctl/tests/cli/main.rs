@@ -10,6 +10,7 @@ mod invite;
 mod machines;
 mod network;
 mod ping;
+mod privacy;
 mod stage;
 mod status;
 mod terminal;

@@ -1,0 +1,76 @@
+//! What the kernel says of the running processes and of this host.
+//!
+//! Nothing here asks vpnd: a daemon that vouches for itself proves nothing. The one thing taken from its socket is the
+//! process id of whoever listens there, and that is the kernel's word (`SO_PEERCRED`). The rest is read from `/proc`
+//! and from the host's own settings.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`kernel`] | reads `/proc`: processes, their state, their descriptors |
+//! | [`process`] | what a process must be like: control, data path, coordinator, relay |
+//! | [`host`] | what the host does that Tacet cannot prevent |
+
+mod host;
+mod kernel;
+mod process;
+
+use serde::Serialize;
+
+pub(crate) use host::Commands;
+pub(crate) use kernel::Kernel;
+
+/// How it stands with one point.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    /// As promised.
+    Holds,
+    /// The host does something that Tacet cannot prevent, or the kernel does not tell.
+    Warns,
+    /// Not as promised.
+    Broken,
+}
+
+/// One point.
+#[derive(Serialize)]
+pub(crate) struct Finding {
+    /// Of what: `data path`, `control`, `coordinator`, `relay`, `host`.
+    pub(crate) of: &'static str,
+    /// Its process, if it is one.
+    pub(crate) pid: Option<u32>,
+    /// What was looked at.
+    pub(crate) point: &'static str,
+    /// How it stands.
+    pub(crate) standing: Standing,
+    /// What was seen.
+    pub(crate) seen: String,
+    /// What to do about it, where something can be done.
+    pub(crate) next: Option<&'static str>,
+}
+
+/// Everything: the processes that vpnd's listener leads to, servers on this host, the host itself.
+pub(crate) fn verify(kernel: &Kernel, commands: &Commands, control: Option<u32>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(control) = control {
+        findings.extend(process::control(kernel, control));
+        let data_paths = kernel.children(control, "data-path");
+        if data_paths.is_empty() {
+            findings.push(Finding {
+                of: "data path",
+                pid: None,
+                point: "running",
+                standing: Standing::Warns,
+                seen: "no: nothing of it can be checked".to_owned(),
+                next: Some("bring a network up, then verify again: vpnctl up"),
+            });
+        }
+        for pid in data_paths {
+            findings.extend(process::data_path(kernel, pid));
+        }
+    }
+    for (of, pid) in kernel.servers() {
+        findings.extend(process::server(kernel, of, pid));
+    }
+    findings.extend(host::findings(kernel, commands));
+    findings
+}

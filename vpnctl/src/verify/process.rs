@@ -1,0 +1,473 @@
+//! What a process must be like.
+
+use super::{
+    Finding, Standing,
+    kernel::{Descriptor, Kernel, Kind, Status},
+};
+
+/// `CAP_NET_BIND_SERVICE` and `CAP_NET_ADMIN`, by their numbers in `linux/capability.h`.
+const BIND: u64 = 1 << 10;
+const ADMIN: u64 = 1 << 12;
+
+/// A process that is looked at.
+struct Subject<'a> {
+    kernel: &'a Kernel,
+    of: &'static str,
+    pid: u32,
+    /// What it is called if it can be dumped: Tacet's own processes see to it, servers leave it to their unit.
+    dumps: Standing,
+    threads: Vec<Status>,
+}
+
+/// The data path: no power at all.
+pub(super) fn data_path(kernel: &Kernel, pid: u32) -> Vec<Finding> {
+    let Some(subject) = Subject::new(kernel, "data path", pid) else { return gone("data path", pid) };
+    let broken = Some("restart vpnd; if it stays, this vpnd is not what it should be: install it anew");
+    vec![
+        subject.seccomp(Standing::Broken, broken),
+        subject.no_new_privileges(Standing::Broken),
+        subject.capabilities(0, Standing::Broken, broken),
+        subject.descriptors_of_data_path(),
+        subject.no_new_files(),
+        subject.dumpable(),
+        subject.core_limit(),
+        subject.traced(),
+        subject.swapped(),
+        subject.landlock(),
+    ]
+}
+
+/// Control: it needs the power over the network, and nothing else of root's; its unit leaves it little more.
+pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
+    let Some(subject) = Subject::new(kernel, "control", pid) else { return gone("control", pid) };
+    let unit = Some("run vpnd by its unit: systemctl enable --now vpnd");
+    vec![
+        subject.program("vpnd"),
+        subject.seccomp(Standing::Warns, unit),
+        subject.no_new_privileges(Standing::Warns),
+        subject.capabilities(BIND | ADMIN, Standing::Warns, unit),
+        subject.written_files(&["lock"]),
+        subject.dumpable(),
+        subject.core_limit(),
+        subject.traced(),
+        subject.swapped(),
+        subject.landlock(),
+    ]
+}
+
+/// A coordinator or a relay: an ordinary user that may bind its port.
+pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding> {
+    let Some(subject) = Subject::new(kernel, of, pid) else { return gone(of, pid) };
+    let unit = Some(
+        "run it by its unit, which takes all of this away: systemctl enable --now tacet-coordinator (or tacet-relay)",
+    );
+    let files: &[&str] =
+        if of == "coordinator" { &["lock", "coordinator.db", "coordinator.db-journal"] } else { &[] };
+    vec![
+        subject.seccomp(Standing::Warns, unit),
+        subject.no_new_privileges(Standing::Warns),
+        subject.capabilities(BIND, Standing::Warns, unit),
+        subject.written_files(files),
+        subject.dumpable(),
+        subject.core_limit(),
+        subject.traced(),
+        subject.swapped(),
+        subject.landlock(),
+    ]
+}
+
+/// It ended while it was looked at.
+fn gone(of: &'static str, pid: u32) -> Vec<Finding> {
+    let seen = "the process ended while it was looked at, or belongs to another pid namespace".to_owned();
+    let next = Some("run the command again, where vpnd runs");
+    vec![Finding { of, pid: Some(pid), point: "running", standing: Standing::Broken, seen, next }]
+}
+
+impl<'a> Subject<'a> {
+    fn new(kernel: &'a Kernel, of: &'static str, pid: u32) -> Option<Self> {
+        let threads = kernel.threads(pid);
+        let dumps = if matches!(of, "control" | "data path") { Standing::Broken } else { Standing::Warns };
+        (!threads.is_empty()).then_some(Self { kernel, of, pid, dumps, threads })
+    }
+
+    fn finding(
+        &self,
+        point: &'static str,
+        standing: Standing,
+        seen: impl Into<String>,
+        next: Option<&'static str>,
+    ) -> Finding {
+        let next = next.filter(|_| standing != Standing::Holds);
+        Finding { of: self.of, pid: Some(self.pid), point, standing, seen: seen.into(), next }
+    }
+
+    /// What holds for every thread.
+    fn all(&self, holds: impl Fn(&Status) -> bool) -> bool {
+        self.threads.iter().all(holds)
+    }
+
+    fn program(&self, name: &str) -> Finding {
+        let link = self.kernel.link(&format!("proc/{}/exe", self.pid)).unwrap_or_default();
+        let (standing, seen) = if self.kernel.program(self.pid).as_deref() != Some(name) {
+            (Standing::Broken, format!("whoever listens on the socket is not {name}"))
+        } else if link.ends_with(" (deleted)") {
+            (Standing::Warns, "an older one runs than the one installed".to_owned())
+        } else {
+            (Standing::Holds, link)
+        };
+        self.finding("program", standing, seen, Some("restart it: systemctl restart vpnd"))
+    }
+
+    fn seccomp(&self, without: Standing, next: Option<&'static str>) -> Finding {
+        // 2: SECCOMP_MODE_FILTER.
+        let filtered = self.threads.iter().filter(|t| t.number("Seccomp") == Some(2)).count();
+        let all = self.threads.len();
+        if filtered == all {
+            let filters = self.threads.iter().filter_map(|t| t.number("Seccomp_filters")).min().unwrap_or(0);
+            return self.finding(
+                "system calls",
+                Standing::Holds,
+                format!("filtered ({filters} filters, every thread)"),
+                None,
+            );
+        }
+        let seen = format!("no filter on {} of {all} threads", all - filtered);
+        self.finding("system calls", without, seen, next)
+    }
+
+    fn no_new_privileges(&self, without: Standing) -> Finding {
+        if self.all(|thread| thread.number("NoNewPrivs") == Some(1)) {
+            return self.finding("new privileges", Standing::Holds, "none can be gained", None);
+        }
+        let next = Some("run it by its systemd unit, which forbids them");
+        self.finding("new privileges", without, "a program that it starts could gain some", next)
+    }
+
+    fn capabilities(&self, allowed: u64, more: Standing, next: Option<&'static str>) -> Finding {
+        let sets = ["CapEff", "CapPrm", "CapInh", "CapAmb"];
+        let held = self.threads.iter().flat_map(|thread| sets.map(|set| thread.capabilities(set)));
+        let Some(held) = held.reduce(|a, b| Some(a? | b?)).flatten() else {
+            return self.finding("capabilities", Standing::Warns, "the kernel does not tell", None);
+        };
+        let standing = if held & !allowed == 0 { Standing::Holds } else { more };
+        self.finding("capabilities", standing, capability_names(held), next)
+    }
+
+    fn descriptors_of_data_path(&self) -> Finding {
+        const POINT: &str = "descriptors";
+        let next = Some("restart vpnd; if it stays, report it as a fault of Tacet");
+        let Some(all) = self.kernel.descriptors(self.pid) else {
+            return self.finding(POINT, Standing::Warns, "cannot be seen", next);
+        };
+        let anonymous = ["eventpoll", "timerfd", "eventfd", "secretmem"];
+        let allowed = |d: &&Descriptor| match &d.kind {
+            Kind::Tun | Kind::Udp => true,
+            // Standard input, output and error are neither.
+            Kind::Pipe => d.number > 2,
+            Kind::Anonymous(name) => anonymous.contains(&name.as_str()),
+            _ => false,
+        };
+        let strange: Vec<String> = all.iter().filter(|d| !allowed(d)).map(describe).collect();
+        let pipes = all.iter().filter(|d| d.kind == Kind::Pipe).count();
+        if !strange.is_empty() {
+            return self.finding(POINT, Standing::Broken, format!("it holds {}", strange.join(", ")), next);
+        }
+        if pipes > 2 {
+            return self.finding(POINT, Standing::Broken, format!("it holds {pipes} pipes, not two"), next);
+        }
+        let count = |kind: &Kind| all.iter().filter(|d| d.kind == *kind).count();
+        let (tun, udp) = (count(&Kind::Tun), count(&Kind::Udp));
+        let other = all.len() - tun - udp - pipes;
+        self.finding(
+            POINT,
+            Standing::Holds,
+            format!("{tun} TUN, {udp} UDP, {pipes} pipes, {other} epoll and timers; no file"),
+            None,
+        )
+    }
+
+    /// No file is open for writing but those named.
+    fn written_files(&self, own: &[&str]) -> Finding {
+        const POINT: &str = "files";
+        let Some(all) = self.kernel.descriptors(self.pid) else {
+            return self.finding(POINT, Standing::Warns, "cannot be seen", None);
+        };
+        let written = all.iter().filter_map(|d| match &d.kind {
+            Kind::File { path, writable: true } => Some((d.number, path)),
+            _ => None,
+        });
+        let (output, others): (Vec<_>, Vec<_>) = written.partition(|(number, _)| *number <= 2);
+        let own = |path: &str| own.iter().any(|name| path.rsplit('/').next() == Some(*name));
+        let strange: Vec<&str> =
+            others.into_iter().filter(|(_, path)| !own(path)).map(|(_, path)| path.as_str()).collect();
+        if !strange.is_empty() {
+            let next = Some("report it as a fault of Tacet");
+            return self.finding(
+                POINT,
+                Standing::Broken,
+                format!("open for writing: {}", strange.join(", ")),
+                next,
+            );
+        }
+        if let Some((_, path)) = output.first() {
+            let next =
+                Some("only the fixed sentences of docs/messages.md go there; to keep none: 2>/dev/null");
+            return self.finding(POINT, Standing::Warns, format!("its output goes to {path}"), next);
+        }
+        self.finding(POINT, Standing::Holds, "none open for writing but its own", None)
+    }
+
+    fn dumpable(&self) -> Finding {
+        const POINT: &str = "memory";
+        let user = self.threads.first().and_then(|thread| thread.number("Uid"));
+        let next = Some("restart it; if it stays, report it as a fault of Tacet");
+        match (user, self.kernel.owner(self.pid).map(u64::from)) {
+            // What belongs to root's processes is root's either way.
+            (Some(0) | None, _) | (_, None) => {
+                let seen = "the kernel does not tell of root's processes whether they can be dumped";
+                self.finding(
+                    POINT,
+                    Standing::Warns,
+                    seen,
+                    Some("the limit on core files below is what can be seen"),
+                )
+            }
+            (Some(_), Some(0)) => {
+                self.finding(POINT, Standing::Holds, "cannot be dumped or read by its own user", None)
+            }
+            (Some(_), Some(_)) => {
+                self.finding(POINT, self.dumps, "can be dumped and read by its own user", next)
+            }
+        }
+    }
+
+    /// Whether a limit is 0 and cannot be raised.
+    fn limit_is_zero(&self, name: &str) -> bool {
+        let limits = self.kernel.text(&format!("proc/{}/limits", self.pid)).unwrap_or_default();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let mut values = line.unwrap_or_default().split_whitespace();
+        (values.next(), values.next()) == (Some("0"), Some("0"))
+    }
+
+    /// No descriptor can be opened and no file can grow, whatever else lets it.
+    fn no_new_files(&self) -> Finding {
+        if self.limit_is_zero("Max open files") && self.limit_is_zero("Max file size") {
+            return self.finding(
+                "new files",
+                Standing::Holds,
+                "none can be opened or written: both limits are 0 for good",
+                None,
+            );
+        }
+        let next = Some("a kernel with Landlock and a vpnd without --allow-unsandboxed set both limits to 0");
+        self.finding("new files", Standing::Broken, "files could be opened or written", next)
+    }
+
+    fn core_limit(&self) -> Finding {
+        if self.limit_is_zero("Max core file size") {
+            return self.finding("core files", Standing::Holds, "none: the limit is 0 for good", None);
+        }
+        self.finding(
+            "core files",
+            self.dumps,
+            "a crash may write its memory to a file",
+            Some("run it by its unit, which sets LimitCORE=0"),
+        )
+    }
+
+    fn traced(&self) -> Finding {
+        let tracer = self.threads.iter().filter_map(|t| t.number("TracerPid")).find(|pid| *pid != 0);
+        match tracer {
+            None => self.finding("debugger", Standing::Holds, "none is attached", None),
+            Some(pid) => {
+                let seen = format!("process {pid} is attached, and sees all that passes");
+                self.finding(
+                    "debugger",
+                    Standing::Broken,
+                    seen,
+                    Some("end that process, if you did not start it"),
+                )
+            }
+        }
+    }
+
+    fn swapped(&self) -> Finding {
+        let swapped = self.kernel.status(self.pid).and_then(|status| status.number("VmSwap"));
+        match swapped {
+            Some(0) => {
+                let locked =
+                    self.kernel.status(self.pid).and_then(|status| status.number("VmLck")).unwrap_or(0);
+                let seen = format!("nothing of it is swapped out; {locked} KiB are locked in memory");
+                self.finding("swap", Standing::Holds, seen, None)
+            }
+            Some(kib) => {
+                let next = Some("keys may be among it: turn swap off (swapoff -a), or encrypt it");
+                self.finding("swap", Standing::Warns, format!("{kib} KiB of it are on the swap device"), next)
+            }
+            None => self.finding("swap", Standing::Warns, "the kernel does not tell", None),
+        }
+    }
+
+    /// Linux shows nobody which rules of Landlock a process is under.
+    fn landlock(&self) -> Finding {
+        let modules = self.kernel.text("/sys/kernel/security/lsm").unwrap_or_default();
+        let (seen, next) = if modules.split(',').any(|module| module == "landlock") {
+            (
+                "this kernel has it; whether a process is under it cannot be seen from outside",
+                "cargo xtask test tries to escape from the same program's walls",
+            )
+        } else {
+            ("this kernel does not say that it has it", "use a kernel with landlock in CONFIG_LSM or lsm=")
+        };
+        self.finding("Landlock", Standing::Warns, seen, Some(next))
+    }
+}
+
+fn describe(descriptor: &Descriptor) -> String {
+    let what = match &descriptor.kind {
+        Kind::Tun => "TUN",
+        Kind::Udp => "UDP socket",
+        Kind::Tcp => "TCP socket",
+        Kind::Unix => "unix socket",
+        Kind::OtherSocket => "socket of another family",
+        Kind::Pipe => "pipe",
+        Kind::Anonymous(name) => name,
+        Kind::Device(path) | Kind::File { path, .. } => path,
+    };
+    format!("{}: {what}", descriptor.number)
+}
+
+fn capability_names(held: u64) -> String {
+    let known = [(BIND, "ports below 1024"), (ADMIN, "network administration")];
+    let mut names: Vec<String> =
+        known.iter().filter(|(bit, _)| held & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
+    let others = (held & !(BIND | ADMIN)).count_ones();
+    if others > 0 {
+        names.push(format!("{others} more of root's"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    use super::*;
+
+    /// A `/proc` with one process 7 that is locked down as it should be.
+    fn locked() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let process = root.path().join("proc/7");
+        for folder in ["task/7", "fd", "fdinfo", "net"] {
+            fs::create_dir_all(process.join(folder)).unwrap();
+        }
+        status(root.path(), "");
+        fs::write(process.join("limits"), LIMITS).unwrap();
+        fs::write(process.join("net/udp"), "sl ...\n 1: a b c d e f g h 55 2\n").unwrap();
+        fs::write(process.join("environ"), "").unwrap();
+        for (number, to) in [
+            (3, "/dev/net/tun"),
+            (4, "socket:[55]"),
+            (5, "pipe:[8]"),
+            (6, "pipe:[9]"),
+            (7, "anon_inode:[eventpoll]"),
+        ] {
+            symlink(to, process.join(format!("fd/{number}"))).unwrap();
+        }
+        root
+    }
+
+    const LIMITS: &str = "Limit   Soft Limit  Hard Limit  Units\nMax file size   0   0   bytes\n\
+                          Max core file size   0   0   bytes\nMax open files   0   0   files\n";
+
+    /// Its status, with lines that replace others.
+    fn status(root: &Path, other: &str) {
+        let usual = "Uid: 0 0 0 0\nTracerPid: 0\nVmSwap: 0 kB\nCapInh: 0\nCapPrm: 0\nCapEff: 0\nCapAmb: 0\n\
+                     NoNewPrivs: 1\nSeccomp: 2\nSeccomp_filters: 1\n";
+        for place in ["proc/7/status", "proc/7/task/7/status"] {
+            fs::write(root.join(place), format!("{usual}{other}")).unwrap();
+        }
+    }
+
+    fn broken(root: &Path) -> Vec<&'static str> {
+        let findings = data_path(&Kernel::at(root), 7);
+        findings.iter().filter(|f| f.standing == Standing::Broken).map(|f| f.point).collect()
+    }
+
+    #[test]
+    fn a_data_path_within_its_walls_is_as_promised() {
+        let root = locked();
+        assert_eq!(broken(root.path()), [""; 0]);
+        let findings = data_path(&Kernel::at(root.path()), 7);
+        let descriptors = findings.iter().find(|f| f.point == "descriptors").unwrap();
+        assert_eq!(descriptors.seen, "1 TUN, 1 UDP, 2 pipes, 1 epoll and timers; no file");
+    }
+
+    #[test]
+    fn each_missing_wall_is_seen() {
+        let root = locked();
+        for (line, point) in [
+            ("Seccomp: 0\n", "system calls"),
+            ("NoNewPrivs: 0\n", "new privileges"),
+            ("CapEff: 0000000000001000\n", "capabilities"),
+            ("CapAmb: 0000000000000400\n", "capabilities"),
+            ("TracerPid: 99\n", "debugger"),
+        ] {
+            status(root.path(), line);
+            assert_eq!(broken(root.path()), [point], "{line}");
+        }
+        status(root.path(), "");
+        for (limit, point) in [
+            ("Max core file size", "core files"),
+            ("Max open files", "new files"),
+            ("Max file size", "new files"),
+        ] {
+            let raised = LIMITS.replace(&format!("{limit}   0   0"), &format!("{limit}   0   unlimited"));
+            fs::write(root.path().join("proc/7/limits"), raised).unwrap();
+            assert_eq!(broken(root.path()), [point], "{limit}");
+        }
+    }
+
+    #[test]
+    fn one_thread_outside_of_the_walls_is_enough() {
+        let root = locked();
+        fs::create_dir(root.path().join("proc/7/task/8")).unwrap();
+        fs::write(root.path().join("proc/7/task/8/status"), "NoNewPrivs: 1\nSeccomp: 0\n").unwrap();
+        assert_eq!(broken(root.path()), ["system calls"]);
+    }
+
+    #[test]
+    fn a_descriptor_of_any_other_kind_is_seen() {
+        for (number, to) in [
+            (9, "/var/log/tacet"),
+            (9, "/dev/null"),
+            (9, "socket:[56]"),
+            (9, "anon_inode:[io_uring]"),
+            (9, "pipe:[10]"),
+            (2, "pipe:[9]"),
+        ] {
+            let root = locked();
+            symlink(to, root.path().join(format!("proc/7/fd/{number}"))).unwrap();
+            assert_eq!(broken(root.path()), ["descriptors"], "{number} {to}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_server_writes_is_seen_unless_it_is_its_own() {
+        let root = locked();
+        let open = |number: u32, path: &str, flags: &str| {
+            symlink(path, root.path().join(format!("proc/7/fd/{number}"))).unwrap();
+            fs::write(
+                root.path().join(format!("proc/7/fdinfo/{number}")),
+                format!("pos: 0\nflags: {flags}\n"),
+            )
+            .unwrap();
+            let findings = server(&Kernel::at(root.path()), "coordinator", 7);
+            findings.into_iter().find(|f| f.point == "files").unwrap().standing
+        };
+        assert_eq!(open(10, "/etc/ssl/cert.pem", "0100000"), Standing::Holds);
+        assert_eq!(open(11, "/srv/coordinator.db", "0100002"), Standing::Holds);
+        assert_eq!(open(2, "/srv/output", "0100001"), Standing::Warns);
+        assert_eq!(open(12, "/srv/access.log", "0102001"), Standing::Broken);
+    }
+}
