@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole program is a test")]
 
 mod licence;
+mod quiet;
 mod rules;
 mod workspace;
 
@@ -74,4 +75,16 @@ fn nothing_is_left_unfinished_or_ignored() {
 fn every_parser_that_can_be_fuzzed_has_a_program_that_fuzzes_it() {
     let workspace = Workspace::load();
     assert_holds(&rules::fuzz_targets(&workspace.sources, &workspace.manifests));
+}
+
+#[test]
+fn nothing_is_printed_logged_opened_or_timed_where_traffic_passes() {
+    assert_holds(&quiet::rooms(&Workspace::load().sources));
+}
+
+#[test]
+fn services_say_only_what_the_catalogue_lists() {
+    let workspace = Workspace::load();
+    assert_holds(&quiet::mouths(&workspace.sources));
+    assert_holds(&quiet::sentences(&workspace.sources, include_str!("../../docs/messages.md")));
 }
