@@ -41,7 +41,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
     let context = Context { ui, socket: cli.global.socket, network: cli.global.network };
     let done = match cli.command {
         cli::Command::Ping(args) => return ping::run(&context, args),
-        cli::Command::Privacy(command) => return privacy::run(&context, command),
+        cli::Command::Privacy(command) => return privacy::run(&context, &command),
         cli::Command::Report(args) => report::run(&context, args),
         cli::Command::Account(command) => account::run(&context, command),
         cli::Command::Network(command) => network::run(&context, command),

@@ -21,7 +21,7 @@ use crate::{
     verify::{Commands, Finding, Kernel, Standing, verify},
 };
 
-pub(super) fn run(context: &Context<'_>, command: cli::Privacy) -> Outcome {
+pub(super) fn run(context: &Context<'_>, command: &cli::Privacy) -> Outcome {
     match command {
         cli::Privacy::Verify => check(context),
         cli::Privacy::Inventory => inventory(context),
@@ -112,7 +112,7 @@ fn text(context: &Context<'_>, record: &Record) -> String {
     let mut table = Table::new(&["WHERE", "WHAT", "NOW"]);
     for held in &record.items {
         let mut values = held.values.iter();
-        let first = values.next().map_or_else(|| Cell::new("-").style(Style::Dim), |value| Cell::new(value));
+        let first = values.next().map_or_else(|| Cell::new("-").style(Style::Dim), Cell::new);
         table.row(vec![Cell::new(&held.item.place), Cell::new(&held.item.field), first]);
         for value in values {
             table.row(vec![Cell::new(""), Cell::new(""), Cell::new(value)]);
