@@ -12,14 +12,14 @@ use proto::{
     epoch::KEEP,
     identity::MachineKeys,
     metadata::Endpoint,
-    pipe::{Config, LocalAddr, ToData},
+    pipe::{Config, ToData},
     relay::Credential,
     roster::{InviteSecret, JoinRecord, MachineEntry, Roster, RosterError},
     wire::Wire,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval},
 };
 use zeroize::Zeroizing;
 
@@ -31,7 +31,7 @@ use super::{
     joiners::{Gate, Joiners},
     link::{LinkEvent, Trouble},
     mailboxes::Mailboxes,
-    running::{Ears, Running, stun_servers},
+    running::{Ears, Running},
 };
 use crate::{
     apply::{self, Pairing, Peers},
@@ -45,9 +45,6 @@ use crate::{
 /// written, an invite that ended.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Links and addresses change in bursts; this long after the first change they are read anew.
-const SETTLE: Duration = Duration::from_millis(200);
-
 /// Between two looks whether the names of STUN servers lead elsewhere.
 const RESOLVE_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -60,7 +57,7 @@ pub(super) struct Actor {
     pub(super) membership: Option<(InviteSecret, JoinRecord)>,
     pub(super) present: watch::Sender<Arc<Present>>,
     credentials: Vec<Credential>,
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
     wanted: Wanted,
 
     pub(super) running: Option<Running>,
@@ -78,7 +75,7 @@ pub(super) struct Actor {
     configured: Option<MachineEntry>,
     folding: bool,
     unsaved: bool,
-    resolved: Option<Instant>,
+    pub(super) resolved: Option<Instant>,
     pub(super) notes: mpsc::Sender<Note>,
 }
 
@@ -540,53 +537,6 @@ impl Actor {
 
     pub(super) fn tell(&self, frame: &ToData<'_>) -> bool {
         self.running.as_ref().is_some_and(|running| running.tell(frame))
-    }
-
-    fn heed_change(&self, change: Change) {
-        let Some(running) = &self.running else { return };
-        let own = |link: u32| link == running.interface.index();
-        let notes = self.notes.clone();
-        match change {
-            Change::Link(link) if own(link) => {
-                let gone = running.interface.gone();
-                tokio::spawn(async move {
-                    if gone.await {
-                        let _ = notes.send(Note::InterfaceGone).await;
-                    }
-                });
-            }
-            Change::Address(link) if own(link) => {}
-            Change::Route => {}
-            Change::Address(_) | Change::Link(_) | Change::Lost => {
-                tokio::spawn(async move {
-                    sleep(SETTLE).await;
-                    // A full queue holds such a note already, or the actor looks at the next change.
-                    let _ = notes.try_send(Note::Settled);
-                });
-            }
-        }
-    }
-
-    /// Tells the data path the addresses of the underlay, and the relays that it changed.
-    pub(super) async fn read_addresses(&mut self) {
-        let Some(running) = &self.running else { return };
-        let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
-        let usable = all.into_iter().filter(|address| address.global && !address.transient);
-        let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
-        running.tell(&ToData::LocalAddrs(local.collect()));
-        running.relays.retry();
-        self.resolve();
-    }
-
-    /// Looks up where the STUN servers are; the answer comes as a note.
-    pub(super) fn resolve(&mut self) {
-        self.resolved = Some(Instant::now());
-        let entries = self.present.borrow().roster.relays().to_vec();
-        let notes = self.notes.clone();
-        tokio::spawn(async move {
-            let servers = stun_servers(entries).await;
-            let _ = notes.send(Note::Stun(servers)).await;
-        });
     }
 
     fn asker(&self) -> Asker {

@@ -17,6 +17,7 @@
 //! | [`joiners`] | members that no signer has folded in yet |
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
+//! | [`underlay`] | the addresses outside the network, as they change |
 //! | [`range`], [`backoff`], [`clock`] | the IPv4 range of a new network; waiting; the time |
 
 mod actor;
@@ -35,6 +36,7 @@ mod running;
 pub(crate) mod sample;
 mod signer;
 mod traffic;
+mod underlay;
 mod view;
 
 pub(crate) use actor::start;

@@ -1,0 +1,65 @@
+//! What is around the machine: its addresses outside the network, and where the STUN servers are.
+
+use std::time::{Duration, Instant};
+
+use netio::netlink::Change;
+use proto::pipe::{LocalAddr, ToData};
+use tokio::time::sleep;
+
+use super::{
+    actor::{Actor, Note},
+    running::stun_servers,
+};
+
+/// Links and addresses change in bursts; this long after the first change they are read anew.
+const SETTLE: Duration = Duration::from_millis(200);
+
+impl Actor {
+    /// Takes the kernel's word that a link, an address or a route is another one now.
+    pub(super) fn heed_change(&self, change: Change) {
+        let Some(running) = &self.running else { return };
+        let own = |link: u32| link == running.interface.index();
+        let notes = self.notes.clone();
+        match change {
+            Change::Link(link) if own(link) => {
+                let gone = running.interface.gone();
+                tokio::spawn(async move {
+                    if gone.await {
+                        let _ = notes.send(Note::InterfaceGone).await;
+                    }
+                });
+            }
+            Change::Address(link) if own(link) => {}
+            Change::Route => {}
+            Change::Address(_) | Change::Link(_) | Change::Lost => {
+                tokio::spawn(async move {
+                    sleep(SETTLE).await;
+                    // A full queue holds such a note already, or the actor looks at the next change.
+                    let _ = notes.try_send(Note::Settled);
+                });
+            }
+        }
+    }
+
+    /// Tells the data path the addresses of the underlay, and the relays that it changed.
+    pub(super) async fn read_addresses(&mut self) {
+        let Some(running) = &self.running else { return };
+        let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
+        let usable = all.into_iter().filter(|address| address.global && !address.transient);
+        let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
+        running.tell(&ToData::LocalAddrs(local.collect()));
+        running.relays.retry();
+        self.resolve();
+    }
+
+    /// Looks up where the STUN servers are; the answer comes as a note.
+    pub(super) fn resolve(&mut self) {
+        self.resolved = Some(Instant::now());
+        let entries = self.present.borrow().roster.relays().to_vec();
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            let servers = stun_servers(entries).await;
+            let _ = notes.send(Note::Stun(servers)).await;
+        });
+    }
+}
