@@ -28,12 +28,22 @@ struct Check {
     hint: String,
 }
 
+impl Check {
+    /// A check that could not be made, which is no success.
+    fn impossible(name: &'static str, hint: &str) -> Self {
+        let outcome = Outcome { passed: 0, failed: 1 };
+        Self { name, outcome, took: Duration::ZERO, hint: hint.to_owned() }
+    }
+}
+
 /// Runs all checks and prints the summary. True if all of them hold.
 ///
 /// # Errors
 /// Where Cargo itself cannot be run.
 pub(crate) fn test(scope: &Scope) -> Result<bool> {
     let began = Instant::now();
+    // First: tests of single crates make network devices too, where they may.
+    let laboratory = if scope.lab { packages::prepare_lab() } else { Ok(()) };
     let mut checks = vec![
         yes_or_no("format", cargo().args(["fmt", "--all", "--check"]), "cargo fmt --all")?,
         yes_or_no(
@@ -63,18 +73,34 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
         cargo().args("test --release --locked --workspace --doc --quiet".split(' ')),
     )?);
     if scope.lab {
-        let began = Instant::now();
-        checks.push(match packages::prepare_lab() {
+        checks.push(match &laboratory {
             Ok(()) => counted("end to end", &mut runner.end_to_end(), scope)?,
-            Err(error) => Check {
-                name: "end to end",
-                outcome: Outcome { passed: 0, failed: 1 },
-                took: began.elapsed(),
-                hint: format!("{error:#}"),
-            },
+            Err(error) => Check::impossible("end to end", &format!("{error:#}")),
         });
     }
+    if scope.long {
+        nightly(&laboratory, &mut checks)?;
+    }
     Ok(summary(&checks, began.elapsed()))
+}
+
+/// What is too slow for every change, or needs the network.
+fn nightly(laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
+    if laboratory.is_ok() {
+        let mut natlab = Command::new(tests::binaries::lab_file("natlab.sh"));
+        checks.push(yes_or_no(
+            "the laboratory itself",
+            natlab.arg("selftest"),
+            "tests/lab/natlab.sh selftest",
+        )?);
+    }
+    let deny = cargo().args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    checks.push(if deny.success() {
+        yes_or_no("advisories, bans, licences, sources", cargo().args(["deny", "check"]), "cargo deny check")?
+    } else {
+        Check::impossible("advisories, bans, licences, sources", "cargo install --locked cargo-deny")
+    });
+    Ok(())
 }
 
 /// Which program runs the tests.
@@ -207,7 +233,7 @@ fn summary(checks: &[Check], took: Duration) -> bool {
         let Outcome { passed, failed } = check.outcome;
         let verdict = if failed == 0 { "ok" } else { "FAILED" };
         println!(
-            "{:<32} {verdict:<7} {passed:>5} passed {failed:>3} failed {:>5} s",
+            "{:<36} {verdict:<7} {passed:>5} passed {failed:>3} failed {:>5} s",
             check.name,
             check.took.as_secs()
         );
