@@ -7,6 +7,7 @@
 mod laboratory;
 mod memory;
 mod outage;
+mod privacy;
 mod reach;
 mod refusal;
 mod service;
