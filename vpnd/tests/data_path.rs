@@ -119,6 +119,8 @@ fn the_process_holds_nothing_but_its_device_sockets_epoll_and_pipes() {
             ("CapBnd:", "0000000000000000"),
             ("CapAmb:", "0000000000000000"),
             ("NoNewPrivs:", "1"),
+            // By filter.
+            ("Seccomp:", "2"),
             ("Threads:", "1"),
         ] {
             let line = status.lines().find(|line| line.starts_with(field)).unwrap();

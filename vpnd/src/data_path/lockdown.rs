@@ -57,6 +57,7 @@ pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
     silence_panics();
     give_up_powers(held)?;
     tolerate(close_files(), missing)?;
+    process::no_new_descriptors()?;
     // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
     let _ = memory::lock();
     tolerate(close_calls(held), missing)
@@ -83,8 +84,7 @@ pub fn give_up_powers(held: &Held) -> Result<(), SandboxError> {
 /// # Errors
 /// As [`lockdown`].
 pub fn close_files() -> Result<(), SandboxError> {
-    files::confine(&[], Reach::NONE)?;
-    Ok(process::no_new_descriptors()?)
+    files::confine(&[], Reach::NONE)
 }
 
 /// Seccomp: the calls that moving packets takes, on the descriptors held.
