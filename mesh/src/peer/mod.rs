@@ -36,8 +36,10 @@ const TICK: Duration = Duration::from_millis(250);
 const IDLE_TICK: Duration = Duration::from_secs(5);
 /// No peer is called again sooner, whatever is due.
 const SOONEST: Duration = Duration::from_millis(1);
-/// A handshake that our side has no need of (an old timestamp, a silent path) at most this often.
-const UNASKED_HANDSHAKE: Duration = Duration::from_secs(5);
+/// A handshake that our side has no need of (an old timestamp, a silent path) at most this often,
+/// and no later than this when one is owed: a peer that restarts again and again must not wait for `Tunn`'s own timers,
+/// which take 15 seconds.
+const UNASKED_HANDSHAKE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Peer {
     pub(crate) id: u32,
@@ -59,6 +61,8 @@ pub(crate) struct Peer {
     /// Inner data in either direction.
     last_data: Option<Instant>,
     last_unasked: Option<Instant>,
+    /// One more was due before it was allowed.
+    owes_handshake: bool,
     /// Where the newest handshake came from: for messages before there is a path.
     reply_to: Option<To>,
     /// The newest way back over a relay where it has no mailbox that we know.
@@ -84,6 +88,7 @@ impl Peer {
             tx_bytes: 0,
             last_data: None,
             last_unasked: None,
+            owes_handshake: false,
             reply_to: None,
             handle: None,
         }
@@ -219,7 +224,7 @@ impl Peer {
             self.announce.stop();
         }
         if self.sender().is_some() {
-            if self.paths.lapse(now) == Silence::Chosen {
+            if self.paths.lapse(now) == Silence::Chosen || self.owes_handshake {
                 self.initiate_unasked(now, machine);
             }
             while let Some((to, nonce)) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
@@ -242,8 +247,11 @@ impl Peer {
         let paths = self.paths.deadline().filter(|_| live);
         let announce = self.announce.deadline().filter(|_| live);
         let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
+        let owed = self.last_unasked.filter(|_| self.owes_handshake && live).map(|at| at + UNASKED_HANDSHAKE);
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
-        for due in [sessions, paths, announce, attempts, self.pings.deadline(), idle].into_iter().flatten() {
+        for due in
+            [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle].into_iter().flatten()
+        {
             machine.timers.by(self.slot, due.max(now + SOONEST));
         }
     }

@@ -62,7 +62,9 @@ impl Peer {
     /// Starts one that nothing waits for, if there was none lately.
     pub(super) fn initiate_unasked(&mut self, now: Instant, machine: &mut Machine) {
         let lately = self.last_unasked.is_some_and(|at| now < at + UNASKED_HANDSHAKE);
-        if !lately && self.keyed.iter().all(|k| k.attempt.is_none()) {
+        let under_way = self.keyed.iter().any(|k| k.attempt.is_some());
+        self.owes_handshake = lately && !under_way;
+        if !lately && !under_way {
             self.last_unasked = Some(now);
             self.initiate(now, machine);
         }

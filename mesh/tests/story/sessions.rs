@@ -211,6 +211,23 @@ fn a_machine_that_starts_anew_is_reached_again_by_those_who_send() {
 }
 
 #[test]
+fn a_machine_that_starts_anew_again_and_again_is_reached_each_time() {
+    let mut world = World::connected(&[true, true]);
+    world.send(0, 1, 1);
+    world.run(2 * SECOND);
+    for _ in 0..4 {
+        world.restart(1);
+        let (began, before) = (world.now, world.received(1));
+        while world.received(1) == before {
+            world.send(0, 1, 2);
+            world.run(Duration::from_millis(50));
+            assert!(world.now - began < 2 * SECOND, "not reached after {:?}", world.now - began);
+        }
+        world.run(SECOND / 2);
+    }
+}
+
+#[test]
 fn a_machine_that_starts_anew_reaches_others_at_once() {
     let mut world = World::connected(&[true, true]);
     world.send(0, 1, 1);
