@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     time::{Instant, sleep},
 };
 
@@ -89,6 +90,8 @@ pub enum Change {
 #[derive(Clone)]
 pub struct Netlink {
     handle: Handle,
+    /// The kernel lists one thing at a time for a connection, and refuses the second (EBUSY).
+    listing: Arc<Mutex<()>>,
 }
 
 impl Netlink {
@@ -99,7 +102,7 @@ impl Netlink {
     pub fn connect() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// The index of the link called `name`.
@@ -156,8 +159,10 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`].
     pub async fn local_addresses(&self, except: Option<u32>) -> Result<Vec<LocalAddress>, NetlinkError> {
+        let listing = self.listing.lock().await;
         let links: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.map_err(reason)?;
+        drop(listing);
         let usable = |index: u32| {
             links.iter().any(|link| {
                 link.header.index == index
@@ -181,6 +186,7 @@ impl Netlink {
     }
 
     async fn all_addresses(&self) -> Result<Vec<LocalAddress>, NetlinkError> {
+        let _listing = self.listing.lock().await;
         let messages: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await.map_err(reason)?;
         Ok(messages.iter().filter_map(local_address).collect())
@@ -309,6 +315,7 @@ impl Netlink {
     }
 
     async fn all_routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let _listing = self.listing.lock().await;
         let mut all = Vec::new();
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
