@@ -73,7 +73,9 @@ pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let state = StateDir::open(&options.state_dir)?;
+    // What is made durable is made so by its folder, which a bare name does not tell.
+    let state_dir = std::path::absolute(&options.state_dir).unwrap_or_else(|_| options.state_dir.clone());
+    let state = StateDir::open(&state_dir)?;
     let known = state.networks()?;
     let listener = Listener::bind(&options.socket, Access::of_this_host())?;
     let daemon = Arc::new(Daemon {
