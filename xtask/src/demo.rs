@@ -93,6 +93,8 @@ fn show(lab: &Arc<Lab>, running: &mut Vec<Process>) -> Result<bool> {
     for machine in &machines {
         typed(machine, "vpnctl status")?;
     }
+    told("And what the kernel says that these processes may do.");
+    typed(&machines[0], "vpnctl privacy verify")?;
     println!("{:<10} {:<10} {:>8} {:>8} {:>12}  path", "from", "to", "ping 4", "ping 6", "TCP");
     for row in &rows {
         println!("{row}");

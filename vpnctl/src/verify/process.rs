@@ -311,7 +311,12 @@ impl<'a> Subject<'a> {
     /// Linux shows nobody which rules of Landlock a process is under.
     fn landlock(&self) -> Finding {
         let modules = self.kernel.text("/sys/kernel/security/lsm").unwrap_or_default();
-        let (seen, next) = if modules.split(',').any(|module| module == "landlock") {
+        let (seen, next) = if modules.is_empty() {
+            (
+                "cannot be seen: the kernel's list of security modules is not mounted here",
+                "mount -t securityfs securityfs /sys/kernel/security",
+            )
+        } else if modules.split(',').any(|module| module == "landlock") {
             (
                 "this kernel has it; whether a process is under it cannot be seen from outside",
                 "cargo xtask test tries to escape from the same program's walls",
