@@ -488,10 +488,10 @@ cmd_down() {
   local n p left=
   # By their names in the file system: `ip netns list` fails where another laboratory comes or goes meanwhile.
   local all; all=$(cd /run/netns 2>/dev/null && compgen -G "$P-*" || true)
-  for n in $all; do for p in $(pids_of "$n"); do kill -CONT "$p" 2>/dev/null; kill -TERM "$p" 2>/dev/null && left=1; done; done
+  for n in $all; do for p in $(pids_of "$n"); do kill -CONT "$p" 2>/dev/null || true; kill -TERM "$p" 2>/dev/null && left=1; done; done
   [[ -z $left ]] || sleep 0.3
   for n in $all; do
-    for p in $(pids_of "$n"); do kill -KILL "$p" 2>/dev/null; done
+    for p in $(pids_of "$n"); do kill -KILL "$p" 2>/dev/null || true; done # it may have ended by itself
     # Busy while another laboratory copies the mounts.
     local k; for k in 1 2 3 4 5; do ip netns del "$n" 2>/dev/null && break; [[ -e /run/netns/$n ]] || break; sleep 0.1; done
     rm -rf "/etc/netns/$n"
