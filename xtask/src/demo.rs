@@ -109,15 +109,20 @@ fn pair(from: &Host, to: &Host) -> Result<String> {
         let printed = typed(from, &format!("ping -n -c 3 -i 0.2 $(vpnctl ip {} {family})", to.name()))?;
         times.push(mean_of_ping(&printed)?);
     }
-    let log = to.folder().join("iperf3.log");
+    // A log of its own: in one that has the words of the test before, this one would seem to listen already.
+    let log = to.folder().join(format!("iperf3-{}.log", from.name()));
     let mut command = to.command("iperf3")?;
     let mut listening = Process::start("iperf3", command.args(["-s", "-1", "--forceflush"]), log)?;
     wait::until("iperf3 listens", wait::SOON, || listening.printed().contains("listening"))?;
     let line = format!("iperf3 -c $(vpnctl ip {} -4) -t 1 -J", to.name());
     prompt(from, &line);
     let transferred = from.run("sh", &["-c", &line])?;
-    listening.ended(wait::SOON)?;
     let report: Value = serde_json::from_str(&transferred).context("iperf3 printed no JSON")?;
+    // Asked for JSON, iperf3 ends with 0 even where it could not connect.
+    if let Some(why) = report["error"].as_str() {
+        bail!("{}: `{line}`: {why}", from.name());
+    }
+    listening.ended(wait::SOON)?;
     let rate = report["end"]["sum_received"]["bits_per_second"]
         .as_f64()
         .filter(|rate| *rate > 0.0)
