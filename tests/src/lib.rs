@@ -15,15 +15,19 @@
 //! | [`process`] | a program that runs on a host, what it printed, its end |
 //! | [`node`] | a machine: vpnd, and vpnctl to talk to it |
 //! | [`servers`] | coordinator and relay |
+//! | [`inodes`] | what became of every file beneath some folders |
+//! | [`strace`] | what running processes do to files, call by call |
 //! | [`wait`] | wait until something holds, with a deadline |
 //! | [`binaries`] | where the programs under test are |
 
 pub mod binaries;
 pub mod host;
+pub mod inodes;
 pub mod lab;
 pub mod node;
 pub mod process;
 pub mod servers;
+pub mod strace;
 pub mod turn;
 pub mod wait;
 
