@@ -11,4 +11,5 @@ mod privacy;
 mod reach;
 mod refusal;
 mod service;
+mod start;
 mod world;

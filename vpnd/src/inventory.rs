@@ -12,7 +12,7 @@ use proto::{
 
 use crate::{
     network::clock,
-    state::{Contents, Coordinator, Intent, StateDir, StateError},
+    state::{Contents, Coordinator, DamagedNetwork, Intent, StateDir, StateError, Stored},
 };
 
 const DECLARED: &str = include_str!("../inventory.toml");
@@ -30,19 +30,28 @@ pub fn declared() -> Inventory {
 pub fn record(state: &StateDir) -> Result<Record, StateError> {
     let inventory = declared();
     let account = state.account()?;
-    let networks: Vec<Contents> = state.networks()?.into_iter().map(|(_, contents)| contents).collect();
+    let Stored { networks, damaged } = state.networks()?;
+    let networks: Vec<Contents> = networks.into_iter().map(|(_, contents)| contents).collect();
     let rosters: Vec<Opened<'_>> = networks.iter().map(Opened::of).collect();
     let undeclared = undeclared(state.path(), &inventory).map_err(|e| StateError::Unreadable(e.kind()))?;
     let items = inventory
         .item
         .into_iter()
         .map(|item| {
-            let values = values(&item, account.as_ref(), &rosters).unwrap_or_default();
+            let mut values = values(&item, account.as_ref(), &rosters).unwrap_or_default();
+            values.extend(damaged.iter().filter_map(|network| unread(&item, network)));
             Held { item, values }
         })
         .collect();
     let place = state.path().display().to_string();
     Ok(Record { component: inventory.component, place, items, undeclared })
+}
+
+/// What is told of an item of a network that cannot be read: that its file is there.
+fn unread(item: &Item, network: &DamagedNetwork) -> Option<String> {
+    let file = network.folder().join(item.place.strip_prefix("networks/*/")?);
+    let len = fs::metadata(file).ok()?.len();
+    Some(format!("{}: a file of {len} bytes; the network is damaged and cannot be read", network.name()))
 }
 
 /// Which files, and which values in them, no declaration allows.
@@ -300,6 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn the_record_tells_of_a_damaged_network_that_its_files_are_there() {
+        let (_tmp, path) = exercised();
+        let network = fs::read_dir(path.join("networks")).unwrap().next().unwrap().unwrap().path();
+        fs::write(network.join("keys"), b"?").unwrap();
+        let record = record(&StateDir::open(&path).unwrap()).unwrap();
+        for held in record.items.iter().filter(|held| held.item.place.starts_with("networks/")) {
+            assert!(held.values.iter().any(|value| value.contains("damaged")), "{}", held.item.place);
+        }
+    }
+
+    #[test]
     fn the_record_tells_every_item_and_no_secret() {
         let (_tmp, path) = exercised();
         let state = StateDir::open(&path).unwrap();
@@ -310,7 +330,7 @@ mod tests {
         }
         let told: String = record.items.iter().flat_map(|held| held.values.clone()).collect();
         assert!(told.contains("first, ") && told.contains("10.77.0.") && told.contains("name nas"));
-        let (_, contents) = state.networks().unwrap().remove(0);
+        let (_, contents) = state.networks().unwrap().networks.remove(0);
         let secrets = [contents.keys.wireguard().to_bytes(), contents.keys.identity().to_bytes()];
         for secret in secrets {
             let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -16,18 +16,21 @@ pub enum Message {
     DataPathRestarted,
     /// A network could not be brought up; `vpnctl status` says why.
     NetworkFailed,
+    /// What is stored of a network cannot be read; `vpnctl status` says which file.
+    NetworkDamaged,
     /// Leaving on a signal.
     Stopping,
 }
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ready,
         Self::Unsandboxed,
         Self::CoordinatorUnreachable,
         Self::DataPathRestarted,
         Self::NetworkFailed,
+        Self::NetworkDamaged,
         Self::Stopping,
     ];
 
@@ -42,6 +45,7 @@ impl Message {
             Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
             Self::DataPathRestarted => "vpnd: the data path ended and was started again",
             Self::NetworkFailed => "vpnd: a network could not be brought up, see `vpnctl status`",
+            Self::NetworkDamaged => "vpnd: what is stored of a network is damaged, see `vpnctl status`",
             Self::Stopping => "vpnd: stopping",
         }
     }

@@ -25,7 +25,7 @@ mod secret;
 
 pub use error::{ApiError, ErrorCode};
 pub use reply::{
-    Account, Answer, Event, Invite, InviteCreated, Joined, Machine, NetworkCreated, NetworkState,
+    Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Machine, NetworkCreated, NetworkState,
     NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, Reply, Status, Warning,
 };
 pub use request::{Command, Request, RequestError, VERSION};

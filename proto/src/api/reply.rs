@@ -130,6 +130,18 @@ pub struct NetworkSummary {
     pub machines: u32,
     /// Its coordinator's URL.
     pub coordinator: String,
+    /// What keeps it from being read, if it is [`NetworkState::Damaged`]; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
+}
+
+/// What keeps a network from being read.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Damage {
+    /// What is wrong, with the file or folder.
+    pub why: String,
+    /// What to do about it.
+    pub next: String,
 }
 
 /// An invite was made.
@@ -223,6 +235,9 @@ pub struct NetworkStatus {
     /// What the user should know; left out when there is nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// What keeps it from being read, if it is [`NetworkState::Damaged`]; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
 }
 
 /// How a network is.
@@ -241,6 +256,8 @@ pub enum NetworkState {
     Forked,
     /// This machine was removed.
     Removed,
+    /// What is stored of it cannot be read. Nothing else is known of it then.
+    Damaged,
 }
 
 /// This machine in one network.

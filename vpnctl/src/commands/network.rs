@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::Ipv6Addr};
 
-use proto::api::{Answer, Command, NetworkState, NetworkSummary};
+use proto::api::{Answer, Command, Damage, NetworkState, NetworkSummary};
 use serde::Serialize;
 
 use super::Context;
@@ -116,15 +116,20 @@ fn list(context: &Context<'_>, networks: &[NetworkSummary]) -> String {
     }
     let mut table = Table::new(&["NETWORK", "STATE", "THIS MACHINE", ">MACHINES", "COORDINATOR"]);
     for network in networks {
+        let known = network.damage.is_none();
         table.row(vec![
             Cell::new(&network.name),
             Cell::new(state_word(network.state)).style(state_style(network.state)),
-            Cell::new(&network.machine),
-            Cell::new(network.machines.to_string()),
-            Cell::new(&network.coordinator),
+            Cell::or_hyphen(known.then_some(&network.machine)),
+            Cell::or_hyphen(known.then(|| network.machines.to_string())),
+            Cell::or_hyphen(known.then_some(&network.coordinator)),
         ]);
     }
-    table.render(context.ui, "")
+    let damaged = networks.iter().filter_map(|network| Some((network, network.damage.as_ref()?)));
+    let told = damaged.map(|(network, damage)| {
+        format!("\n{} is damaged.\n{}", printable(&network.name), damage_text(damage))
+    });
+    table.render(context.ui, "") + &told.collect::<String>()
 }
 
 fn sentences(networks: &[NetworkSummary]) -> String {
@@ -145,6 +150,7 @@ fn state_phrase(state: NetworkState) -> &'static str {
         NetworkState::Stale => "up with an old roster; see vpnctl status",
         NetworkState::Forked => "forked; see vpnctl status",
         NetworkState::Removed => "no longer open to this machine: it was removed",
+        NetworkState::Damaged => "damaged; see vpnctl status",
     }
 }
 
@@ -157,6 +163,7 @@ pub(super) fn state_word(state: NetworkState) -> &'static str {
         NetworkState::Stale => "stale",
         NetworkState::Forked => "forked",
         NetworkState::Removed => "removed",
+        NetworkState::Damaged => "damaged",
     }
 }
 
@@ -165,8 +172,16 @@ pub(super) fn state_style(state: NetworkState) -> Style {
         NetworkState::Up => Style::Good,
         NetworkState::Down => Style::Dim,
         NetworkState::Pending | NetworkState::Stale => Style::Fair,
-        NetworkState::Forked | NetworkState::Removed => Style::Bad,
+        NetworkState::Forked | NetworkState::Removed | NetworkState::Damaged => Style::Bad,
     }
+}
+
+/// What keeps a network from being read, and what to do.
+pub(super) fn damage_text(damage: &Damage) -> String {
+    let (why, next) = (printable(&damage.why), printable(&damage.next));
+    format!(
+        "  why:  {why}\n  next: {next}\nNothing of it was changed. The other networks are not concerned.\n"
+    )
 }
 
 /// `10.1.2.3, fd00::1`, or the IPv6 address alone.

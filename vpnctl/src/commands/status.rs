@@ -4,7 +4,7 @@ use proto::api::{Answer, Command, NetworkStatus, Path, Peer, Warning};
 
 use super::{
     Context,
-    network::{NO_NETWORK, addresses, state_style, state_word},
+    network::{NO_NETWORK, addresses, damage_text, state_style, state_word},
 };
 use crate::{
     client::not_understood,
@@ -27,6 +27,11 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
 }
 
 fn section(ui: &Ui, network: &NetworkStatus) -> String {
+    if let Some(damage) = &network.damage {
+        let name = ui.paint(&printable(&network.name), Style::Strong);
+        let state = ui.paint(state_word(network.state), state_style(network.state));
+        return format!("{name}  {state}\n{}", damage_text(damage));
+    }
     let own = &network.machine;
     let signer = if own.signer { ", signer" } else { "" };
     let mut text = format!(

@@ -1,7 +1,7 @@
 //! `network create|list`, `up`, `down`, `join`.
 
 use proto::api::{
-    Answer, ErrorCode, Joined, NetworkCreated, NetworkState, NetworkSummary, Progress, Reply, Secret,
+    Answer, Damage, ErrorCode, Joined, NetworkCreated, NetworkState, NetworkSummary, Progress, Reply, Secret,
 };
 use serde_json::json;
 
@@ -14,6 +14,7 @@ fn summary(name: &str, state: NetworkState) -> NetworkSummary {
         machine: "server".to_owned(),
         machines: 3,
         coordinator: "https://vpn.example".to_owned(),
+        damage: None,
     }
 }
 
@@ -73,6 +74,23 @@ fn list_is_a_table_and_a_document() {
         json["networks"][1],
         json!({"name": "office", "state": "down", "machine": "server", "machines": 3, "coordinator": "https://vpn.example"})
     );
+}
+
+#[test]
+fn a_damaged_network_is_in_the_list_with_what_to_do() {
+    let damage = Damage { why: "the file /x/keys is damaged".to_owned(), next: "restore it".to_owned() };
+    let damaged = NetworkSummary {
+        machine: String::new(),
+        machines: 0,
+        coordinator: String::new(),
+        damage: Some(damage),
+        ..summary("work", NetworkState::Damaged)
+    };
+    let vpnd = Vpnd::answering(Answer::Networks(vec![summary("home", NetworkState::Up), damaged]));
+    let run = vpnd.run(&["network", "list"]);
+    assert!(run.done().contains("work     damaged  -                    -  -\n"), "{}", run.out);
+    assert!(run.out.contains("why:  the file /x/keys is damaged\n  next: restore it\n"), "{}", run.out);
+    assert_eq!(vpnd.run(&["up"]).done(), "home is up.\nwork is damaged; see vpnctl status.\n");
 }
 
 #[test]

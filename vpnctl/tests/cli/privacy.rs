@@ -102,6 +102,7 @@ fn status() -> Status {
         machine,
         peers: vec![peer("secretlaptop"), peer("secretphone")],
         warnings: Vec::new(),
+        damage: None,
     };
     Status { networks: vec![network] }
 }

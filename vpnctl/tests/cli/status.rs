@@ -1,6 +1,6 @@
 //! `status`.
 
-use proto::api::{Answer, NetworkState, NetworkStatus, Own, Path, Peer, Status, Warning};
+use proto::api::{Answer, Damage, NetworkState, NetworkStatus, Own, Path, Peer, Status, Warning};
 use serde_json::json;
 
 use crate::{documents::WARNINGS, stage::Vpnd};
@@ -38,6 +38,7 @@ pub(crate) fn home() -> NetworkStatus {
             Peer { ipv4: None, rx_bytes: 12, ..peer("tablet", Path::Idle, None) },
         ],
         warnings: Vec::new(),
+        damage: None,
     }
 }
 
@@ -94,6 +95,31 @@ fn the_document_is_the_one_that_is_promised() {
             ],
         }]})
     );
+}
+
+#[test]
+fn a_damaged_network_says_which_file_and_what_to_do_beside_the_others() {
+    let damage = Damage { why: "the file /x/roster is damaged".to_owned(), next: "restore it".to_owned() };
+    let damaged = NetworkStatus {
+        name: "work".to_owned(),
+        state: NetworkState::Damaged,
+        damage: Some(damage),
+        peers: Vec::new(),
+        ..home()
+    };
+    let vpnd = vpnd(vec![home(), damaged]);
+    let run = vpnd.run(&["status"]);
+    assert!(
+        run.done().contains("\nwork  damaged\n  why:  the file /x/roster is damaged\n  next: restore it\n")
+    );
+    assert!(!run.out.contains("No other machine yet"));
+    let json = vpnd.run(&["--json", "status"]).json();
+    assert_eq!(json["networks"][1]["state"], "damaged");
+    assert_eq!(
+        json["networks"][1]["damage"],
+        json!({"why": "the file /x/roster is damaged", "next": "restore it"})
+    );
+    assert!(json["networks"][0].get("damage").is_none());
 }
 
 #[test]

@@ -8,12 +8,12 @@ use proto::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Daemon, accounts, create, join, lock, refusal};
+use super::{Daemon, accounts, create, damaged, join, lock, refusal};
 use crate::{
     api::{Replies, Serve},
     inventory,
     network::{Handle, NewInvite, Query, Rename, Reply},
-    state::Coordinator,
+    state::{Coordinator, DamagedNetwork},
 };
 
 /// Between two probes of a ping, at least: nobody can make this machine flood another.
@@ -36,13 +36,11 @@ impl Serve for Daemon {
                 let wanted = create::Wanted { name, machine, coordinator };
                 create::create(self, wanted, &replies).await.map(Answer::NetworkCreated)
             }
-            Command::NetworkList {} => self.for_each(&self.networks(), Query::Summary).await,
-            Command::Up {} => {
-                self.for_each(&self.select(network, "nothing was brought up")?, Query::Up).await
+            Command::NetworkList {} => {
+                self.for_each(None, "the networks cannot be shown", Query::Summary).await
             }
-            Command::Down {} => {
-                self.for_each(&self.select(network, "nothing was taken down")?, Query::Down).await
-            }
+            Command::Up {} => self.for_each(network, "nothing was brought up", Query::Up).await,
+            Command::Down {} => self.for_each(network, "nothing was taken down", Query::Down).await,
             Command::InviteCreate { name, uses, expires_in, groups } => {
                 let invite = NewInvite { name, uses, expires_in, groups };
                 let network = self.one(network, "no invite was made")?;
@@ -117,69 +115,74 @@ impl Daemon {
     }
 
     async fn status(&self, network: Option<&str>) -> Result<Answer, ApiError> {
-        let some = match network {
-            None => self.networks(),
-            Some(_) => self.select(network, "the status cannot be shown")?,
+        let (some, damaged) = match network {
+            None => (self.networks(), self.damaged()),
+            Some(name) => self.named("the status cannot be shown", name)?,
         };
-        let mut networks = Vec::with_capacity(some.len());
+        let mut networks: Vec<_> = damaged.iter().map(damaged::status).collect();
         for network in some {
             networks.push(network.ask(Query::Status).await?);
         }
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Answer::Status(Status { networks }))
     }
 
     fn record(&self) -> Result<Record, ApiError> {
-        inventory::record(&lock(&self.state)).map_err(|e| refusal::state("the record cannot be shown", e))
+        inventory::record(&lock(&self.state)).map_err(|e| refusal::state("the record cannot be shown", &e))
     }
 
-    /// Asks networks one after the other; the first that refuses ends it.
+    /// Asks the network that is meant, or all of them one after the other; the first that refuses ends it. One that is
+    /// damaged is told as it is, unless it alone is meant.
     async fn for_each(
         &self,
-        networks: &[Handle],
+        name: Option<&str>,
+        what: &str,
         ask: fn(Reply<NetworkSummary>) -> Query,
     ) -> Result<Answer, ApiError> {
-        let mut told = Vec::with_capacity(networks.len());
+        let (networks, damaged) = match name {
+            Some(_) => (vec![self.one(name, what)?], Vec::new()),
+            None => (self.networks(), self.damaged()),
+        };
+        let mut told: Vec<NetworkSummary> = damaged.iter().map(damaged::summary).collect();
         for network in networks {
             told.push(network.ask(ask).await?);
         }
+        told.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Answer::Networks(told))
     }
 
-    /// The network that is meant, or all of them.
-    fn select(&self, name: Option<&str>, what: &str) -> Result<Vec<Handle>, ApiError> {
-        match name {
-            Some(_) => Ok(vec![self.one(name, what)?]),
-            None => match self.networks() {
-                none if none.is_empty() => Err(refusal::no_network(what)),
-                all => Ok(all),
-            },
+    /// The network of this name, readable or not.
+    fn named(&self, what: &str, name: &str) -> Result<(Vec<Handle>, Vec<DamagedNetwork>), ApiError> {
+        let networks: Vec<_> = self.networks().into_iter().filter(|network| network.name == name).collect();
+        let damaged: Vec<_> = self.damaged().into_iter().filter(|network| network.name() == name).collect();
+        if networks.is_empty() && damaged.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::NotFound,
+                what,
+                "this machine is in no network of that name",
+                "see the names: vpnctl network list",
+            ));
         }
+        Ok((networks, damaged))
     }
 
     /// The network that is meant: the named one, or the only one.
     fn one(&self, name: Option<&str>, what: &str) -> Result<Handle, ApiError> {
-        let all = self.networks();
-        if all.is_empty() {
-            return Err(refusal::no_network(what));
-        }
-        if let Some(name) = name {
-            return all.into_iter().find(|network| network.name == name).ok_or_else(|| {
-                ApiError::new(
-                    ErrorCode::NotFound,
-                    what,
-                    "this machine is in no network of that name",
-                    "see the names: vpnctl network list",
-                )
-            });
-        }
-        one_of(all).map_err(|_| {
-            ApiError::new(
+        let (networks, damaged) = match name {
+            Some(name) => self.named(what, name)?,
+            None => (self.networks(), self.damaged()),
+        };
+        match (networks.as_slice(), damaged.as_slice()) {
+            ([], []) => Err(refusal::no_network(what)),
+            ([only], []) => Ok(only.clone()),
+            ([], [only]) => Err(damaged::refusal(what, only)),
+            _ => Err(ApiError::new(
                 ErrorCode::NetworkNeeded,
                 what,
                 "this machine is in several networks",
                 "say which one: --network NAME (vpnctl network list shows them)",
-            )
-        })
+            )),
+        }
     }
 }
 

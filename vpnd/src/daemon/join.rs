@@ -44,9 +44,7 @@ pub(super) async fn join(
     let _one_at_a_time = daemon.adding.lock().await;
     let token = InviteToken::from_text(token).map_err(|e| refusal::token(WHAT, e))?;
     let machine = hostname::choose(WHAT, machine)?;
-    if daemon.networks().iter().any(|network| network.id == token.network) {
-        return Err(already_joined());
-    }
+    daemon.need_foreign(WHAT, &token.network)?;
     daemon.need_interface(WHAT).await?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
     let client = accounts::client(WHAT, &coordinator)?;
@@ -160,14 +158,5 @@ fn untrusted(error: RosterError) -> ApiError {
         WHAT,
         error.to_string(),
         "tell whoever gave you the invite; do not join while the coordinator says this",
-    )
-}
-
-fn already_joined() -> ApiError {
-    ApiError::new(
-        ErrorCode::AlreadyJoined,
-        WHAT,
-        "it is a member of this network already",
-        "bring the network up: vpnctl up",
     )
 }

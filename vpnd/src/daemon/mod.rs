@@ -3,6 +3,7 @@
 mod accounts;
 mod commands;
 mod create;
+mod damaged;
 pub(crate) mod hostname;
 mod join;
 pub(crate) mod refusal;
@@ -12,7 +13,10 @@ pub(crate) use accounts::client;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netio::netlink::{Netlink, NetlinkError};
-use proto::api::{ApiError, ErrorCode};
+use proto::{
+    api::{ApiError, ErrorCode},
+    identity::NetworkId,
+};
 use sandbox::SandboxError;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -24,7 +28,7 @@ use crate::{
     cli,
     message::Message,
     network::{self, Handle, Interface, Query, Wanted},
-    state::{Contents, Coordinator, NetworkFolder, StateDir, StateError, Unfinished},
+    state::{Contents, Coordinator, DamagedNetwork, NetworkFolder, StateDir, StateError, Unfinished},
 };
 
 /// Why the daemon cannot run.
@@ -54,6 +58,8 @@ pub(crate) struct Daemon {
     state: Mutex<StateDir>,
     accounts: Mutex<accounts::Accounts>,
     networks: Mutex<Vec<Handle>>,
+    /// Those that cannot be read, as found at the start.
+    damaged: Mutex<Vec<DamagedNetwork>>,
     /// Held while a network is made or joined: one at a time.
     adding: tokio::sync::Mutex<()>,
     netlink: Netlink,
@@ -76,21 +82,26 @@ pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
     // What is made durable is made so by its folder, which a bare name does not tell.
     let state_dir = std::path::absolute(&options.state_dir).unwrap_or_else(|_| options.state_dir.clone());
     let state = StateDir::open(&state_dir)?;
-    let known = state.networks()?;
+    let stored = state.networks()?;
     let listener = Listener::bind(&options.socket, Access::of_this_host())?;
     let daemon = Arc::new(Daemon {
         state: Mutex::new(state),
         accounts: Mutex::default(),
         networks: Mutex::default(),
+        damaged: Mutex::new(stored.damaged),
         adding: tokio::sync::Mutex::default(),
         netlink: Netlink::connect()?,
         options,
     });
-    for (folder, contents) in known {
+    for (folder, contents) in stored.networks {
+        let path = folder.path().to_owned();
         // A network that cannot be opened any more must not keep the others down.
-        if daemon.start(folder, contents).is_err() {
-            Message::NetworkFailed.print();
+        if let Err(error) = daemon.start(folder, contents) {
+            lock(&daemon.damaged).push(DamagedNetwork::new(&path, error));
         }
+    }
+    if !lock(&daemon.damaged).is_empty() {
+        Message::NetworkDamaged.print();
     }
     Message::Ready.print();
     // Without systemd there is nobody to tell.
@@ -143,7 +154,7 @@ impl Daemon {
     /// # Errors
     /// What the caller is to be told.
     fn prepare(&self, what: &str, contents: &Contents) -> Result<Unfinished, ApiError> {
-        lock(&self.state).prepare(contents).map_err(|e| refusal::state(what, e))
+        lock(&self.state).prepare(contents).map_err(|e| refusal::state(what, &e))
     }
 
     /// Keeps a new network and starts its actor.
@@ -151,8 +162,8 @@ impl Daemon {
     /// # Errors
     /// What the caller is to be told.
     fn adopt(&self, what: &str, unfinished: Unfinished, contents: Contents) -> Result<Handle, ApiError> {
-        let folder = unfinished.commit().map(NetworkFolder::new).map_err(|e| refusal::state(what, e))?;
-        self.start(folder, contents).map_err(|e| refusal::state(what, e))
+        let folder = unfinished.commit().map(NetworkFolder::new).map_err(|e| refusal::state(what, &e))?;
+        self.start(folder, contents).map_err(|e| refusal::state(what, &e))
     }
 
     /// All networks, by name.
@@ -160,9 +171,33 @@ impl Daemon {
         lock(&self.networks).clone()
     }
 
+    /// Networks that cannot be read.
+    fn damaged(&self) -> Vec<DamagedNetwork> {
+        lock(&self.damaged).clone()
+    }
+
+    /// Refuses a network that this machine is in, even if what it stored of it is damaged.
+    fn need_foreign(&self, what: &str, id: &NetworkId) -> Result<(), ApiError> {
+        if self.networks().iter().any(|network| network.id == *id) {
+            return Err(ApiError::new(
+                ErrorCode::AlreadyJoined,
+                what,
+                "it is a member of this network already",
+                "bring the network up: vpnctl up",
+            ));
+        }
+        let folder = lock(&self.state).network(id);
+        match self.damaged().iter().find(|network| network.folder() == folder) {
+            Some(network) => Err(damaged::refusal(what, network)),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a name that one of this machine's networks has.
     fn need_free_name(&self, what: &str, name: &str) -> Result<(), ApiError> {
-        if !self.networks().iter().any(|network| network.name == name) {
+        let damaged = self.damaged();
+        let mut names = damaged.iter().map(DamagedNetwork::name);
+        if !names.any(|n| n == name) && !self.networks().iter().any(|network| network.name == name) {
             return Ok(());
         }
         Err(ApiError::new(
@@ -189,7 +224,7 @@ impl Daemon {
 
     /// The coordinators that this machine has to do with, each once.
     fn known_coordinators(&self, what: &str) -> Result<Vec<Coordinator>, ApiError> {
-        let account = lock(&self.state).account().map_err(|e| refusal::state(what, e))?;
+        let account = lock(&self.state).account().map_err(|e| refusal::state(what, &e))?;
         let mut known: Vec<Coordinator> = account.into_iter().collect();
         for network in self.networks() {
             if !known.iter().any(|c| c.is_at(&network.coordinator.url)) {

@@ -87,7 +87,7 @@ pub(crate) fn token(what: &str, error: TokenError) -> ApiError {
 }
 
 /// What a state directory that cannot be changed means.
-pub(crate) fn state(what: &str, error: StateError) -> ApiError {
+pub(crate) fn state(what: &str, error: &StateError) -> ApiError {
     let text = error.to_string();
     let (why, next) = text.split_once(": ").unwrap_or((&text, "check the disk"));
     ApiError::new(ErrorCode::Storage, what, why, next)

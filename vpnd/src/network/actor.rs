@@ -14,7 +14,7 @@ use proto::{
     metadata::Endpoint,
     pipe::{Config, ToData},
     relay::Credential,
-    roster::{InviteSecret, JoinRecord, MachineEntry, Roster, RosterError},
+    roster::{InviteSecret, JoinRecord, MachineEntry, Roster},
     wire::Wire,
 };
 use tokio::{
@@ -143,15 +143,12 @@ pub(crate) fn start(
     wanted: Wanted,
 ) -> Result<Handle, StateError> {
     let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
-    let damaged = |e: RosterError| match e {
-        RosterError::Format(e) => StateError::parsing(e, "roster"),
-        _ => StateError::Damaged("roster"),
-    };
-    let roster = Roster::open(roster, epochs.present().clone(), &settings.network).map_err(damaged)?;
+    let opened = Roster::open(roster, epochs.present().clone(), &settings.network);
+    let roster = opened.map_err(|e| folder.unopened(&e))?;
     let membership = membership
         .map(|m| JoinRecord::from_bytes(&m.record).map(|record| (m.secret.clone(), record)))
         .transpose()
-        .map_err(|e| StateError::parsing(e, "membership"))?;
+        .map_err(|e| folder.unreadable_record(&e))?;
     let (handle, queries) =
         Handle::new(settings.network, roster.name().to_owned(), settings.coordinator.clone());
     let (notes, notes_receiver) = mpsc::channel(16);
@@ -243,7 +240,7 @@ impl Actor {
             return Ok(());
         }
         let settings = Settings { intent, ..self.settings.clone() };
-        self.folder.save_settings(&settings).map_err(|e| crate::daemon::refusal::state(what, e))?;
+        self.folder.save_settings(&settings).map_err(|e| crate::daemon::refusal::state(what, &e))?;
         self.settings = settings;
         Ok(())
     }

@@ -41,6 +41,7 @@ impl Actor {
             machine: self.own().map(|own| own.name).unwrap_or_default(),
             machines: u32::try_from(self.machine_list().len()).unwrap_or(u32::MAX),
             coordinator: self.settings.coordinator.url.clone(),
+            damage: None,
         }
     }
 
@@ -63,6 +64,7 @@ impl Actor {
             },
             peers,
             warnings: self.warnings(),
+            damage: None,
         }
     }
 

@@ -3,15 +3,15 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use proto::{
-    identity::Pin,
+    identity::{NetworkId, Pin},
     wire::{Reader, Wire, WireError, Writer},
 };
 
-use super::{Contents, Folder, NetworkFolder, StateError, Unfinished};
+use super::{Contents, DamagedNetwork, Folder, NetworkFolder, StateError, Unfinished};
 
 /// The newest layout that this program reads and writes.
 const FORMAT: u8 = 1;
@@ -21,6 +21,14 @@ const NAME_BYTES: usize = 16;
 
 /// Longest URL that is kept.
 const MAX_URL: usize = 512;
+
+/// The networks in the directory.
+pub struct Stored {
+    /// Those that can be read.
+    pub networks: Vec<(NetworkFolder, Contents)>,
+    /// Those that cannot.
+    pub damaged: Vec<DamagedNetwork>,
+}
 
 /// The open state directory. Only one daemon has it at a time.
 pub struct StateDir {
@@ -57,14 +65,12 @@ impl StateDir {
         root.remove_unfinished()?;
         match root.read("format")? {
             None => root.replace("format", &[FORMAT])?,
-            Some(bytes) => {
-                let read = || {
-                    let mut r = Reader::new(&bytes);
-                    r.version(FORMAT)?;
-                    r.end()
-                };
-                read().map_err(|e| StateError::parsing(e, "format"))?;
-            }
+            Some(bytes) => match bytes[..] {
+                [FORMAT] => {}
+                // One byte is all that any version writes there.
+                [newer] if newer > FORMAT => return Err(StateError::Newer(newer)),
+                _ => return Err(StateError::Damaged(root.file("format"))),
+            },
         }
         let networks = Folder::open(root.path().join("networks"))?;
         networks.remove_unfinished()?;
@@ -77,19 +83,26 @@ impl StateDir {
         self.root.path()
     }
 
-    /// All networks of this machine.
+    /// All networks of this machine. One that cannot be read keeps no other from being read, and is left as it is.
     ///
     /// # Errors
-    /// [`StateError`] if any cannot be read: a network left out in silence would be worse.
-    pub fn networks(&self) -> Result<Vec<(NetworkFolder, Contents)>, StateError> {
-        let load = |name: String| {
-            let folder = Folder::open(self.networks.path().join(name))?;
-            folder.remove_unfinished()?;
-            let folder = NetworkFolder::new(folder);
-            let contents = folder.load()?;
-            Ok((folder, contents))
-        };
-        self.networks.folders()?.into_iter().map(load).collect()
+    /// [`StateError`] if the directory cannot be read.
+    pub fn networks(&self) -> Result<Stored, StateError> {
+        let mut stored = Stored { networks: Vec::new(), damaged: Vec::new() };
+        for name in self.networks.folders()? {
+            let path = self.networks.path().join(name);
+            match open_network(&path) {
+                Ok(network) => stored.networks.push(network),
+                Err(error) => stored.damaged.push(DamagedNetwork::new(&path, error)),
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Where a network is kept, or would be.
+    #[must_use]
+    pub fn network(&self, id: &NetworkId) -> PathBuf {
+        self.networks.path().join(folder_name(id))
     }
 
     /// Writes all that is to be kept of a network that this machine is about to make or join. It is kept once it is
@@ -98,8 +111,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError`]; nothing is left then.
     pub fn prepare(&self, contents: &Contents) -> Result<Unfinished, StateError> {
-        let id = contents.settings.network.0;
-        let name: String = id.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let name = folder_name(&contents.settings.network);
         let files = contents.files();
         let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         self.networks.prepare_folder(&name, &files)
@@ -111,14 +123,14 @@ impl StateDir {
     /// [`StateError`].
     pub fn account(&self) -> Result<Option<Coordinator>, StateError> {
         let Some(bytes) = self.root.read("account")? else { return Ok(None) };
-        let read = || {
+        let read = || -> Result<Coordinator, WireError> {
             let mut r = Reader::new(&bytes);
             r.version(1)?;
             let coordinator = Coordinator::decode(&mut r)?;
             while r.optional()?.is_some() {}
             Ok(coordinator)
         };
-        read().map(Some).map_err(|e| StateError::parsing(e, "account"))
+        read().map(Some).map_err(|_| StateError::DamagedAccount(self.root.file("account")))
     }
 
     /// Remembers the coordinator of the account that is used here, so that a login need not name it.
@@ -131,6 +143,21 @@ impl StateDir {
         coordinator.encode(&mut w);
         self.root.replace("account", &w.finish())
     }
+}
+
+fn open_network(path: &Path) -> Result<(NetworkFolder, Contents), StateError> {
+    let folder = NetworkFolder::open(path)?;
+    folder.remove_unfinished()?;
+    let contents = folder.load()?;
+    if !path.ends_with(folder_name(&contents.settings.network)) {
+        return Err(StateError::Misplaced(path.to_owned()));
+    }
+    Ok((folder, contents))
+}
+
+/// The name of a network's folder.
+fn folder_name(network: &NetworkId) -> String {
+    network.0.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes the lock; the kernel gives it back when the process ends, however it ends.
@@ -192,6 +219,24 @@ mod tests {
         assert_eq!(err, StateError::Newer(FORMAT + 1));
         assert!(err.to_string().contains("update vpnd"));
         assert_eq!(std::fs::read(path.join("format")).unwrap(), [FORMAT + 1]);
+    }
+
+    #[test]
+    fn a_directory_wide_file_that_is_damaged_is_named() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("state");
+        let state = StateDir::open(&path).unwrap();
+        std::fs::write(path.join("account"), b"garbage").unwrap();
+        let err = state.account().err().unwrap().to_string();
+        assert!(err.contains(path.join("account").to_str().unwrap()) && err.contains("damaged"), "{err}");
+        drop(state);
+
+        for garbage in [&b"garbage"[..], b"", &[0]] {
+            std::fs::write(path.join("format"), garbage).unwrap();
+            let err = StateDir::open(&path).err().unwrap().to_string();
+            assert!(err.contains(path.join("format").to_str().unwrap()) && err.contains("damaged"), "{err}");
+            assert_eq!(std::fs::read(path.join("format")).unwrap(), garbage, "left as it is");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Why the state directory could not be used, in words for the person who can do something about it.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use proto::wire::WireError;
 
 /// Why the state directory could not be read or changed. After an error in a change, the old state stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Another daemon holds the lock.
     #[error("another vpnd uses this state directory: stop it, or choose another one with --state-dir")]
@@ -29,11 +32,24 @@ pub enum StateError {
     /// A newer Tacet wrote it.
     #[error("the state directory was written by a newer version of Tacet (format {0}): update vpnd")]
     Newer(u8),
-    /// A file is not what it should be; the text names the file.
+    /// A file is not what it should be.
+    #[error("the file {} is damaged: restore it from a backup", .0.display())]
+    Damaged(PathBuf),
+    /// A file has the mark of a version that this program does not know; damage can look the same.
     #[error(
-        "the file `{0}` in the state directory is damaged: restore it from a backup, or leave and join again"
+        "the file {} was written by a newer version of Tacet, or is damaged: update vpnd, or restore the file from a backup",
+        .0.display()
     )]
-    Damaged(&'static str),
+    NewerFile(PathBuf),
+    /// The file that remembers where the account is.
+    #[error(
+        "the file {} is damaged: remove it and name the coordinator at the next login, for nothing else was in it",
+        .0.display()
+    )]
+    DamagedAccount(PathBuf),
+    /// A network's folder holds another one than its name says: a copy, for instance.
+    #[error("the folder {} does not hold the network that it is named after: move it elsewhere", .0.display())]
+    Misplaced(PathBuf),
 }
 
 impl StateError {
@@ -53,10 +69,10 @@ impl StateError {
     }
 
     /// What bytes that cannot be parsed mean, `file` being where they come from.
-    pub(crate) fn parsing(e: WireError, file: &'static str) -> Self {
+    pub(crate) fn parsing(e: &WireError, file: &Path) -> Self {
         match e {
-            WireError::Newer { found, .. } => Self::Newer(found),
-            _ => Self::Damaged(file),
+            WireError::Newer { .. } => Self::NewerFile(file.to_owned()),
+            _ => Self::Damaged(file.to_owned()),
         }
     }
 }

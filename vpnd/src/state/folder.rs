@@ -62,6 +62,12 @@ impl Folder {
         &self.path
     }
 
+    /// Where a file of it is.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// The content of a file, `None` if there is no such file.
     ///
     /// # Errors

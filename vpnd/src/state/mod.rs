@@ -17,13 +17,18 @@
 //! flushed to the disk and renamed over the old one, so that a crash leaves the old or the new one, never a mixture.
 //! A folder for a new network appears in one rename too. What machines do (who they talk to, when, from where) is
 //! not stored: connecting, roaming and traffic write nothing.
+//!
+//! A network whose folder cannot be read is told of as a [`DamagedNetwork`], left as it is, and keeps no other network
+//! from running.
 
+mod damaged;
 mod directory;
 mod error;
 mod folder;
 mod network;
 
-pub use directory::{Coordinator, StateDir};
+pub use damaged::DamagedNetwork;
+pub use directory::{Coordinator, StateDir, Stored};
 pub use error::StateError;
 pub use folder::{Folder, Unfinished};
 pub use network::{Contents, Intent, Membership, NetworkFolder, Settings};

@@ -1,10 +1,12 @@
 //! One network's folder.
 
+use std::path::Path;
+
 use proto::{
     epoch::EpochKeys,
     identity::{MachineKeys, NetworkId},
     relay::Credential,
-    roster::{InviteSecret, PublicState},
+    roster::{InviteSecret, PublicState, Roster, RosterError},
     wire::{Reader, Wire, WireError, Writer},
 };
 use zeroize::Zeroizing;
@@ -97,26 +99,62 @@ impl NetworkFolder {
         Self(folder)
     }
 
+    /// The network kept at `path`.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        Folder::open(path).map(Self)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Its name, as far as that can be read, whatever else cannot.
+    pub(super) fn name(&self) -> Option<String> {
+        let (state, epochs) = read_roster(&self.0.read(ROSTER).ok()??).ok()?;
+        let network = state.header().network;
+        Some(Roster::open(state, epochs.present().clone(), &network).ok()?.name().to_owned())
+    }
+
+    /// Removes what an interrupted change left here.
+    pub(super) fn remove_unfinished(&self) -> Result<(), StateError> {
+        self.0.remove_unfinished()
+    }
+
     /// Reads all of it.
     ///
     /// # Errors
     /// [`StateError`]: unreadable, damaged, or of a newer version.
     pub fn load(&self) -> Result<Contents, StateError> {
-        let keys = self.need(KEYS)?;
-        let keys = MachineKeys::from_bytes(&keys).map_err(|e| StateError::parsing(e, KEYS))?;
-        let roster = self.need(ROSTER)?;
-        let (roster, epochs) = read_roster(&roster).map_err(|e| StateError::parsing(e, ROSTER))?;
-        let settings = self.need(SETTINGS)?;
-        let settings = Settings::from_bytes(&settings).map_err(|e| StateError::parsing(e, SETTINGS))?;
-        let membership = match self.0.read(MEMBERSHIP)? {
-            None => None,
-            Some(b) => Some(Membership::from_bytes(&b).map_err(|e| StateError::parsing(e, MEMBERSHIP))?),
-        };
+        let parsing = |file| move |e: WireError| StateError::parsing(&e, &self.0.file(file));
+        let keys = MachineKeys::from_bytes(&self.need(KEYS)?).map_err(parsing(KEYS))?;
+        let (roster, epochs) = read_roster(&self.need(ROSTER)?).map_err(parsing(ROSTER))?;
+        let settings = Settings::from_bytes(&self.need(SETTINGS)?).map_err(parsing(SETTINGS))?;
+        let membership = self.0.read(MEMBERSHIP)?;
+        let membership =
+            membership.map(|b| Membership::from_bytes(&b).map_err(parsing(MEMBERSHIP))).transpose()?;
         let credentials = match self.0.read(CREDENTIALS)? {
             None => Vec::new(),
-            Some(b) => read_credentials(&b).map_err(|e| StateError::parsing(e, CREDENTIALS))?,
+            Some(b) => read_credentials(&b).map_err(parsing(CREDENTIALS))?,
         };
         Ok(Contents { keys, roster, epochs, settings, membership, credentials })
+    }
+
+    /// What it means that the roster was read and does not open.
+    pub(crate) fn unopened(&self, error: &RosterError) -> StateError {
+        match error {
+            RosterError::Format(e) => StateError::parsing(e, &self.0.file(ROSTER)),
+            _ => StateError::Damaged(self.0.file(ROSTER)),
+        }
+    }
+
+    /// What it means that the record of how the machine joined does not read.
+    pub(crate) fn unreadable_record(&self, error: &WireError) -> StateError {
+        StateError::parsing(error, &self.0.file(MEMBERSHIP))
     }
 
     /// Keeps a newer roster with the keys that open it.
@@ -152,7 +190,7 @@ impl NetworkFolder {
     }
 
     fn need(&self, file: &'static str) -> Result<Zeroizing<Vec<u8>>, StateError> {
-        self.0.read(file)?.ok_or(StateError::Damaged(file))
+        self.0.read(file)?.ok_or_else(|| StateError::Damaged(self.0.file(file)))
     }
 }
 
@@ -251,7 +289,7 @@ mod tests {
 
         folder.save_settings(&Settings { intent: Intent::Down, ..back.settings }).unwrap();
         folder.forget_membership().unwrap();
-        let listed = state.networks().unwrap();
+        let listed = state.networks().unwrap().networks;
         assert_eq!(listed.len(), 1);
         assert!(listed[0].1.settings.intent == Intent::Down && listed[0].1.membership.is_none());
     }
@@ -263,17 +301,54 @@ mod tests {
         let roster = roster_file(&contents.roster, &contents.epochs);
 
         folder.0.replace(ROSTER, &roster[..roster.len() - 1]).unwrap();
-        assert_eq!(folder.load().err(), Some(StateError::Damaged(ROSTER)));
+        assert_eq!(folder.load().err(), Some(StateError::Damaged(folder.0.file(ROSTER))));
 
         let mut future = roster.to_vec();
         future[0] = 9;
         folder.0.replace(ROSTER, &future).unwrap();
-        assert_eq!(folder.load().err(), Some(StateError::Newer(9)));
+        assert_eq!(folder.load().err(), Some(StateError::NewerFile(folder.0.file(ROSTER))));
 
         folder.0.replace(ROSTER, &roster).unwrap();
         assert!(folder.load().is_ok());
         folder.0.remove(KEYS).unwrap();
-        assert_eq!(folder.load().err(), Some(StateError::Damaged(KEYS)));
+        assert_eq!(folder.load().err(), Some(StateError::Damaged(folder.0.file(KEYS))));
+    }
+
+    #[test]
+    fn a_damaged_network_is_named_keeps_no_other_from_being_read_and_is_left_as_it_is() {
+        let (_tmp, state, contents) = network();
+        let keep = |contents: &Contents| state.prepare(contents).unwrap().commit().unwrap();
+        let folder = keep(&contents);
+        let (_other_tmp, _, other) = network();
+        keep(&other);
+        for file in [KEYS, ROSTER, SETTINGS, MEMBERSHIP] {
+            let good = folder.read(file).unwrap().unwrap();
+            let bad = &good[..good.len() / 2];
+            folder.replace(file, bad).unwrap();
+            let stored = state.networks().unwrap();
+            assert_eq!((stored.networks.len(), stored.damaged.len()), (1, 1), "{file}");
+            let damaged = &stored.damaged[0];
+            assert_eq!(damaged.folder(), state.network(&contents.settings.network));
+            assert!(damaged.why().contains(folder.file(file).to_str().unwrap()), "{}", damaged.why());
+            assert!(damaged.next().contains(folder.path().to_str().unwrap()), "{}", damaged.next());
+            let digits = &folder.path().file_name().unwrap().to_str().unwrap()[..8];
+            assert_eq!(damaged.name(), if file == ROSTER { digits } else { "home" });
+            assert!(*folder.read(file).unwrap().unwrap() == *bad, "changed");
+            folder.replace(file, &good).unwrap();
+        }
+        assert_eq!(state.networks().unwrap().networks.len(), 2);
+    }
+
+    #[test]
+    fn a_copy_of_a_network_under_another_name_is_no_network() {
+        let (_tmp, state, contents) = network();
+        let folder = state.prepare(&contents).unwrap().commit().unwrap();
+        let copy = state.path().join("networks/copy");
+        std::fs::rename(folder.path(), &copy).unwrap();
+        state.prepare(&contents).unwrap().commit().unwrap();
+        let stored = state.networks().unwrap();
+        assert_eq!((stored.networks.len(), stored.damaged.len()), (1, 1));
+        assert!(stored.damaged[0].why().contains(copy.to_str().unwrap()), "{}", stored.damaged[0].why());
     }
 
     #[test]
