@@ -1,11 +1,11 @@
 //! What a daemon may find when it starts, and how it goes on.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::UdpSocket, path::PathBuf, process::Command};
 
 use serde_json::Value;
 use tests::{Coordinator, Lab, Node, wait};
 
-use crate::world::World;
+use crate::world::{FIRST_ANSWER, World};
 
 /// What a machine's `status` or `network list` says of a network.
 fn told(node: &Node, command: &[&str], name: &str) -> Value {
@@ -71,4 +71,93 @@ fn a_damaged_network_is_shown_and_left_alone_and_the_others_run() {
     fs::write(&roster, good).unwrap();
     node.start_again().unwrap();
     wait::until("all is as it was", wait::SOON, || told(node, &["status"], "home")["state"] == "up").unwrap();
+}
+
+#[test]
+fn a_machine_is_in_two_networks_of_one_name_and_knows_one_of_them_by_another() {
+    let mut world = World::of(Lab::up("cloud=none:v6=1,home=easy").unwrap(), &["cloud-1"]);
+    let token = world.node("cloud-1").invite(&[]).unwrap();
+    let mut other = Node::start(&world.lab.host("home-1")).unwrap();
+    other.create_account("bob", &world.coordinator.enrol().unwrap()).unwrap();
+    other.create_network("home").unwrap();
+
+    let mut names = Vec::new();
+    for again in [vec!["join", &token], vec!["network", "create", "home"]] {
+        let said = other.vpnctl(&again).unwrap();
+        assert_eq!(
+            (said.code, &said.json["error"]["code"]),
+            (1, &Value::from("name_taken")),
+            "{}",
+            said.text
+        );
+        let next = said.json["error"]["next"].as_str().unwrap();
+        let (_, alias) = next.rsplit_once("--as ").unwrap();
+        names.push(alias.to_owned());
+        let done = other.ask(&[&again[..], &["--as", alias]].concat()).unwrap();
+        assert_eq!((&done["network"], &done["roster_name"]), (&Value::from(alias), &Value::from("home")));
+    }
+    assert_eq!(names, ["home-2", "home-3"]);
+
+    for _ in 0..2 {
+        let list = other.ask(&["network", "list"]).unwrap();
+        let listed = list["networks"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap());
+        assert_eq!(listed.collect::<Vec<_>>(), ["home", "home-2", "home-3"]);
+        let machines = other.ask(&["--network", "home-2", "machines", "list"]).unwrap();
+        let machines = machines["machines"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap());
+        assert_eq!(machines.collect::<Vec<_>>(), ["cloud-1", "home-1"]);
+        assert_eq!(told(&other, &["status"], "home-2")["roster_name"], "home");
+        assert_eq!(told(&other, &["status"], "home")["roster_name"], Value::Null);
+        // Kept over a restart.
+        other.stop().unwrap();
+        other.start_again().unwrap();
+    }
+    let address = world.node_mut("cloud-1").address("ipv6").unwrap();
+    other.reaches(&address, FIRST_ANSWER).unwrap();
+}
+
+#[test]
+fn a_start_without_an_interface_says_why_and_comes_up_once_the_reason_is_gone() {
+    let mut world = World::of(Lab::up("cloud=none:v6=1,home=easy").unwrap(), &["cloud-1", "home-1"]);
+    let node = world.node_mut("home-1");
+    node.stop().unwrap();
+    node.options(&["--port", "51999", "--interface", "mine0"]);
+
+    let port = node.host().inside(|| UdpSocket::bind("0.0.0.0:51999").unwrap()).unwrap();
+    lacks(node, "port_taken", "UDP port is in use");
+    drop(port);
+    comes_up(node);
+    node.stop().unwrap();
+
+    node.host().run("ip", &["link", "add", "mine0", "type", "bridge"]).unwrap();
+    lacks(node, "interface_name_taken", "name is taken");
+    node.host().run("ip", &["link", "del", "mine0"]).unwrap();
+    comes_up(node);
+    node.stop().unwrap();
+
+    node.before("mount -t tmpfs tacet /dev/net");
+    lacks(node, "no_tun", "/dev/net/tun is missing");
+    let pid = node.process().unwrap().pid().to_string();
+    let done = Command::new("nsenter").args(["-t", &pid, "-m", "umount", "/dev/net"]).status().unwrap();
+    assert!(done.success());
+    comes_up(node);
+    let address = world.node("cloud-1").address("ipv4").unwrap();
+    world.node("home-1").reaches(&address, FIRST_ANSWER).unwrap();
+}
+
+/// Starts the daemon, which has no interface and says why.
+fn lacks(node: &mut Node, warning: &str, sentence: &str) {
+    let before = node.printed().matches(sentence).count();
+    node.start_again().unwrap();
+    wait::until(warning, wait::SOON, || {
+        let status = node.status().unwrap();
+        status["state"] == "pending" && status["warnings"] == Value::from(vec![warning])
+    })
+    .unwrap();
+    assert_eq!(node.printed().matches(sentence).count(), before + 1, "{}", node.printed());
+}
+
+/// It comes up by itself.
+fn comes_up(node: &mut Node) {
+    wait::until("it is up by itself", wait::SOON, || node.status().unwrap()["state"] == "up").unwrap();
+    assert_eq!(node.status().unwrap()["warnings"], Value::Null);
 }

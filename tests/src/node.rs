@@ -112,6 +112,12 @@ impl Node {
         self.process.as_mut().ok_or_else(|| Trouble::new("vpnd does not run"))
     }
 
+    /// All that vpnd and its forerunners here printed.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.host.folder().join("vpnd.log")).unwrap_or_default()
+    }
+
     /// The process id of its data path.
     ///
     /// # Errors

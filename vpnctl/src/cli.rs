@@ -79,7 +79,8 @@ Examples:
 Examples:
   vpnctl join tacet-invite1...
   vpnctl join - < token.txt
-  vpnctl join tacet-invite1... --machine laptop")]
+  vpnctl join tacet-invite1... --machine laptop
+  vpnctl join tacet-invite1... --as work        if a network here has its name")]
     Join(Join),
     /// The machines of the network; alone it means `machines list`
     #[command(after_help = "Examples:\n  vpnctl machines\n  vpnctl machines rename laptop old-laptop")]
@@ -200,6 +201,9 @@ pub(crate) enum Network {
         /// This machine's name in it [default: the host name]
         #[arg(long, value_name = "NAME")]
         machine: Option<String>,
+        /// The name by which this machine alone knows it [default: its own]
+        #[arg(long = "as", value_name = "ALIAS")]
+        alias: Option<String>,
         /// The coordinator's URL; needed if there are sessions at several
         #[arg(long, value_name = "URL")]
         coordinator: Option<String>,
@@ -253,6 +257,9 @@ pub(crate) struct Join {
     /// This machine's name in the network [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) machine: Option<String>,
+    /// The name by which this machine alone knows the network [default: its own]
+    #[arg(long = "as", value_name = "ALIAS")]
+    pub(crate) alias: Option<String>,
 }
 
 #[derive(Args)]

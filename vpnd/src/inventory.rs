@@ -106,10 +106,13 @@ impl<'a> Opened<'a> {
 
     /// The network's name, for the person to whom the record is shown.
     fn name(&self) -> String {
-        self.roster.as_ref().map_or_else(
-            || self.contents.settings.network.to_hex().chars().take(8).collect(),
-            |roster| roster.name().to_owned(),
-        )
+        let own = self.roster.as_ref().map(|roster| roster.name().to_owned());
+        self.contents
+            .settings
+            .alias
+            .clone()
+            .or(own)
+            .unwrap_or_else(|| self.contents.settings.network.to_hex().chars().take(8).collect())
     }
 }
 
@@ -167,6 +170,9 @@ fn values(item: &Item, account: Option<&Coordinator>, networks: &[Opened<'_>]) -
             let intent = if network.contents.settings.intent == Intent::Up { "up" } else { "down" };
             vec![format!("id {}, {intent}", network.contents.settings.network.to_hex())]
         }),
+        ("networks/*/settings", "the name by which this machine knows the network, if another") => {
+            each(&|network| network.contents.settings.alias.clone().into_iter().collect())
+        }
         ("networks/*/settings", _) => {
             each(&|network| vec![coordinator(&network.contents.settings.coordinator)])
         }
@@ -271,7 +277,12 @@ mod tests {
             .unwrap_or_else(|_| panic!("an invite"));
         let mut epochs = EpochKeys::new(EpochKey::generate(rng));
         epochs.advance(roster.epoch_key().clone(), now);
-        let settings = Settings { network: roster.network(), intent: Intent::Up, coordinator };
+        let settings = Settings {
+            network: roster.network(),
+            intent: Intent::Up,
+            coordinator,
+            alias: Some("work".into()),
+        };
         let membership = Some(Membership { secret: InviteSecret::generate(rng), record: vec![9; 80] });
         let credentials = vec![CredentialIssuer::generate(rng).issue(&[1; 32], month_of(20_000))];
         Contents { keys, roster: edit.roster.state().clone(), epochs, settings, membership, credentials }

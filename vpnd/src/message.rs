@@ -16,6 +16,12 @@ pub enum Message {
     DataPathRestarted,
     /// A network could not be brought up; `vpnctl status` says why.
     NetworkFailed,
+    /// No interface: the UDP port is taken.
+    PortTaken,
+    /// No interface: its name is taken.
+    InterfaceNameTaken,
+    /// No interface: there is no TUN device.
+    NoTun,
     /// What is stored of a network cannot be read; `vpnctl status` says which file.
     NetworkDamaged,
     /// Leaving on a signal.
@@ -24,12 +30,15 @@ pub enum Message {
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::Unsandboxed,
         Self::CoordinatorUnreachable,
         Self::DataPathRestarted,
         Self::NetworkFailed,
+        Self::PortTaken,
+        Self::InterfaceNameTaken,
+        Self::NoTun,
         Self::NetworkDamaged,
         Self::Stopping,
     ];
@@ -45,6 +54,9 @@ impl Message {
             Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
             Self::DataPathRestarted => "vpnd: the data path ended and was started again",
             Self::NetworkFailed => "vpnd: a network could not be brought up, see `vpnctl status`",
+            Self::PortTaken => "vpnd: no interface, its UDP port is in use by another program; trying again",
+            Self::InterfaceNameTaken => "vpnd: no interface, its name is taken; trying again",
+            Self::NoTun => "vpnd: no interface, /dev/net/tun is missing; trying again",
             Self::NetworkDamaged => "vpnd: what is stored of a network is damaged, see `vpnctl status`",
             Self::Stopping => "vpnd: stopping",
         }

@@ -105,8 +105,11 @@ pub struct Account {
 /// A network was made.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 pub struct NetworkCreated {
-    /// Its name.
+    /// Its name on this machine.
     pub network: String,
+    /// The name that its signers know it by, if another; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster_name: Option<String>,
     /// This machine's name in it.
     pub machine: String,
     /// This machine's IPv4 address.
@@ -120,8 +123,11 @@ pub struct NetworkCreated {
 /// One network in a list.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 pub struct NetworkSummary {
-    /// Its name.
+    /// Its name on this machine.
     pub name: String,
+    /// The name that its signers know it by, if another; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster_name: Option<String>,
     /// How it is.
     pub state: NetworkState,
     /// This machine's name in it.
@@ -174,8 +180,11 @@ pub struct Invite {
 /// This machine joined a network.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 pub struct Joined {
-    /// The network's name.
+    /// The network's name on this machine.
     pub network: String,
+    /// The name that its signers know it by, if another; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster_name: Option<String>,
     /// This machine's name in it.
     pub machine: String,
     /// This machine's IPv4 address; `None` until a signer takes a multi-use invite's machine in.
@@ -218,8 +227,11 @@ pub struct Status {
 /// The live state of one network.
 #[derive(Serialize, Deserialize, PartialEq)]
 pub struct NetworkStatus {
-    /// Its name.
+    /// Its name on this machine.
     pub name: String,
+    /// The name that its signers know it by, if another; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster_name: Option<String>,
     /// How it is.
     pub state: NetworkState,
     /// The signers' generation.
@@ -324,8 +336,14 @@ pub enum Warning {
     InviteOverused,
     /// The data path does not run; vpnd is starting it.
     DataPathDown,
-    /// The interface could not be made.
+    /// The interface could not be made, for another reason than the three below.
     InterfaceFailed,
+    /// There is no interface: another program has the UDP port that vpnd is told to use.
+    PortTaken,
+    /// There is no interface: another one has the name that vpnd is told to use.
+    InterfaceNameTaken,
+    /// There is no interface: this system has no `/dev/net/tun`.
+    NoTun,
     /// The state directory cannot be written: full, or read-only.
     StateNotWritable,
     /// One that this build does not know.

@@ -59,6 +59,9 @@ pub enum Command {
         /// This machine's name in it. `None`: the host name.
         #[serde(default)]
         machine: Option<String>,
+        /// The name by which this machine alone knows the network. `None`: the network's own.
+        #[serde(default)]
+        alias: Option<String>,
         /// The coordinator's URL. `None`: the one coordinator with a session.
         #[serde(default)]
         coordinator: Option<String>,
@@ -92,6 +95,9 @@ pub enum Command {
         /// This machine's name in the network. `None`: the host name. The invite's name wins over both.
         #[serde(default)]
         machine: Option<String>,
+        /// The name by which this machine alone knows the network. `None`: the network's own.
+        #[serde(default)]
+        alias: Option<String>,
     },
     /// The machines of the network. Answer: [`Answer::Machines`](super::Answer::Machines).
     MachinesList {},

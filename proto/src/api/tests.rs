@@ -40,7 +40,7 @@ fn unknown_and_absent_optional_fields_do_no_harm() {
     let line = br#"{"v":1,"colour":"red","cmd":{"join":{"token":"tacet-invite1abc","mood":3}}}"#;
     let expected = Request::new(
         None,
-        Command::Join { token: Secret::new("tacet-invite1abc".to_owned()), machine: None },
+        Command::Join { token: Secret::new("tacet-invite1abc".to_owned()), machine: None, alias: None },
     );
     assert!(Request::parse(line).unwrap() == expected);
 }

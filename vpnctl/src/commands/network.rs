@@ -24,7 +24,9 @@ This machine is in no network.
 
 pub(super) fn run(context: &Context<'_>, command: Network) -> Result<(), Failure> {
     match command {
-        Network::Create { name, machine, coordinator } => create(context, name, machine, coordinator),
+        Network::Create { name, machine, alias, coordinator } => {
+            create(context, Command::NetworkCreate { name, machine, alias, coordinator })
+        }
         Network::List => {
             let networks = networks(context, Command::NetworkList {})?;
             context.show(&Networks { networks: &networks }, || list(context, &networks))
@@ -44,13 +46,14 @@ pub(super) fn down(context: &Context<'_>) -> Result<(), Failure> {
 
 pub(super) fn join(context: &Context<'_>, args: &Join) -> Result<(), Failure> {
     let token = password::token(&args.token)?;
-    let Answer::Joined(joined) = context.ask(Command::Join { token, machine: args.machine.clone() })? else {
+    let command = Command::Join { token, machine: args.machine.clone(), alias: args.alias.clone() };
+    let Answer::Joined(joined) = context.ask(command)? else {
         return Err(not_understood());
     };
     context.show(&joined, || {
         let mut text = format!(
             "Joined {} as {}: {}\n",
-            printable(&joined.network),
+            named(joined.roster_name.as_ref().unwrap_or(&joined.network), &joined.network),
             printable(&joined.machine),
             addresses(joined.ipv4, joined.ipv6)
         );
@@ -67,24 +70,19 @@ pub(super) fn join(context: &Context<'_>, args: &Join) -> Result<(), Failure> {
     })
 }
 
-fn create(
-    context: &Context<'_>,
-    name: String,
-    machine: Option<String>,
-    coordinator: Option<String>,
-) -> Result<(), Failure> {
-    let Answer::NetworkCreated(made) = context.ask(Command::NetworkCreate { name, machine, coordinator })?
-    else {
+fn create(context: &Context<'_>, command: Command) -> Result<(), Failure> {
+    let Answer::NetworkCreated(made) = context.ask(command)? else {
         return Err(not_understood());
     };
     context.show(&made, || {
         let rule = "=".repeat(78);
-        let (network, machine) = (printable(&made.network), printable(&made.machine));
+        let own = made.roster_name.as_ref().unwrap_or(&made.network);
+        let (network, machine) = (printable(own), printable(&made.machine));
         let heading = context
             .ui
             .paint(&format!("RECOVERY KEY of {network}: shown this once, kept nowhere"), Style::Strong);
         format!(
-            "Made {network}, and this machine is in it as {machine}, its first signer.\n\
+            "Made {made}, and this machine is in it as {machine}, its first signer.\n\
              {addresses}\n\
              \n\
              {rule}\n\
@@ -97,10 +95,19 @@ fn create(
              {rule}\n\
              \n\
              Let another machine in: vpnctl invite\n",
+            made = named(own, &made.network),
             addresses = addresses(made.ipv4, made.ipv6),
             key = printable(made.recovery_key.expose()),
         )
     })
+}
+
+/// A network's own name, and the one that this machine has for it if that is another.
+pub(super) fn named(own: &str, here: &str) -> String {
+    if own == here {
+        return printable(own);
+    }
+    format!("{} (here: {})", printable(own), printable(here))
 }
 
 fn networks(context: &Context<'_>, command: Command) -> Result<Vec<NetworkSummary>, Failure> {

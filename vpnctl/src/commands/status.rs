@@ -44,6 +44,9 @@ fn section(ui: &Ui, network: &NetworkStatus) -> String {
         machine = printable(&own.name),
         addresses = addresses(own.ipv4, own.ipv6),
     );
+    if let Some(own) = &network.roster_name {
+        text.push_str(&format!("  Its signers call it {}.\n", printable(own)));
+    }
     for warning in &network.warnings {
         text.push_str(&format!("  {} {}\n", ui.paint("warning:", Style::Fair), warning_text(*warning)));
     }
@@ -98,7 +101,10 @@ fn warning_text(warning: Warning) -> &'static str {
         Warning::ClockWrong => "this machine's clock is wrong; set it, for others cannot find it",
         Warning::InviteOverused => "more machines used an invite than it allows; none is accepted",
         Warning::DataPathDown => "the data path does not run; it is being started again",
-        Warning::InterfaceFailed => "the network interface cannot be made",
+        Warning::InterfaceFailed => "the network interface cannot be made; it is tried again",
+        Warning::PortTaken => "another program has vpnd's UDP port; stop it, or change --port",
+        Warning::InterfaceNameTaken => "the interface's name is taken; remove it, or change --interface",
+        Warning::NoTun => "/dev/net/tun is missing; load it (modprobe tun), or give it here",
         Warning::StateNotWritable => "the state directory cannot be written; make room, or check it",
         Warning::Other => "something that this vpnctl does not know; is it older than vpnd?",
     }

@@ -91,6 +91,9 @@ pub(crate) const WARNINGS: &[Warning] = &[
     Warning::InviteOverused,
     Warning::DataPathDown,
     Warning::InterfaceFailed,
+    Warning::PortTaken,
+    Warning::InterfaceNameTaken,
+    Warning::NoTun,
     Warning::StateNotWritable,
     Warning::Other,
 ];

@@ -10,6 +10,7 @@ use crate::stage::Vpnd;
 fn summary(name: &str, state: NetworkState) -> NetworkSummary {
     NetworkSummary {
         name: name.to_owned(),
+        roster_name: None,
         state,
         machine: "server".to_owned(),
         machines: 3,
@@ -21,6 +22,7 @@ fn summary(name: &str, state: NetworkState) -> NetworkSummary {
 fn joined(ipv4: Option<&str>, provisional: bool) -> Answer {
     Answer::Joined(Joined {
         network: "home".to_owned(),
+        roster_name: None,
         machine: "laptop".to_owned(),
         ipv4: ipv4.map(|ip| ip.parse().unwrap()),
         ipv6: "fd12:3456:789a::2".parse().unwrap(),
@@ -33,6 +35,7 @@ fn create_shows_the_recovery_key_once_and_says_so() {
     let made = || {
         Answer::NetworkCreated(NetworkCreated {
             network: "home".to_owned(),
+            roster_name: None,
             machine: "server".to_owned(),
             ipv4: Some("10.88.14.2".parse().unwrap()),
             ipv6: "fd12:3456:789a::1".parse().unwrap(),
@@ -48,7 +51,8 @@ fn create_shows_the_recovery_key_once_and_says_so() {
         run.out
     );
     assert!(run.out.lines().all(|line| line.chars().count() <= 80), "{}", run.out);
-    let cmd = json!({"network_create": {"name": "home", "machine": "server", "coordinator": null}});
+    let cmd =
+        json!({"network_create": {"name": "home", "machine": "server", "alias": null, "coordinator": null}});
     assert_eq!(vpnd.asked()["cmd"], cmd);
     assert_eq!(
         vpnd.run(&["network", "create", "home", "--json"]).json(),
@@ -130,11 +134,32 @@ fn join_tells_its_progress_to_people_only() {
     assert!(run.done().starts_with("Joined home as laptop: fd12:3456:789a::2\n"), "{}", run.out);
     assert!(run.out.contains("provisional") && run.out.contains("IPv4"), "{}", run.out);
     assert_eq!(run.err, "Contacting the coordinator ...\nChecking the network's signatures ...\n");
-    assert_eq!(vpnd.asked()["cmd"], json!({"join": {"token": "tacet-invite1abc", "machine": null}}));
+    assert_eq!(
+        vpnd.asked()["cmd"],
+        json!({"join": {"token": "tacet-invite1abc", "machine": null, "alias": null}})
+    );
     assert_eq!(
         vpnd.run(&["join", "tacet-invite1abc", "--json"]).json(),
         json!({"network": "home", "machine": "laptop", "ipv4": null, "ipv6": "fd12:3456:789a::2", "provisional": true})
     );
+}
+
+#[test]
+fn a_network_may_have_another_name_here() {
+    let joined = Answer::Joined(Joined {
+        network: "work".to_owned(),
+        roster_name: Some("home".to_owned()),
+        machine: "laptop".to_owned(),
+        ipv4: None,
+        ipv6: "fd12:3456:789a::2".parse().unwrap(),
+        provisional: false,
+    });
+    let vpnd = Vpnd::answering(joined);
+    let run = vpnd.run(&["join", "tacet-invite1abc", "--as", "work"]);
+    assert!(run.done().starts_with("Joined home (here: work) as laptop: "), "{}", run.out);
+    assert_eq!(vpnd.asked()["cmd"]["join"]["alias"], "work");
+    vpnd.run(&["network", "create", "home", "--as", "work"]);
+    assert_eq!(vpnd.asked()["cmd"]["network_create"]["alias"], "work");
 }
 
 #[test]
@@ -150,7 +175,10 @@ fn a_full_member_hears_nothing_of_provisional() {
 fn a_token_may_come_from_standard_input_and_be_broken_over_lines() {
     let vpnd = Vpnd::answering(joined(None, false));
     vpnd.run_with(&["join", "-", "--machine", "laptop"], "  tacet-invite1abc\n  def\n").done();
-    assert_eq!(vpnd.asked()["cmd"], json!({"join": {"token": "tacet-invite1abcdef", "machine": "laptop"}}));
+    assert_eq!(
+        vpnd.asked()["cmd"],
+        json!({"join": {"token": "tacet-invite1abcdef", "machine": "laptop", "alias": null}})
+    );
 }
 
 #[test]

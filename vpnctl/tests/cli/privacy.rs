@@ -95,6 +95,7 @@ fn status() -> Status {
     };
     let network = NetworkStatus {
         name: "secrethome".to_owned(),
+        roster_name: None,
         state: NetworkState::Up,
         generation: 3,
         version: 77,

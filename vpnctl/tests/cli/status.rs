@@ -22,6 +22,7 @@ pub(crate) fn peer(name: &str, path: Path, rtt_ms: Option<f64>) -> Peer {
 pub(crate) fn home() -> NetworkStatus {
     NetworkStatus {
         name: "home".to_owned(),
+        roster_name: None,
         state: NetworkState::Up,
         generation: 1,
         version: 7,
@@ -102,6 +103,7 @@ fn a_damaged_network_says_which_file_and_what_to_do_beside_the_others() {
     let damage = Damage { why: "the file /x/roster is damaged".to_owned(), next: "restore it".to_owned() };
     let damaged = NetworkStatus {
         name: "work".to_owned(),
+        roster_name: None,
         state: NetworkState::Damaged,
         damage: Some(damage),
         peers: Vec::new(),

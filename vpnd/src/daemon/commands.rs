@@ -32,8 +32,8 @@ impl Serve for Daemon {
                 self.login(&name, coordinator, pin, &password, &replies).await
             }
             Command::AccountLogout { coordinator } => self.logout(coordinator.as_deref()).await,
-            Command::NetworkCreate { name, machine, coordinator } => {
-                let wanted = create::Wanted { name, machine, coordinator };
+            Command::NetworkCreate { name, machine, alias, coordinator } => {
+                let wanted = create::Wanted { name, machine, alias, coordinator };
                 create::create(self, wanted, &replies).await.map(Answer::NetworkCreated)
             }
             Command::NetworkList {} => {
@@ -50,8 +50,9 @@ impl Serve for Daemon {
                 let network = self.one(network, "the invites cannot be shown")?;
                 network.ask(Query::Invites).await.map(Answer::Invites)
             }
-            Command::Join { token, machine } => {
-                join::join(self, token.expose(), machine, &replies).await.map(Answer::Joined)
+            Command::Join { token, machine, alias } => {
+                let wanted = join::Wanted { machine, alias };
+                join::join(self, token.expose(), wanted, &replies).await.map(Answer::Joined)
             }
             Command::MachinesList {} => {
                 let network = self.one(network, "the machines cannot be shown")?;

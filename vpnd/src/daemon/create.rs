@@ -13,7 +13,7 @@ use proto::{
 };
 use rand_core::OsRng;
 
-use super::{Daemon, hostname, refusal};
+use super::{Daemon, hostname, local_name, refusal};
 use crate::{
     api::Replies,
     network::{Query, choose_range, now},
@@ -26,6 +26,7 @@ const WHAT: &str = "the network was not created";
 pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) machine: Option<String>,
+    pub(super) alias: Option<String>,
     pub(super) coordinator: Option<String>,
 }
 
@@ -41,7 +42,9 @@ pub(super) async fn create(
     let _one_at_a_time = daemon.adding.lock().await;
     let name = checked_name(&wanted.name)?;
     let machine = hostname::choose(WHAT, wanted.machine)?;
-    daemon.need_free_name(WHAT, &name)?;
+    let alias = local_name::alias(WHAT, wanted.alias, &name)?;
+    let again = format!("vpnctl network create {name}");
+    daemon.need_free_name(WHAT, alias.as_ref().unwrap_or(&name), &again)?;
     daemon.need_interface(WHAT).await?;
     let login = daemon.find_login(WHAT, wanted.coordinator.as_deref())?;
 
@@ -71,6 +74,7 @@ pub(super) async fn create(
             network: roster.network(),
             intent: Intent::Up,
             coordinator: login.coordinator.clone(),
+            alias,
         },
         membership: None,
         credentials: Vec::new(),
@@ -92,7 +96,8 @@ pub(super) async fn create(
     let _ = network.ask(Query::Up).await;
     let own = network.ask(|reply| Query::Machine(None, reply)).await?;
     Ok(NetworkCreated {
-        network: name,
+        roster_name: (network.name != name).then_some(name),
+        network: network.name,
         machine: own.name,
         ipv4: own.ipv4,
         ipv6: own.ipv6,

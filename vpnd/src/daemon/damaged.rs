@@ -10,6 +10,7 @@ use crate::state::DamagedNetwork;
 pub(super) fn summary(network: &DamagedNetwork) -> NetworkSummary {
     NetworkSummary {
         name: network.name().to_owned(),
+        roster_name: None,
         state: NetworkState::Damaged,
         machine: String::new(),
         machines: 0,
@@ -22,6 +23,7 @@ pub(super) fn summary(network: &DamagedNetwork) -> NetworkSummary {
 pub(super) fn status(network: &DamagedNetwork) -> NetworkStatus {
     NetworkStatus {
         name: network.name().to_owned(),
+        roster_name: None,
         state: NetworkState::Damaged,
         generation: 0,
         version: 0,

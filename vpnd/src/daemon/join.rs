@@ -18,7 +18,7 @@ use proto::{
 use rand_core::OsRng;
 use tokio::time::sleep;
 
-use super::{Daemon, accounts, hostname, refusal};
+use super::{Daemon, accounts, hostname, local_name, refusal};
 use crate::{
     api::Replies,
     coordinator::{Client, Error},
@@ -31,6 +31,12 @@ const WHAT: &str = "this machine did not join";
 /// Before a record is sent again whose answer got lost.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
+/// What the person asked for beside.
+pub(super) struct Wanted {
+    pub(super) machine: Option<String>,
+    pub(super) alias: Option<String>,
+}
+
 /// Joins, keeps the membership and brings the network up.
 ///
 /// # Errors
@@ -38,12 +44,12 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 pub(super) async fn join(
     daemon: &Daemon,
     token: &str,
-    machine: Option<String>,
+    wanted: Wanted,
     replies: &Replies,
 ) -> Result<Joined, ApiError> {
     let _one_at_a_time = daemon.adding.lock().await;
     let token = InviteToken::from_text(token).map_err(|e| refusal::token(WHAT, e))?;
-    let machine = hostname::choose(WHAT, machine)?;
+    let machine = hostname::choose(WHAT, wanted.machine)?;
     daemon.need_foreign(WHAT, &token.network)?;
     daemon.need_interface(WHAT).await?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
@@ -58,7 +64,8 @@ pub(super) async fn join(
     let head = head(&client, &token).await?;
     replies.progress(Progress::Checking).await;
     let roster = open(&client, &asker, &head).await?;
-    daemon.need_free_name(WHAT, &roster.settings().name)?;
+    let alias = local_name::alias(WHAT, wanted.alias, roster.name())?;
+    daemon.need_free_name(WHAT, alias.as_deref().unwrap_or(roster.name()), "vpnctl join TOKEN")?;
 
     replies.progress(Progress::Keys).await;
     let record =
@@ -74,7 +81,7 @@ pub(super) async fn join(
         epochs: EpochKeys::new(roster.epoch_key().clone()),
         roster: roster.state().clone(),
         keys: MachineKeys::from_bytes(&asker.keys.to_bytes()).expect("keys read back what they wrote"),
-        settings: Settings { network: token.network, intent: Intent::Up, coordinator },
+        settings: Settings { network: token.network, intent: Intent::Up, coordinator, alias },
         membership: Some(Membership { secret: token.secret.clone(), record: record.to_bytes() }),
         credentials: Vec::new(),
     };
@@ -89,6 +96,7 @@ pub(super) async fn join(
     network.ask(Query::Up).await?;
     let own = network.ask(|reply| Query::Machine(None, reply)).await?;
     Ok(Joined {
+        roster_name: (network.name != roster.name()).then(|| roster.name().to_owned()),
         network: network.name,
         machine: own.name,
         ipv4: own.ipv4,

@@ -6,6 +6,7 @@ mod create;
 mod damaged;
 pub(crate) mod hostname;
 mod join;
+mod local_name;
 pub(crate) mod refusal;
 
 pub(crate) use accounts::client;
@@ -193,19 +194,13 @@ impl Daemon {
         }
     }
 
-    /// Refuses a name that one of this machine's networks has.
-    fn need_free_name(&self, what: &str, name: &str) -> Result<(), ApiError> {
-        let damaged = self.damaged();
-        let mut names = damaged.iter().map(DamagedNetwork::name);
-        if !names.any(|n| n == name) && !self.networks().iter().any(|network| network.name == name) {
-            return Ok(());
-        }
-        Err(ApiError::new(
-            ErrorCode::NameTaken,
-            what,
-            "this machine is in a network of that name already",
-            "choose another name; vpnctl network list shows the ones in use",
-        ))
+    /// Refuses a name that one of this machine's networks has. `again` is what the person typed, short of the name by
+    /// which this machine is to know the network.
+    fn need_free_name(&self, what: &str, name: &str, again: &str) -> Result<(), ApiError> {
+        let damaged = self.damaged().into_iter().map(|network| network.name().to_owned());
+        let taken: Vec<String> =
+            self.networks().into_iter().map(|network| network.name).chain(damaged).collect();
+        local_name::need_free(what, name, &taken, again)
     }
 
     fn logged_in(&self, login: accounts::Login) {

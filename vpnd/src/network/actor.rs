@@ -27,7 +27,7 @@ use super::{
     catch_up::{Asker, Present},
     clock,
     handle::{Handle, Query},
-    interface::{Interface, MTU, Wanted},
+    interface::{Interface, InterfaceError, Lack, MTU, Wanted},
     joiners::{Gate, Joiners},
     link::{LinkEvent, Trouble},
     mailboxes::Mailboxes,
@@ -83,7 +83,8 @@ pub(super) struct Actor {
 #[derive(Default)]
 pub(super) struct Health {
     pub(super) trouble: Option<Trouble>,
-    pub(super) interface_failed: bool,
+    /// Why there is no interface.
+    pub(super) lack: Option<Lack>,
     pub(super) removed: bool,
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,
@@ -149,8 +150,8 @@ pub(crate) fn start(
         .map(|m| JoinRecord::from_bytes(&m.record).map(|record| (m.secret.clone(), record)))
         .transpose()
         .map_err(|e| folder.unreadable_record(&e))?;
-    let (handle, queries) =
-        Handle::new(settings.network, roster.name().to_owned(), settings.coordinator.clone());
+    let name = settings.alias.clone().unwrap_or_else(|| roster.name().to_owned());
+    let (handle, queries) = Handle::new(settings.network, name, settings.coordinator.clone());
     let (notes, notes_receiver) = mpsc::channel(16);
     let actor = Actor {
         folder,
@@ -210,7 +211,7 @@ impl Actor {
                 Occurrence::Note(Note::InterfaceGone) => {
                     // The next tick makes another.
                     self.take_down(&mut ears).await;
-                    self.health.interface_failed = true;
+                    self.health.lack = Some(Lack::Other);
                 }
                 Occurrence::Note(note) => self.heed_note(note).await,
                 Occurrence::Tick => self.tick(&mut ears).await,
@@ -260,7 +261,7 @@ impl Actor {
             ));
         };
         let started = self.open_interface(&own).await;
-        self.health.interface_failed = started.is_err();
+        self.health.lack = started.as_ref().err().map(InterfaceError::lack);
         let interface = started.map_err(|e| e.refusal(WHAT))?;
         let client = crate::daemon::client(WHAT, &self.settings.coordinator)?;
         let begun = Running::start(
@@ -286,10 +287,7 @@ impl Actor {
         Ok(())
     }
 
-    async fn open_interface(
-        &self,
-        own: &MachineEntry,
-    ) -> Result<Interface, super::interface::InterfaceError> {
+    async fn open_interface(&self, own: &MachineEntry) -> Result<Interface, InterfaceError> {
         let interface = Interface::open(&self.netlink, &self.wanted).await?;
         self.set_addresses(&interface, own).await?;
         Ok(interface)
@@ -311,9 +309,12 @@ impl Actor {
     async fn tick(&mut self, ears: &mut Option<Ears>) {
         if self.settings.intent == Intent::Up && self.running.is_none() && !self.health.removed {
             // Whoever asks for the status is told; this is tried again at the next tick.
-            let failed_before = self.health.interface_failed;
-            if self.bring_up(ears).await.is_err() && !failed_before {
-                Message::NetworkFailed.print();
+            let before = self.health.lack;
+            if self.bring_up(ears).await.is_err() && !self.health.removed {
+                let lack = *self.health.lack.get_or_insert(Lack::Other);
+                if before != Some(lack) {
+                    lack.message().print();
+                }
             }
         }
         self.forget_old_epochs();
@@ -477,7 +478,7 @@ impl Actor {
     async fn configure(&mut self, own: MachineEntry) {
         let Some(running) = &self.running else { return };
         let done = self.set_addresses(&running.interface, &own).await;
-        self.health.interface_failed = done.is_err();
+        self.health.lack = done.is_err().then_some(Lack::Other);
         self.tell(&ToData::Config(self.config(&own)));
         self.configured = done.is_ok().then_some(own);
     }

@@ -69,7 +69,7 @@ pub(crate) struct Echo {
 pub(crate) struct Handle {
     /// The network.
     pub(crate) id: NetworkId,
-    /// Its name, under which this machine has no other network.
+    /// Its name on this machine, where no other network has it.
     pub(crate) name: String,
     /// Its coordinator.
     pub(crate) coordinator: Coordinator,

@@ -15,9 +15,9 @@ use netio::{
     tun::{Tun, TunError},
     udp::{Pair, UdpError, bind_pair},
 };
-use proto::api::{ApiError, ErrorCode};
+use proto::api::{ApiError, ErrorCode, Warning};
 
-use crate::data_path::lockdown::Missing;
+use crate::{data_path::lockdown::Missing, message::Message};
 
 /// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
 pub(crate) const MTU: u16 = 1_420;
@@ -55,6 +55,19 @@ pub(crate) enum InterfaceError {
     /// The kernel does not take the addresses.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+}
+
+/// Why there is no interface, as far as status tells reasons apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Another program has the UDP port.
+    Port,
+    /// Another interface has the name.
+    Name,
+    /// The system has no TUN device.
+    Tun,
+    /// Anything else.
+    Other,
 }
 
 /// An interface that exists.
@@ -149,7 +162,39 @@ impl Interface {
     }
 }
 
+impl Lack {
+    /// What status warns of.
+    pub(super) fn warning(self) -> Warning {
+        match self {
+            Self::Port => Warning::PortTaken,
+            Self::Name => Warning::InterfaceNameTaken,
+            Self::Tun => Warning::NoTun,
+            Self::Other => Warning::InterfaceFailed,
+        }
+    }
+
+    /// What is printed.
+    pub(super) fn message(self) -> Message {
+        match self {
+            Self::Port => Message::PortTaken,
+            Self::Name => Message::InterfaceNameTaken,
+            Self::Tun => Message::NoTun,
+            Self::Other => Message::NetworkFailed,
+        }
+    }
+}
+
 impl InterfaceError {
+    /// The reason, as far as it is told apart.
+    pub(super) fn lack(&self) -> Lack {
+        match self {
+            Self::Udp(UdpError::PortTaken(_)) => Lack::Port,
+            Self::Tun(TunError::NameTaken) => Lack::Name,
+            Self::Tun(TunError::Missing) => Lack::Tun,
+            Self::Tun(_) | Self::Udp(_) | Self::Netlink(_) => Lack::Other,
+        }
+    }
+
     /// What the person is told.
     pub(crate) fn refusal(&self, what: &str) -> ApiError {
         let text = self.to_string();

@@ -11,7 +11,12 @@ use proto::{
     roster::{InviteEntry, MachineEntry},
 };
 
-use super::{actor::Actor, clock, interface::MTU, link::Trouble};
+use super::{
+    actor::Actor,
+    clock,
+    interface::{Lack, MTU},
+    link::Trouble,
+};
 use crate::state::Intent;
 
 impl Actor {
@@ -36,7 +41,8 @@ impl Actor {
     pub(super) fn summary(&self) -> NetworkSummary {
         let present = self.present.borrow();
         NetworkSummary {
-            name: present.roster.name().to_owned(),
+            name: self.settings.alias.clone().unwrap_or_else(|| present.roster.name().to_owned()),
+            roster_name: self.settings.alias.as_ref().map(|_| present.roster.name().to_owned()),
             state: self.network_state(),
             machine: self.own().map(|own| own.name).unwrap_or_default(),
             machines: u32::try_from(self.machine_list().len()).unwrap_or(u32::MAX),
@@ -51,7 +57,8 @@ impl Actor {
         let own = self.own();
         let peers = self.machine_list().iter().filter(|machine| !machine.this).map(idle).collect();
         NetworkStatus {
-            name: present.roster.name().to_owned(),
+            name: self.settings.alias.clone().unwrap_or_else(|| present.roster.name().to_owned()),
+            roster_name: self.settings.alias.as_ref().map(|_| present.roster.name().to_owned()),
             state: self.network_state(),
             generation: present.roster.order().generation,
             version: present.roster.order().version,
@@ -83,7 +90,7 @@ impl Actor {
             when(health.clock_wrong, Warning::ClockWrong),
             when(health.overused, Warning::InviteOverused),
             when(running.is_some_and(|running| running.data.is_none()), Warning::DataPathDown),
-            when(health.interface_failed, Warning::InterfaceFailed),
+            health.lack.map(Lack::warning),
             when(health.not_saved, Warning::StateNotWritable),
         ]
         .into_iter()

@@ -6,7 +6,7 @@ use proto::{
     epoch::EpochKeys,
     identity::{MachineKeys, NetworkId},
     relay::Credential,
-    roster::{InviteSecret, PublicState, Roster, RosterError},
+    roster::{InviteSecret, PublicState, Roster, RosterError, valid_name},
     wire::{Reader, Wire, WireError, Writer},
 };
 use zeroize::Zeroizing;
@@ -18,6 +18,9 @@ const MAX_RECORD: usize = 16 << 10;
 
 /// Credentials kept: this month, the next two, and one that has just ended.
 const MAX_CREDENTIALS: usize = 4;
+
+/// The optional field of the settings that holds the alias.
+const ALIAS: u8 = 1;
 
 const KEYS: &str = "keys";
 const ROSTER: &str = "roster";
@@ -53,6 +56,8 @@ pub struct Settings {
     pub intent: Intent,
     /// Its coordinator.
     pub coordinator: Coordinator,
+    /// The name by which this machine knows it, if it is not the network's own.
+    pub alias: Option<String>,
 }
 
 /// Whether a network is to be up.
@@ -115,6 +120,10 @@ impl NetworkFolder {
 
     /// Its name, as far as that can be read, whatever else cannot.
     pub(super) fn name(&self) -> Option<String> {
+        let settings = self.0.read(SETTINGS).ok().flatten().and_then(|b| Settings::from_bytes(&b).ok());
+        if let Some(alias) = settings.and_then(|settings| settings.alias) {
+            return Some(alias);
+        }
         let (state, epochs) = read_roster(&self.0.read(ROSTER).ok()??).ok()?;
         let network = state.header().network;
         Some(Roster::open(state, epochs.present().clone(), &network).ok()?.name().to_owned())
@@ -228,13 +237,16 @@ fn read_credentials(bytes: &[u8]) -> Result<Vec<Credential>, WireError> {
     Ok(credentials)
 }
 
-/// Version, network, intent (1 up, 0 down), coordinator.
+/// Version, network, intent (1 up, 0 down), coordinator; optional: 1 alias.
 impl Wire for Settings {
     fn encode(&self, w: &mut Writer) {
         w.version(1);
         self.network.encode(w);
         w.u8(u8::from(self.intent == Intent::Up));
         self.coordinator.encode(w);
+        if let Some(alias) = &self.alias {
+            w.optional(ALIAS, alias.as_bytes());
+        }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -246,8 +258,14 @@ impl Wire for Settings {
             _ => return Err(WireError::Invalid("intent")),
         };
         let coordinator = Coordinator::decode(r)?;
-        skip_optional(r)?;
-        Ok(Self { network, intent, coordinator })
+        let mut alias = None;
+        while let Some((tag, bytes)) = r.optional()? {
+            if tag == ALIAS {
+                let text = std::str::from_utf8(bytes).ok().filter(|text| valid_name(text));
+                alias = Some(text.ok_or(WireError::Invalid("alias"))?.to_owned());
+            }
+        }
+        Ok(Self { network, intent, coordinator, alias })
     }
 }
 
@@ -331,12 +349,17 @@ mod tests {
             assert_eq!(damaged.folder(), state.network(&contents.settings.network));
             assert!(damaged.why().contains(folder.file(file).to_str().unwrap()), "{}", damaged.why());
             assert!(damaged.next().contains(folder.path().to_str().unwrap()), "{}", damaged.next());
-            let digits = &folder.path().file_name().unwrap().to_str().unwrap()[..8];
-            assert_eq!(damaged.name(), if file == ROSTER { digits } else { "home" });
+            assert_eq!(damaged.name(), if file == SETTINGS { "home" } else { "work" });
             assert!(*folder.read(file).unwrap().unwrap() == *bad, "changed");
             folder.replace(file, &good).unwrap();
         }
         assert_eq!(state.networks().unwrap().networks.len(), 2);
+
+        for file in [ROSTER, SETTINGS] {
+            folder.replace(file, b"").unwrap();
+        }
+        let digits = &folder.path().file_name().unwrap().to_str().unwrap()[..8];
+        assert_eq!(state.networks().unwrap().damaged[0].name(), digits);
     }
 
     #[test]
@@ -371,6 +394,7 @@ mod tests {
                 network: roster.network(),
                 intent: Intent::Up,
                 coordinator: Coordinator { url: "https://c.example".into(), pin: None },
+                alias: Some("work".into()),
             },
             keys,
             membership: Some(Membership { secret, record: vec![1, 2] }),
