@@ -12,4 +12,5 @@ mod reach;
 mod refusal;
 mod service;
 mod start;
+mod trust;
 mod world;

@@ -72,7 +72,8 @@ Examples:
   vpnctl invite
   vpnctl invite --name nas --expires 1h
   vpnctl invite --uses 5 --groups family,guests
-  vpnctl invite list")]
+  vpnctl invite list
+  vpnctl invite revoke 1f0c33a9")]
     Invite(Invite),
     /// Join a network with an invite token
     #[command(after_help = "\
@@ -82,8 +83,21 @@ Examples:
   vpnctl join tacet-invite1... --machine laptop
   vpnctl join tacet-invite1... --as work        if a network here has its name")]
     Join(Join),
+    /// Leave the network: this machine's keys in it are erased
+    #[command(after_help = "\
+Examples:
+  vpnctl leave
+  vpnctl --network home leave --yes
+
+A machine cannot take itself off the roster: a signer does that afterwards, with
+vpnctl machines remove NAME.")]
+    Leave(Leave),
     /// The machines of the network; alone it means `machines list`
-    #[command(after_help = "Examples:\n  vpnctl machines\n  vpnctl machines rename laptop old-laptop")]
+    #[command(after_help = "\
+Examples:
+  vpnctl machines
+  vpnctl machines rename laptop old-laptop
+  vpnctl machines remove old-laptop")]
     Machines(Machines),
     /// How the networks are, and which way each machine is reached
     #[command(after_help = "\
@@ -232,6 +246,20 @@ Examples:
     /// List the invites that are still good
     #[command(after_help = "Example:\n  vpnctl invite list")]
     List,
+    /// End an invite now: nobody joins by it any more, and who saw it reads no more
+    #[command(after_help = "\
+Examples:
+  vpnctl invite revoke 1f0c33a9
+  vpnctl invite revoke 1f0c33a9 --fold
+
+Machines that joined by it and are in the roster stay: remove them by name.")]
+    Revoke {
+        /// The invite, as in the list; its first digits suffice
+        id: String,
+        /// Take in those who joined by it and wait for a signer [default: drop them]
+        #[arg(long)]
+        fold: bool,
+    },
 }
 
 #[derive(Args, PartialEq)]
@@ -263,6 +291,16 @@ pub(crate) struct Join {
 }
 
 #[derive(Args)]
+pub(crate) struct Leave {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Also if this machine is the network's only signer
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct Machines {
     #[command(subcommand)]
     pub(crate) command: Option<MachinesCommand>,
@@ -280,6 +318,20 @@ pub(crate) enum MachinesCommand {
         old: String,
         /// Its name from now on
         new: String,
+    },
+    /// Remove a machine: it is cut off at once, everywhere
+    #[command(after_help = "\
+Examples:
+  vpnctl machines remove laptop
+  vpnctl machines remove laptop --yes
+
+The invites that it made, and the one that it joined by, end with it.")]
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -25,8 +25,9 @@ mod secret;
 
 pub use error::{ApiError, ErrorCode};
 pub use reply::{
-    Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Machine, NetworkCreated, NetworkState,
-    NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, Reply, Status, Warning,
+    Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Left, Machine, MachineRemoved,
+    NetworkCreated, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, Reply, Revoked,
+    Status, Warning,
 };
 pub use request::{Command, Request, RequestError, VERSION};
 pub use secret::{Password, Secret};

@@ -81,10 +81,16 @@ pub enum Answer {
     InviteCreated(InviteCreated),
     /// Of `invite list`.
     Invites(Vec<Invite>),
+    /// Of `invite revoke`.
+    Revoked(Revoked),
     /// Of `join`.
     Joined(Joined),
+    /// Of `leave`.
+    Left(Left),
     /// Of `machines list`.
     Machines(Vec<Machine>),
+    /// Of `machines remove`.
+    MachineRemoved(MachineRemoved),
     /// Of `ip`.
     Machine(Machine),
     /// Of `status`.
@@ -194,6 +200,37 @@ pub struct Joined {
     pub ipv6: Ipv6Addr,
     /// Whether a signer has yet to take the machine into the roster.
     pub provisional: bool,
+}
+
+/// An invite was revoked.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its id.
+    pub id: String,
+    /// How many machines that had joined by it were taken into the roster with the same change.
+    pub taken_in: u32,
+    /// How many machines that had joined by it, as far as this machine knew, lost their provisional membership.
+    pub dropped: u32,
+}
+
+/// This machine left a network.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Left {
+    /// The network's name.
+    pub network: String,
+    /// This machine's name in it.
+    pub machine: String,
+    /// Whether the roster still lists it: a signer has to remove it.
+    pub listed: bool,
+}
+
+/// A machine was removed.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct MachineRemoved {
+    /// Its name.
+    pub name: String,
+    /// How many live invites ended with it: the one that it joined by and those that it made.
+    pub invites: u32,
 }
 
 /// A machine of the network.

@@ -88,6 +88,14 @@ pub enum Command {
     },
     /// The live invites. Answer: [`Answer::Invites`](super::Answer::Invites).
     InviteList {},
+    /// Ends an invite before its time, and the epoch with it. Answer: [`Revoked`](super::Revoked).
+    InviteRevoke {
+        /// Its id, or as many of its first digits as no other invite has.
+        id: String,
+        /// Whether those who joined by it and wait for a signer are taken in before it ends. They are dropped otherwise.
+        #[serde(default)]
+        fold: bool,
+    },
     /// Joins a network and brings it up. Answer: [`Joined`](super::Joined).
     Join {
         /// The invite token.
@@ -99,6 +107,13 @@ pub enum Command {
         #[serde(default)]
         alias: Option<String>,
     },
+    /// Leaves the network: this machine's keys and all that it keeps of the network are erased.
+    /// Answer: [`Left`](super::Left).
+    Leave {
+        /// Also if it is the network's only signer, without which only the recovery key changes the network.
+        #[serde(default)]
+        force: bool,
+    },
     /// The machines of the network. Answer: [`Answer::Machines`](super::Answer::Machines).
     MachinesList {},
     /// Renames a machine. Answer: [`Answer::Done`](super::Answer::Done).
@@ -107,6 +122,11 @@ pub enum Command {
         old: String,
         /// Its name from now on.
         new: String,
+    },
+    /// Removes a machine: a new epoch starts without it. Answer: [`MachineRemoved`](super::MachineRemoved).
+    MachinesRemove {
+        /// Its name.
+        name: String,
     },
     /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
     Status {},

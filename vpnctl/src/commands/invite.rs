@@ -1,4 +1,4 @@
-//! `invite`, `invite create`, `invite list`.
+//! `invite`, `invite create`, `invite list`, `invite revoke`.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +29,7 @@ pub(super) fn run(context: &Context<'_>, args: cli::Invite) -> Result<(), Failur
         )),
         Some(InviteCommand::Create(args)) => create(context, args),
         Some(InviteCommand::List) => list(context),
+        Some(InviteCommand::Revoke { id, fold }) => revoke(context, id, fold),
     }
 }
 
@@ -93,6 +94,24 @@ fn list(context: &Context<'_>) -> Result<(), Failure> {
             ]);
         }
         table.render(context.ui, "")
+    })
+}
+
+fn revoke(context: &Context<'_>, id: String, fold: bool) -> Result<(), Failure> {
+    let Answer::Revoked(revoked) = context.ask(Command::InviteRevoke { id, fold })? else {
+        return Err(not_understood());
+    };
+    context.show(&revoked, || {
+        let short: String = revoked.id.chars().take(SHORT_ID).collect();
+        let mut text = format!("{} is revoked.\n", printable(&short));
+        for (number, what) in [(revoked.taken_in, "taken in"), (revoked.dropped, "dropped")] {
+            match number {
+                0 => {}
+                1 => text += &format!("One machine that had joined by it was {what}.\n"),
+                many => text += &format!("{many} machines that had joined by it were {what}.\n"),
+            }
+        }
+        text
     })
 }
 

@@ -1,4 +1,4 @@
-//! `machines list`, `machines rename`, `ip`.
+//! `machines list`, `machines rename`, `machines remove`, `ip`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -20,6 +20,7 @@ pub(super) fn run(context: &Context<'_>, args: cli::Machines) -> Result<(), Fail
             let text = format!("{} is now {}.\n", printable(&old), printable(&new));
             context.ask_done(Command::MachinesRename { old, new }, &text)
         }
+        Some(MachinesCommand::Remove { name, yes }) => remove(context, name, yes),
     }
 }
 
@@ -60,6 +61,27 @@ fn list(context: &Context<'_>) -> Result<(), Failure> {
             ]);
         }
         table.render(context.ui, "")
+    })
+}
+
+fn remove(context: &Context<'_>, name: String, yes: bool) -> Result<(), Failure> {
+    let question =
+        format!("Remove {}? It is cut off at once, and needs a new invite to come back.", printable(&name));
+    context.check_daemon()?;
+    if !yes && !context.agreed("the machine was not removed", &question)? {
+        context.ui.progress("Nothing was removed.");
+        return Ok(());
+    }
+    let Answer::MachineRemoved(removed) = context.ask(Command::MachinesRemove { name })? else {
+        return Err(not_understood());
+    };
+    context.show(&removed, || {
+        let invites = match removed.invites {
+            0 => String::new(),
+            1 => " One invite ended with it.".to_owned(),
+            many => format!(" {many} invites ended with it."),
+        };
+        format!("{} is removed.{invites}\n", printable(&removed.name))
     })
 }
 

@@ -10,7 +10,7 @@ mod report;
 mod status;
 
 use std::{
-    io,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -49,6 +49,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
         cli::Command::Down => network::down(&context),
         cli::Command::Invite(args) => invite::run(&context, args),
         cli::Command::Join(args) => network::join(&context, &args),
+        cli::Command::Leave(args) => network::leave(&context, &args),
         cli::Command::Machines(args) => machines::run(&context, args),
         cli::Command::Status => status::run(&context),
         cli::Command::Ip(args) => machines::ip(&context, args),
@@ -93,6 +94,19 @@ impl Context<'_> {
             return Err(not_understood());
         };
         self.show(&Done { done: true }, || text.to_owned())
+    }
+
+    /// Asks the person at the terminal; without one `--yes` is needed. False if the person does not want it.
+    fn agreed(&self, what: &str, question: &str) -> Result<bool, Failure> {
+        if !io::stdin().is_terminal() {
+            let why = "there is no terminal to ask at";
+            return Err(Failure::new(ErrorCode::Usage, what, why, "if you are sure, add --yes"));
+        }
+        // Nobody can answer a question that cannot be seen: then the line that is read is not a yes.
+        let _ = write!(io::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     /// Shows a result: the document to a program, the text to a person.

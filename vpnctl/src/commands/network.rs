@@ -1,4 +1,4 @@
-//! `network create`, `network list`, `up`, `down`, `join`.
+//! `network create`, `network list`, `up`, `down`, `join`, `leave`.
 
 use std::{fmt::Display, net::Ipv6Addr};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
-    cli::{Join, Network},
+    cli::{Join, Leave, Network},
     client::not_understood,
     failure::Failure,
     password,
@@ -66,6 +66,36 @@ pub(super) fn join(context: &Context<'_>, args: &Join) -> Result<(), Failure> {
             });
         }
         text.push_str("See the others: vpnctl status\n");
+        text
+    })
+}
+
+pub(super) fn leave(context: &Context<'_>, args: &Leave) -> Result<(), Failure> {
+    if !args.yes {
+        // Which one is left is vpnd's to say; the person should see its name before.
+        let mut networks = networks(context, Command::NetworkList {})?;
+        networks.retain(|network| context.network.as_ref().is_none_or(|name| *name == network.name));
+        let question = match networks.as_slice() {
+            [network] => format!(
+                "Leave {}? This machine's keys in it are erased; it needs a new invite to come back.",
+                printable(&network.name)
+            ),
+            _ => String::new(),
+        };
+        if !question.is_empty() && !context.agreed("the network was not left", &question)? {
+            context.ui.progress("Nothing was left.");
+            return Ok(());
+        }
+    }
+    let Answer::Left(left) = context.ask(Command::Leave { force: args.force })? else {
+        return Err(not_understood());
+    };
+    context.show(&left, || {
+        let (network, machine) = (printable(&left.network), printable(&left.machine));
+        let mut text = format!("Left {network}. What this machine kept of it is erased.\n");
+        if left.listed {
+            text += &format!("{network} lists it still. On a signer: vpnctl machines remove {machine}\n");
+        }
         text
     })
 }

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process::{Command as Program, Stdio},
@@ -71,7 +71,8 @@ pub(super) fn run(context: &Context<'_>, args: cli::Report) -> Result<(), Failur
     })?;
     context.show(&report, || report.text())?;
     let Some(file) = args.output else { return Ok(()) };
-    if !args.yes && !agreed(&file)? {
+    let question = format!("\nWrite this to {}?", file.display());
+    if !args.yes && !context.agreed("the report was not written", &question)? {
         context.ui.progress("Nothing was written.");
         return Ok(());
     }
@@ -92,22 +93,6 @@ pub(super) fn run(context: &Context<'_>, args: cli::Report) -> Result<(), Failur
     })?;
     context.ui.progress(&format!("Written to {}. It was sent nowhere.", file.display()));
     Ok(())
-}
-
-/// Asks the person who has just seen it.
-fn agreed(file: &Path) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::new(
-            ErrorCode::Usage,
-            "the report was not written",
-            "there is no terminal to ask at",
-            "read it above, then write it with --yes",
-        ));
-    }
-    let _ = write!(io::stderr(), "\nWrite this to {}? [y/N] ", file.display());
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 impl Report {

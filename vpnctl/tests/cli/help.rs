@@ -19,10 +19,13 @@ pub(crate) const COMMANDS: &[&str] = &[
     "invite",
     "invite create",
     "invite list",
+    "invite revoke",
     "join",
+    "leave",
     "machines",
     "machines list",
     "machines rename",
+    "machines remove",
     "status",
     "ip",
     "ping",
@@ -97,6 +100,9 @@ fn a_wrong_command_line_exits_with_2_and_touches_nothing() {
         "account login ann --password secret",
         "account login ann --password-stdin --password-file f",
         "machines rename one",
+        "machines remove",
+        "invite revoke",
+        "leave home",
         "completions klingon",
     ] {
         let run = alone(line);

@@ -11,6 +11,7 @@ mod machines;
 mod network;
 mod ping;
 mod privacy;
+mod removal;
 mod stage;
 mod status;
 mod terminal;

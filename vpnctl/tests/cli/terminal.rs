@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Runs vpnctl on a terminal of its own that types `keys`; what the terminal shows.
-fn on_terminal(vpnd: &Vpnd, line: &str, settings: &[(&str, &str)], keys: &str) -> (i32, String) {
+pub(crate) fn on_terminal(vpnd: &Vpnd, line: &str, settings: &[(&str, &str)], keys: &str) -> (i32, String) {
     let command = format!("{} {line}", env!("CARGO_BIN_EXE_vpnctl"));
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--echo", "never", "--command", &command, "/dev/null"])

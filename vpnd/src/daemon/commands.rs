@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::{
-    api::{Answer, ApiError, Command, ErrorCode, Event, NetworkSummary, Password, Request, Status},
+    api::{Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Request, Status},
     inventory::Record,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,7 +12,7 @@ use super::{Daemon, accounts, create, damaged, join, lock, refusal};
 use crate::{
     api::{Replies, Serve},
     inventory,
-    network::{Handle, NewInvite, Query, Rename, Reply},
+    network::{Handle, NewInvite, Query, Rename, Reply, Revocation},
     state::{Coordinator, DamagedNetwork},
 };
 
@@ -50,6 +50,12 @@ impl Serve for Daemon {
                 let network = self.one(network, "the invites cannot be shown")?;
                 network.ask(Query::Invites).await.map(Answer::Invites)
             }
+            Command::InviteRevoke { id, fold } => {
+                let network = self.one(network, "the invite was not revoked")?;
+                let wish = Revocation { id, fold };
+                network.ask(|reply| Query::RevokeInvite(wish, reply)).await.map(Answer::Revoked)
+            }
+            Command::Leave { force } => self.leave(network, force).await.map(Answer::Left),
             Command::Join { token, machine, alias } => {
                 let wanted = join::Wanted { machine, alias };
                 join::join(self, token.expose(), wanted, &replies).await.map(Answer::Joined)
@@ -62,6 +68,10 @@ impl Serve for Daemon {
                 let network = self.one(network, "the machine was not renamed")?;
                 network.ask(|reply| Query::Rename(Rename { old, new }, reply)).await?;
                 Ok(Answer::Done {})
+            }
+            Command::MachinesRemove { name } => {
+                let network = self.one(network, "the machine was not removed")?;
+                network.ask(|reply| Query::Remove(name, reply)).await.map(Answer::MachineRemoved)
             }
             Command::Status {} => self.status(network).await,
             Command::PrivacyInventory {} => self.record().map(Answer::Record),
@@ -126,6 +136,17 @@ impl Daemon {
         }
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Answer::Status(Status { networks }))
+    }
+
+    async fn leave(&self, network: Option<&str>, force: bool) -> Result<Left, ApiError> {
+        // Not while another network is made or joined: it may be the same one.
+        let _one_at_a_time = self.adding.lock().await;
+        let network = self.one(network, "the network was not left")?;
+        let left = network.ask(|reply| Query::Leave(force, reply)).await;
+        if network.has_ended() {
+            lock(&self.networks).retain(|other| other.id != network.id);
+        }
+        left
     }
 
     fn record(&self) -> Result<Record, ApiError> {

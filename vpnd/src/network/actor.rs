@@ -1,4 +1,4 @@
-//! The loop: what comes, one thing after the other; up and down; taking a newer roster.
+//! The loop: what comes, one thing after the other; up and down; what a roster asks of interface and data path.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,6 @@ use std::{
 use netio::netlink::{Change, Netlink, NetlinkError};
 use proto::{
     api::{ApiError, ErrorCode},
-    epoch::KEEP,
     identity::MachineKeys,
     metadata::Endpoint,
     pipe::{Config, ToData},
@@ -56,7 +55,7 @@ pub(super) struct Actor {
     /// While no signer has folded this machine in.
     pub(super) membership: Option<(InviteSecret, JoinRecord)>,
     pub(super) present: watch::Sender<Arc<Present>>,
-    credentials: Vec<Credential>,
+    pub(super) credentials: Vec<Credential>,
     pub(super) netlink: Netlink,
     wanted: Wanted,
 
@@ -73,8 +72,8 @@ pub(super) struct Actor {
     pub(super) waiting: Waiting,
     /// What interface and data path were last configured as.
     configured: Option<MachineEntry>,
-    folding: bool,
-    unsaved: bool,
+    pub(super) folding: bool,
+    pub(super) unsaved: bool,
     pub(super) resolved: Option<Instant>,
     pub(super) notes: mpsc::Sender<Note>,
 }
@@ -207,6 +206,13 @@ impl Actor {
                     let done = self.down(&mut ears).await.map(|()| self.summary());
                     let _ = reply.send(done);
                 }
+                Occurrence::Query(Query::Leave(force, reply)) => match self.leave(force, &mut ears).await {
+                    Ok(left) => {
+                        let _ = reply.send(left);
+                        return;
+                    }
+                    Err(refused) => drop(reply.send(Err(refused))),
+                },
                 Occurrence::Query(query) => self.answer(query),
                 Occurrence::Note(Note::InterfaceGone) => {
                     // The next tick makes another.
@@ -293,7 +299,7 @@ impl Actor {
         Ok(interface)
     }
 
-    async fn take_down(&mut self, ears: &mut Option<Ears>) {
+    pub(super) async fn take_down(&mut self, ears: &mut Option<Ears>) {
         *ears = None;
         if let Some(running) = self.running.take() {
             running.stop().await;
@@ -380,65 +386,6 @@ impl Actor {
         self.fold();
     }
 
-    /// Takes a record of the join list. One that cannot be opened is of no use to anybody.
-    fn learn(&mut self, join: &proto::coordinator::Join) {
-        let present = self.present.borrow().clone();
-        if let Ok(record) = present.roster.open_join(&join.record) {
-            self.joiners.add(record, Some(join.id()));
-        }
-    }
-
-    /// Takes a newer roster: keeps it, tells those who read it, and applies it.
-    pub(super) async fn adopt(&mut self, roster: Roster) {
-        let before = self.present.borrow().clone();
-        if roster.order() <= before.roster.order() {
-            return;
-        }
-        let mut epochs = before.epochs.clone();
-        epochs.advance(roster.epoch_key().clone(), clock::now());
-        epochs.prune(clock::now());
-        self.health.removed = false;
-        self.joiners.settle(&roster);
-        self.present.send_replace(Arc::new(Present { roster, epochs }));
-        self.save();
-        if let Some(running) = &self.running {
-            running.relays.listen(&self.keys, &self.present.borrow().epochs);
-        }
-        self.apply().await;
-        self.fold();
-    }
-
-    /// Erases the keys of epochs that ended long ago, here and on the disk.
-    fn forget_old_epochs(&mut self) {
-        let present = self.present.borrow().clone();
-        let now = clock::now();
-        if !present.epochs.ended().iter().any(|ended| now.saturating_sub(ended.at) > KEEP) {
-            return;
-        }
-        let mut epochs = present.epochs.clone();
-        epochs.prune(now);
-        self.present.send_replace(Arc::new(Present { roster: present.roster.clone(), epochs }));
-        self.save();
-    }
-
-    /// Writes what is to be kept. What fails is tried again: the network goes on meanwhile.
-    fn save(&mut self) {
-        let present = self.present.borrow().clone();
-        let mut saved = self.folder.save_roster(present.roster.state(), &present.epochs);
-        if self.unsaved {
-            saved = saved.and_then(|()| self.folder.save_credentials(&self.credentials));
-        }
-        let folded = present.roster.machine_by_identity(&self.keys.identity_public()).is_some();
-        if saved.is_ok() && folded && self.membership.is_some() {
-            saved = self.folder.forget_membership();
-            if saved.is_ok() {
-                self.membership = None;
-            }
-        }
-        self.unsaved = saved.is_err();
-        self.health.not_saved = self.unsaved;
-    }
-
     /// Brings data path, interface and relays to what the roster and the joiners ask.
     pub(super) async fn apply(&mut self) {
         let present = self.present.borrow().clone();
@@ -512,25 +459,6 @@ impl Actor {
         }
         let (_, record) = self.membership.as_ref()?;
         present.roster.provisional(record).ok()
-    }
-
-    /// Asks the signer to fold in who joined, if this machine may and anybody did.
-    fn fold(&mut self) {
-        let Some(running) = &self.running else { return };
-        let listed = self.joiners.listed();
-        let may = self.present.borrow().roster.is_signer(&self.keys.identity_public());
-        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() {
-            return;
-        }
-        self.folding = true;
-        let (done, outcome) = oneshot::channel();
-        running.signer.fold(listed, done);
-        let notes = self.notes.clone();
-        tokio::spawn(async move {
-            // Folded or not: the roster that comes says so, and what is left is tried again.
-            let _ = outcome.await;
-            let _ = notes.send(Note::Folded).await;
-        });
     }
 
     pub(super) fn tell(&self, frame: &ToData<'_>) -> bool {

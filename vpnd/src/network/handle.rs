@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use proto::{
-    api::{ApiError, ErrorCode, Invite, InviteCreated, Machine, NetworkStatus, NetworkSummary, Path},
+    api::{
+        ApiError, ErrorCode, Invite, InviteCreated, Left, Machine, MachineRemoved, NetworkStatus,
+        NetworkSummary, Path, Revoked,
+    },
     identity::NetworkId,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +37,12 @@ pub(crate) enum Query {
     Rename(Rename, Reply<()>),
     /// Make an invite.
     CreateInvite(NewInvite, Reply<InviteCreated>),
+    /// Remove the machine of this name.
+    Remove(String, Reply<MachineRemoved>),
+    /// End an invite before its time.
+    RevokeInvite(Revocation, Reply<Revoked>),
+    /// Erase all that is kept of the network, and end; forced also on its only signer.
+    Leave(bool, Reply<Left>),
     /// Tell the live invites.
     Invites(Reply<Vec<Invite>>),
     /// Measure the round trip to a machine once.
@@ -46,6 +55,14 @@ pub(crate) enum Query {
 pub(crate) struct Rename {
     pub(crate) old: String,
     pub(crate) new: String,
+}
+
+/// Which invite is to end.
+pub(crate) struct Revocation {
+    /// Its id, or how it begins.
+    pub(crate) id: String,
+    /// Whether who joined by it is taken in first.
+    pub(crate) fold: bool,
 }
 
 /// What an invite is to be like.
@@ -85,6 +102,11 @@ impl Handle {
     ) -> (Self, mpsc::Receiver<Query>) {
         let (queries, receiver) = mpsc::channel(QUEUE);
         (Self { id, name, coordinator, queries }, receiver)
+    }
+
+    /// Whether its actor has ended: the network was left.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.queries.is_closed()
     }
 
     /// Asks, and waits for the answer.

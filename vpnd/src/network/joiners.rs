@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proto::{
     coordinator::JoinId,
-    roster::{JoinRecord, MachineEntry, MembershipError, Order, Roster},
+    roster::{EntryId, JoinRecord, MachineEntry, MembershipError, Order, Roster},
 };
 
 /// Joiners known at once, from the list or by introduction. A signer folds in seconds, so only a flood fills this.
@@ -106,6 +106,13 @@ impl Joiners {
             }
         }
         Accepted { machines, overused }
+    }
+
+    /// Who joined by an invite and is listed.
+    pub(crate) fn of(&self, invite: &EntryId) -> Vec<(JoinId, JoinRecord)> {
+        let mut listed = self.listed();
+        listed.retain(|(_, record)| record.join().invite == *invite);
+        listed
     }
 
     /// The join list as it is known here: what a signer folds in or drops.

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use proto::{
     coordinator::{Auth, Join, WatchEvent},
+    epoch::EpochName,
     relay::{Credential, month_of},
     roster::{Roster, RosterError},
 };
@@ -122,9 +123,18 @@ impl Keeper {
             Err(e) => return (false, e),
         };
         self.tell(LinkEvent::Online).await;
+        let mut epoch = self.epoch();
         loop {
             let event = match timeout(CREDENTIALS_EVERY, watch.next()).await {
                 Ok(Ok(event)) => self.heed(event).await,
+                // A watch ends with its epoch: that is no trouble.
+                Ok(Err(_)) if self.epoch() != epoch => match self.open().await {
+                    Ok(next) => {
+                        (watch, epoch) = (next, self.epoch());
+                        Ok(())
+                    }
+                    Err(e) => Err(e),
+                },
                 Ok(Err(e)) => Err(e.into()),
                 Err(_) => self.fetch_credentials().await,
             };
@@ -132,6 +142,10 @@ impl Keeper {
                 return (true, e);
             }
         }
+    }
+
+    fn epoch(&self) -> EpochName {
+        self.present.borrow().roster.header().epoch
     }
 
     /// Opens a watch and fetches all that was missed before it.

@@ -8,10 +8,12 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`handle`] | what the daemon may ask |
-//! | [`actor`] | the loop, up and down, taking a newer roster |
+//! | [`actor`] | the loop, up and down, what a roster asks of interface and data path |
+//! | [`adopt`] | taking a newer roster, keeping it, folding in who joined |
 //! | [`running`] | what exists while the network is up |
 //! | [`traffic`] | frames between relays and data path, introductions |
 //! | [`queries`], [`view`] | answers to the local API |
+//! | [`removal`] | removing a machine, revoking an invite, leaving |
 //! | [`link`], [`catch_up`] | the coordinator: pushes, catching up |
 //! | [`signer`] | changes of the roster |
 //! | [`joiners`] | members that no signer has folded in yet |
@@ -21,6 +23,7 @@
 //! | [`range`], [`backoff`], [`clock`] | the IPv4 range of a new network; waiting; the time |
 
 mod actor;
+mod adopt;
 mod backoff;
 mod catch_up;
 pub(crate) mod clock;
@@ -31,6 +34,7 @@ mod link;
 mod mailboxes;
 mod queries;
 mod range;
+mod removal;
 mod running;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -42,6 +46,6 @@ mod view;
 pub(crate) use actor::start;
 pub(crate) use catch_up::{Asker, CatchUpError, fetch, fetch_key};
 pub(crate) use clock::now;
-pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply};
+pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply, Revocation};
 pub(crate) use interface::{Interface, Wanted};
 pub(crate) use range::choose as choose_range;

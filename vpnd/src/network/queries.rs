@@ -49,7 +49,11 @@ impl Actor {
             Query::Ping(name, reply) => self.ping(&name, reply),
             Query::Rename(names, reply) => self.rename(&names, reply),
             Query::CreateInvite(wish, reply) => self.create_invite(wish, reply),
-            Query::Up(_) | Query::Down(_) | Query::Stop(_) => unreachable!("the loop handles these"),
+            Query::Remove(name, reply) => self.remove(&name, reply),
+            Query::RevokeInvite(wish, reply) => self.revoke(&wish, reply),
+            Query::Up(_) | Query::Down(_) | Query::Leave(..) | Query::Stop(_) => {
+                unreachable!("the loop handles these")
+            }
         }
     }
 
@@ -125,17 +129,19 @@ impl Actor {
             let NewInvite { name, uses, groups, .. } = wish.clone();
             draft.remove_expired_invites();
             let secret = draft.add_invite(InviteWish { name, uses, expires, groups })?;
-            Ok(Outcome { settled: Vec::new(), invite: Some(secret) })
+            Ok(Outcome { invite: Some(secret), ..Outcome::default() })
         });
         let (network, coordinator) = (self.settings.network, self.settings.coordinator.clone());
         self.change(WHAT, edit, reply, move |changed| {
-            let Changed { present, invite: Some(secret) } = changed else { return Err(no_invite(WHAT)) };
+            let Changed { present, outcome: Outcome { invite: Some(secret), .. } } = changed else {
+                return Err(no_invite(WHAT));
+            };
             created(&network, &coordinator, &present, secret).ok_or_else(|| no_invite(WHAT))
         });
     }
 
     /// Hands a change to the signer, and its outcome to whoever asked.
-    fn change<T: Send + 'static>(
+    pub(super) fn change<T: Send + 'static>(
         &self,
         what: &'static str,
         edit: Edit,
@@ -215,6 +221,7 @@ fn refuse(what: &str, error: &ChangeError) -> ApiError {
         EditError::NameTaken => (ErrorCode::NameTaken, "choose another name"),
         EditError::InvalidName => (ErrorCode::InvalidName, "choose another name"),
         EditError::NoInvite => (ErrorCode::NotFound, "see the live ones: vpnctl invite list"),
+        EditError::OwnRemoval => (ErrorCode::Usage, "do it on another signer"),
         EditError::InvalidUses | EditError::InvalidExpiry => (ErrorCode::Usage, "choose another value"),
         _ => (ErrorCode::Failed, "see vpnctl status"),
     };
@@ -230,7 +237,7 @@ fn not_signer(what: &str) -> ApiError {
     )
 }
 
-fn no_machine(what: &str) -> ApiError {
+pub(super) fn no_machine(what: &str) -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
         what,
@@ -248,7 +255,7 @@ fn no_invite(what: &str) -> ApiError {
     )
 }
 
-fn not_yet(what: &str) -> ApiError {
+pub(super) fn not_yet(what: &str) -> ApiError {
     ApiError::new(
         ErrorCode::Conflict,
         what,

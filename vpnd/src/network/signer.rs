@@ -42,14 +42,16 @@ pub(crate) struct Outcome {
     pub(crate) settled: Vec<JoinId>,
     /// The secret of an invite that was added.
     pub(crate) invite: Option<InviteSecret>,
+    /// How many invites ended with it.
+    pub(crate) ended: u32,
 }
 
 /// A change that the coordinator took.
 pub(crate) struct Changed {
     /// The roster with the change, or a later one.
     pub(crate) present: Arc<Present>,
-    /// The secret of the invite that was added.
-    pub(crate) invite: Option<InviteSecret>,
+    /// What it led to.
+    pub(crate) outcome: Outcome,
 }
 
 /// Where the outcome of a change goes.
@@ -117,7 +119,7 @@ fn folding(listed: Vec<(JoinId, JoinRecord)>) -> Edit {
         if settled.is_empty() || (again && folded.iter().all(Result::is_err)) {
             return Err(MembershipError::Member.into());
         }
-        Ok(Outcome { settled, invite: None })
+        Ok(Outcome { settled, ..Outcome::default() })
     })
 }
 
@@ -155,10 +157,11 @@ impl Worker {
         for _ in 0..ATTEMPTS {
             let present = self.present.borrow_and_update().clone();
             let edit = present.roster.edit(&self.asker.keys, clock::now(), &mut OsRng, &mut *edit)?;
-            let Outcome { settled, invite } = edit.outcome;
+            let outcome = edit.outcome;
             let member = present.epochs.present().member_key();
+            let settled = outcome.settled.clone();
             match self.client.push(&self.asker.network, &member, edit.delta.to_bytes(), settled).await {
-                Ok(()) => return Ok(Changed { present: self.hand_over(edit.roster).await, invite }),
+                Ok(()) => return Ok(Changed { present: self.hand_over(edit.roster).await, outcome }),
                 // The member key may have ended with its epoch.
                 Err(Error::Conflict(_) | Error::NotPermitted) => {
                     if let Some(newer) = catch_up(&self.client, &self.asker, &present).await? {

@@ -22,6 +22,9 @@ pub struct Folder {
     path: PathBuf,
 }
 
+/// A folder that was given up, and whose content is still on the disk.
+pub struct Retired(PathBuf);
+
 /// A folder whose content is on the disk and which is not there yet. Dropping it removes it.
 pub struct Unfinished {
     now: PathBuf,
@@ -126,6 +129,20 @@ impl Folder {
         Ok(unfinished)
     }
 
+    /// Gives the folder up in one step: whatever happens, it is not read again. Its files are there still
+    /// ([`Retired::erase`]).
+    ///
+    /// # Errors
+    /// [`StateError::Unwritable`]; the folder stands then.
+    pub fn retire(&self) -> Result<Retired, StateError> {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(UNFINISHED);
+        let retired = PathBuf::from(name);
+        fs::rename(&self.path, &retired).map_err(|e| StateError::writing(&e))?;
+        sync(self.path.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))?;
+        Ok(Retired(retired))
+    }
+
     /// The names of the folders inside, sorted.
     ///
     /// # Errors
@@ -182,6 +199,17 @@ impl Folder {
 
     fn unfinished(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}{UNFINISHED}"))
+    }
+}
+
+impl Retired {
+    /// Removes its files. What a crash leaves of them is removed at the next start.
+    ///
+    /// # Errors
+    /// [`StateError::Unwritable`].
+    pub fn erase(self) -> Result<(), StateError> {
+        fs::remove_dir_all(&self.0).map_err(|e| StateError::writing(&e))?;
+        sync(self.0.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))
     }
 }
 
@@ -262,6 +290,20 @@ mod tests {
         let inner = folder.prepare_folder("whole", &files).unwrap().commit().unwrap();
         assert_eq!(content(&inner, "keys"), Some(b"k".to_vec()));
         assert_eq!(folder.folders().unwrap(), vec!["whole".to_owned()]);
+    }
+
+    #[test]
+    fn a_folder_that_is_given_up_is_not_seen_again_and_leaves_nothing() {
+        let (_tmp, folder) = folder();
+        let inner = || folder.prepare_folder("left", &[("keys", b"k")]).unwrap().commit().unwrap();
+        drop(inner().retire().unwrap());
+        let crashed_before_it_was_erased = folder.path().join("left.new/keys");
+        assert!(crashed_before_it_was_erased.exists() && !folder.path().join("left").exists());
+        folder.remove_unfinished().unwrap();
+        assert!(!crashed_before_it_was_erased.exists());
+
+        inner().retire().unwrap().erase().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

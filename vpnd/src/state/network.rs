@@ -11,7 +11,7 @@ use proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{Coordinator, Folder, StateError};
+use super::{Coordinator, Folder, StateError, folder::Retired};
 
 /// Longest join record that is kept: what the coordinator takes.
 const MAX_RECORD: usize = 16 << 10;
@@ -196,6 +196,14 @@ impl NetworkFolder {
     /// [`StateError`]; the older ones stand.
     pub fn save_credentials(&self, credentials: &[Credential]) -> Result<(), StateError> {
         self.0.replace(CREDENTIALS, &credentials_file(credentials))
+    }
+
+    /// Gives the network up: it is not there any more at the next start.
+    ///
+    /// # Errors
+    /// [`StateError`]; it stands then.
+    pub fn retire(&self) -> Result<Retired, StateError> {
+        self.0.retire()
     }
 
     fn need(&self, file: &'static str) -> Result<Zeroizing<Vec<u8>>, StateError> {

@@ -1,0 +1,92 @@
+//! Taking a newer roster, keeping it, and folding in who joined.
+
+use std::sync::Arc;
+
+use proto::{epoch::KEEP, roster::Roster};
+use tokio::sync::oneshot;
+
+use super::{
+    actor::{Actor, Note},
+    catch_up::Present,
+    clock,
+};
+
+impl Actor {
+    /// Takes a newer roster: keeps it, tells those who read it, and applies it.
+    pub(super) async fn adopt(&mut self, roster: Roster) {
+        let before = self.present.borrow().clone();
+        if roster.order() <= before.roster.order() {
+            return;
+        }
+        let mut epochs = before.epochs.clone();
+        epochs.advance(roster.epoch_key().clone(), clock::now());
+        epochs.prune(clock::now());
+        self.health.removed = false;
+        self.joiners.settle(&roster);
+        self.present.send_replace(Arc::new(Present { roster, epochs }));
+        self.save();
+        if let Some(running) = &self.running {
+            running.relays.listen(&self.keys, &self.present.borrow().epochs);
+        }
+        self.apply().await;
+        self.fold();
+    }
+
+    /// Erases the keys of epochs that ended long ago, here and on the disk.
+    pub(super) fn forget_old_epochs(&mut self) {
+        let present = self.present.borrow().clone();
+        let now = clock::now();
+        if !present.epochs.ended().iter().any(|ended| now.saturating_sub(ended.at) > KEEP) {
+            return;
+        }
+        let mut epochs = present.epochs.clone();
+        epochs.prune(now);
+        self.present.send_replace(Arc::new(Present { roster: present.roster.clone(), epochs }));
+        self.save();
+    }
+
+    /// Writes what is to be kept. What fails is tried again: the network goes on meanwhile.
+    pub(super) fn save(&mut self) {
+        let present = self.present.borrow().clone();
+        let mut saved = self.folder.save_roster(present.roster.state(), &present.epochs);
+        if self.unsaved {
+            saved = saved.and_then(|()| self.folder.save_credentials(&self.credentials));
+        }
+        let folded = present.roster.machine_by_identity(&self.keys.identity_public()).is_some();
+        if saved.is_ok() && folded && self.membership.is_some() {
+            saved = self.folder.forget_membership();
+            if saved.is_ok() {
+                self.membership = None;
+            }
+        }
+        self.unsaved = saved.is_err();
+        self.health.not_saved = self.unsaved;
+    }
+
+    /// Takes a record of the join list. One that cannot be opened is of no use to anybody.
+    pub(super) fn learn(&mut self, join: &proto::coordinator::Join) {
+        let present = self.present.borrow().clone();
+        if let Ok(record) = present.roster.open_join(&join.record) {
+            self.joiners.add(record, Some(join.id()));
+        }
+    }
+
+    /// Asks the signer to fold in who joined, if this machine may and anybody did.
+    pub(super) fn fold(&mut self) {
+        let Some(running) = &self.running else { return };
+        let listed = self.joiners.listed();
+        let may = self.present.borrow().roster.is_signer(&self.keys.identity_public());
+        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() {
+            return;
+        }
+        self.folding = true;
+        let (done, outcome) = oneshot::channel();
+        running.signer.fold(listed, done);
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            // Folded or not: the roster that comes says so, and what is left is tried again.
+            let _ = outcome.await;
+            let _ = notes.send(Note::Folded).await;
+        });
+    }
+}
