@@ -10,8 +10,12 @@
 //! | [`store`] | the database |
 //! | [`server`] | the requests |
 //! | [`cli`] | the command line |
+//! | [`walls`] | what it gives up before it serves |
+//! | [`message`] | what it may say while it serves |
 
 pub mod cli;
 mod clock;
+pub mod message;
 pub mod server;
 pub mod store;
+pub mod walls;

@@ -10,11 +10,16 @@ use std::{
 
 use clap::Parser;
 use coordinator::cli::Cli;
+use relay::walls;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_where));
     let cli = Cli::parse();
     let json = cli.json;
+    // It holds keys, whatever the command.
+    if walls::prepare().is_err() {
+        return ExitCode::FAILURE;
+    }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return ExitCode::FAILURE;
     };

@@ -15,21 +15,27 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`listener`] | TCP, TLS 1.3 and HTTP, shared with the coordinator |
-//! | [`tls`] | the server's certificate: self-made under a long-lived key, or loaded |
+//! | [`tls`] | what is shown in TLS: a certificate made under a long-lived key |
+//! | [`certificate`] | ... or one that the operator has, which is renewed |
 //! | [`limits`] | what one network, one connection and all together may use |
 //! | [`stun`] | the STUN server |
+//! | [`walls`] | what a server gives up before it serves |
+//! | [`ready`] | tells systemd that it serves |
 //!
 //! [`Relay`] is made of a switchboard (who is where), connections (one task each), their queues, and the networks'
 //! budgets.
 
 mod bucket;
+pub mod certificate;
 mod connection;
 pub mod limits;
 pub mod listener;
 mod queue;
+pub mod ready;
 mod relay;
 pub mod stun;
 mod switchboard;
 pub mod tls;
+pub mod walls;
 
 pub use relay::Relay;

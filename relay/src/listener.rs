@@ -130,23 +130,51 @@ impl Drop for Place {
     }
 }
 
-/// A bound port.
+/// A bound port, on which connections are refused yet.
+pub struct Port(Socket);
+
+impl Port {
+    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Lets the
+    /// process open as many files as the system grants it, since each connection is one.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        raise_file_limit();
+        bind(address, Type::STREAM, Protocol::TCP).map(Self)
+    }
+
+    /// The address bound, with its port.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Lets connections come in, which will be shown `tls`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As `listen(2)`.
+    pub fn listen(self, tls: Arc<ServerConfig>) -> io::Result<Listener> {
+        self.0.listen(BACKLOG)?;
+        Ok(Listener { socket: TcpListener::from_std(self.0.into())?, tls: TlsAcceptor::from(tls) })
+    }
+}
+
+/// A port on which connections come in, and what they are shown.
 pub struct Listener {
     socket: TcpListener,
     tls: TlsAcceptor,
 }
 
 impl Listener {
-    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a
-    /// tokio runtime. Lets the process open as many files as the system grants it, since each connection is one.
+    /// [`Port::bind`] and [`Port::listen`].
     ///
     /// # Errors
-    /// As `bind(2)`.
+    /// As those.
     pub fn bind(address: SocketAddr, tls: Arc<ServerConfig>) -> io::Result<Self> {
-        raise_file_limit();
-        let socket = bind(address, Type::STREAM, Protocol::TCP)?;
-        socket.listen(BACKLOG)?;
-        Ok(Self { socket: TcpListener::from_std(socket.into())?, tls: TlsAcceptor::from(tls) })
+        Port::bind(address)?.listen(tls)
     }
 
     /// The address bound, with its port.

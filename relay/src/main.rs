@@ -1,6 +1,7 @@
 //! The relay as a program of its own; installed as `tacet-relay`.
 //!
-//! It prints why it could not start, where it met a fault of its own, and nothing else.
+//! It prints why it could not start, and nothing from then on: its output is closed when its walls are put up
+//! ([`relay::walls`]), which is before the first connection.
 
 use std::{
     net::SocketAddr,
@@ -16,15 +17,25 @@ use hyper::{Response, StatusCode, body::Bytes};
 use proto::relay::{PATH, RelayKeyFile};
 use relay::{
     Relay,
+    certificate::Certificate,
     listener::Listener,
+    ready::Ready,
     stun::StunServer,
-    tls::{self, Authority},
+    tls::Authority,
+    walls::{self, Kept, Missing},
+};
+use sandbox::{
+    files::Grant,
+    user::{self, User},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 /// Seconds in a day.
 const DAY: u64 = 86_400;
+
+/// The account that the packages make for it.
+const ACCOUNT: &str = "tacet-relay";
 
 /// A key file is one line; more is some other file.
 const MAX_KEY_FILE: u64 = 4_096;
@@ -39,7 +50,11 @@ Examples:
     tacet-relay serve --coordinator-key relay.key --listen '[::]:8443' --stun-listen '[::]:3479' \\
         --tls-cert chain.pem --tls-key key.pem
 
-Open TCP 443 and UDP 3478, or the ports you chose, in the firewall.";
+Open TCP 443 and UDP 3478, or the ports you chose, in the firewall.
+
+Before the first connection it gives up root, every capability and every file, and confines itself with Landlock and
+seccomp: it can write nowhere. A certificate of your own is read again twice a day and at SIGHUP, so its files must stay
+readable by the account it runs as, and lie in a folder of their own.";
 
 #[derive(Parser)]
 #[command(
@@ -76,6 +91,13 @@ struct Serve {
     /// Its private key in PEM form.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Started as root: the account to run as. Unless given: tacet-relay, where there is such an account; else root,
+    /// without its powers.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Run even where the kernel lacks Landlock or seccomp, without being locked down by them.
+    #[arg(long)]
+    allow_unsandboxed: bool,
 }
 
 fn main() -> ExitCode {
@@ -91,6 +113,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Serve) -> anyhow::Result<()> {
+    walls::prepare().context("the system refuses to keep the relay's memory private")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -104,7 +127,13 @@ fn say_why(error: &anyhow::Error) {
     eprintln!("the relay cannot start: {error:#}");
 }
 
-/// A panic's place in the source and nothing of what it was about.
+/// The kernel lacks a wall, and `--allow-unsandboxed` was given.
+#[expect(clippy::disallowed_macros, clippy::print_stderr, reason = "before the first connection")]
+fn say_unsandboxed() {
+    eprintln!("relay: this kernel lacks Landlock or seccomp, the relay is not locked down");
+}
+
+/// A panic's place in the source and nothing of what it was about; once the walls stand, not even that.
 #[expect(
     clippy::disallowed_macros,
     clippy::print_stderr,
@@ -117,22 +146,39 @@ fn say_where(panic: &std::panic::PanicHookInfo<'_>) {
 }
 
 async fn serve(arguments: Serve) -> anyhow::Result<()> {
+    let missing = missing(arguments.allow_unsandboxed)?;
     let keys = read_keys(&arguments.coordinator_key)?;
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => tls::from_files(certificate, key)?,
+    let certificate = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(chain), Some(key)) => Some(Certificate::from_files(chain, key)?),
+        _ => None,
+    };
+    let tls = match &certificate {
+        Some(certificate) => certificate.server_config(),
         // The relay is known by its key in the roster, which signs in each connection; this certificate is no more
         // than what TLS asks for.
-        _ => Authority::new(keys.relay.clone()).server_config(&[arguments.listen.ip().to_string()])?,
+        None => Authority::new(keys.relay.clone()).server_config(&[arguments.listen.ip().to_string()])?,
     };
     let listener = Listener::bind(arguments.listen, tls)
         .with_context(|| format!("cannot listen on TCP {} (see --listen)", arguments.listen))?;
     let stun = StunServer::bind(arguments.stun_listen)
         .with_context(|| format!("cannot listen on UDP {} (see --stun-listen)", arguments.stun_listen))?;
     let relay = Relay::new(keys, today);
-
-    tokio::spawn(stun.serve());
     let stop = stop(Arc::clone(&relay))?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let hangup = signal(SignalKind::hangup()).context("signals cannot be handled")?;
+    let ready = Ready::prepare();
+
+    let folders = certificate.as_ref().map(Certificate::folders).unwrap_or_default();
+    let paths: Vec<(&Path, Grant)> = folders.iter().map(|folder| (folder.as_path(), Grant::Read)).collect();
+    let user = user_of(arguments.user.as_deref())?;
+    let kept = Kept { user, paths: &paths, calls: walls::relay(certificate.is_some()), silent: true };
+    walls::put_up(kept, missing).context("it could not be locked down")?;
+
+    ready.say();
+    tokio::spawn(stun.serve());
+    if let Some(certificate) = certificate {
+        // There is nobody to tell: one that cannot be used leaves the one before in its place.
+        tokio::spawn(certificate.keep_fresh(hangup, |_| ()));
+    }
     let handler = move |request: hyper::Request<hyper::body::Incoming>| {
         let response = match request.uri().path() {
             PATH => relay.answer(request),
@@ -142,6 +188,37 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     };
     listener.serve(handler, stop).await;
     Ok(())
+}
+
+/// What to do where the kernel lacks a wall, having said so.
+fn missing(allowed: bool) -> anyhow::Result<Missing> {
+    match (sandbox::available(), allowed) {
+        (Ok(()), _) => Ok(Missing::Refuse),
+        (Err(_), true) => {
+            say_unsandboxed();
+            Ok(Missing::Allow)
+        }
+        (Err(error), false) => bail!(
+            "{error}; without it the relay would not be locked down: update the kernel, or pass --allow-unsandboxed"
+        ),
+    }
+}
+
+/// Whom to run as, where root started it.
+fn user_of(name: Option<&str>) -> anyhow::Result<Option<User>> {
+    if !user::is_root() {
+        return match name {
+            None => Ok(None),
+            Some(_) => {
+                bail!("only root can run it as another account: leave out --user, or start it as root")
+            }
+        };
+    }
+    let found = user::named(name.unwrap_or(ACCOUNT)).context("the accounts of this host cannot be read")?;
+    match (found, name) {
+        (None, Some(name)) => bail!("there is no account {name} on this host (see --user)"),
+        (found, _) => Ok(found),
+    }
 }
 
 fn read_keys(path: &Path) -> anyhow::Result<RelayKeyFile> {
@@ -168,7 +245,6 @@ fn stop(relay: Arc<Relay>) -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         relay.stop();
     })
 }

@@ -7,15 +7,21 @@
 //! TLS 1.3 alone, X25519MLKEM768 preferred. No session tickets: they would let an observer link a machine's
 //! connections, and save little between connections that stay open for hours.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use ed25519_dalek::{Signer, SigningKey};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ED25519, PublicKeyData,
 };
-use rustls::{ServerConfig, crypto::CryptoProvider, version::TLS13};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::ResolvesServerCert,
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::TLS13,
+};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest, Sha256};
 
 /// The one application protocol.
@@ -72,7 +78,9 @@ impl Authority {
         let certificate = server.signed_by(&key, &authority).map_err(|_| TlsError::Name)?;
 
         let chain = vec![certificate.der().clone(), authority.der().clone()];
-        config(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|_| TlsError::Mismatch)?;
+        Ok(config(Arc::new(SingleCertAndKey::from(certified))))
     }
 
     /// The authority's own certificate, signed by itself.
@@ -101,41 +109,23 @@ impl rcgen::SigningKey for Authority {
     }
 }
 
-/// A TLS configuration from a certificate chain and a private key, both PEM files.
-///
-/// # Errors
-/// [`TlsError::Certificate`], [`TlsError::Key`], [`TlsError::Mismatch`].
-pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .map_err(|_| TlsError::Certificate)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| TlsError::Certificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate);
-    }
-    config(chain, PrivateKeyDer::from_pem_file(key).map_err(|_| TlsError::Key)?)
-}
-
 /// The cryptography of every TLS connection of ours: aws-lc-rs, X25519MLKEM768 preferred.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<ServerConfig>, TlsError> {
+/// What every server of ours agrees to, whatever it shows.
+pub(crate) fn config(shown: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has suites for TLS 1.3")
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|_| TlsError::Mismatch)?;
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 fn common_name(name: &str) -> DistinguishedName {
@@ -147,8 +137,10 @@ fn common_name(name: &str) -> DistinguishedName {
 #[cfg(test)]
 mod tests {
     use rustls::{ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConnection};
+    use rustls_pki_types::CertificateDer;
 
     use super::*;
+    use crate::certificate::Certificate;
 
     fn authority(seed: u8) -> Authority {
         Authority::new(SigningKey::from_bytes(&[seed; 32]))
@@ -234,18 +226,63 @@ mod tests {
     fn a_missing_certificate_and_a_missing_key_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
-        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Certificate));
+        let from_files = || Certificate::from_files(&certificate, &key).map(|read| read.server_config());
+        assert_eq!(from_files().err(), Some(TlsError::Certificate));
         std::fs::write(&certificate, "no certificate").unwrap();
-        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Certificate));
+        assert_eq!(from_files().err(), Some(TlsError::Certificate));
 
-        let pair = KeyPair::generate().unwrap();
-        let own = CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        let (pair, own) = certified("a.example");
         std::fs::write(&certificate, own.pem()).unwrap();
-        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Key));
+        assert_eq!(from_files().err(), Some(TlsError::Key));
         std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        assert_eq!(from_files(&certificate, &key).err(), Some(TlsError::Mismatch));
+        assert_eq!(from_files().err(), Some(TlsError::Mismatch));
         std::fs::write(&key, pair.serialize_pem()).unwrap();
-        let config = from_files(&certificate, &key).unwrap();
-        assert!(handshake(&config, own.der(), "a.example").is_ok());
+        assert!(handshake(&from_files().unwrap(), own.der(), "a.example").is_ok());
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_shown_and_a_broken_one_leaves_the_old_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (chain, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        let write = |pair: &KeyPair, own: &rcgen::Certificate| {
+            std::fs::write(&chain, own.pem()).unwrap();
+            std::fs::write(&key, pair.serialize_pem()).unwrap();
+        };
+        let ((old_key, old), (new_key, new)) = (certified("a.example"), certified("a.example"));
+        write(&old_key, &old);
+        let certificate = Certificate::from_files(&chain, &key).unwrap();
+        let config = certificate.server_config();
+        let shows = |own: &rcgen::Certificate| handshake(&config, own.der(), "a.example").is_ok();
+        assert!(shows(&old) && !shows(&new));
+
+        write(&old_key, &new);
+        assert_eq!(certificate.read_again(), Err(TlsError::Mismatch));
+        assert!(shows(&old), "half a renewal changes nothing");
+        write(&new_key, &new);
+        certificate.read_again().unwrap();
+        assert!(shows(&new) && !shows(&old));
+    }
+
+    #[test]
+    fn a_link_is_followed_to_the_folder_in_which_the_renewed_file_will_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let (live, archive) = (root.join("live"), root.join("archive"));
+        std::fs::create_dir(&live).unwrap();
+        std::fs::create_dir(&archive).unwrap();
+        let (pair, own) = certified("a.example");
+        for (name, text) in [("c.pem", own.pem()), ("k.pem", pair.serialize_pem())] {
+            std::fs::write(archive.join(name), text).unwrap();
+            std::os::unix::fs::symlink(archive.join(name), live.join(name)).unwrap();
+        }
+        let certificate = Certificate::from_files(&live.join("c.pem"), &live.join("k.pem")).unwrap();
+        assert_eq!(certificate.folders(), [archive, live]);
+    }
+
+    /// A key, and a certificate for `name` that it signed itself.
+    fn certified(name: &str) -> (KeyPair, rcgen::Certificate) {
+        let pair = KeyPair::generate().unwrap();
+        let own = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&pair).unwrap();
+        (pair, own)
     }
 }

@@ -18,6 +18,8 @@ pub enum Argument {
     Fd(u8, RawFd),
     /// It is this number.
     Is(u8, u32),
+    /// It is a greater number, negative ones being the greatest.
+    Above(u8, u32),
     /// It has all of these bits.
     With(u8, u32),
     /// It has none of these bits.
@@ -114,6 +116,7 @@ fn rule(arguments: &[Argument]) -> SeccompRule {
         let (index, operator, value) = match argument {
             Argument::Fd(index, fd) => (index, SeccompCmpOp::Eq, fd as u32),
             Argument::Is(index, number) => (index, SeccompCmpOp::Eq, number),
+            Argument::Above(index, number) => (index, SeccompCmpOp::Gt, number),
             Argument::With(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), bits),
             Argument::Without(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), 0),
         };

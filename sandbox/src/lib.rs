@@ -7,6 +7,7 @@
 //! | [`files`] | every path but those named (Landlock) |
 //! | [`calls`] | every system call but those named, down to the descriptors that they are used on (seccomp) |
 //! | [`memory`] | the way of secrets into swap |
+//! | [`user`] | root, and standard input and output |
 //!
 //! Mechanism only: which process keeps what is written where that process starts. The kernel keeps all of these walls
 //! for each thread, and threads made later inherit them: put them up while there is one ([`process::single_threaded`]).
@@ -18,6 +19,7 @@ pub mod capabilities;
 pub mod files;
 pub mod memory;
 pub mod process;
+pub mod user;
 
 use std::io;
 

@@ -10,7 +10,7 @@ const ROOMS: [&str; 3] = ["mesh/src/", "relay/src/", "vpnd/src/data_path/"];
 const PROGRAM: &str = "relay/src/main.rs";
 
 /// Reads the certificate that an operator gave, before anybody connects.
-const CERTIFICATES: &str = "relay/src/tls.rs";
+const CERTIFICATES: &str = "relay/src/certificate.rs";
 
 /// What has no place there.
 const FORBIDDEN: [&str; 14] = [
@@ -35,11 +35,12 @@ const SERVICES: [&str; 7] =
     ["vpnd/src/", "coordinator/src/", "relay/src/", "mesh/src/", "netio/src/", "proto/src/", "sandbox/src/"];
 
 /// Where a service says something; each sentence is in docs/messages.md.
-const MOUTHS: [&str; 5] = [
+const MOUTHS: [&str; 6] = [
     "vpnd/src/main.rs",
     "vpnd/src/message.rs",
     "vpnd/src/harden.rs",
     "coordinator/src/main.rs",
+    "coordinator/src/message.rs",
     "relay/src/main.rs",
 ];
 
@@ -69,6 +70,7 @@ pub(crate) fn sentences(sources: &[File], catalogue: &str) -> Vec<String> {
     for (path, sentence) in [
         ("coordinator/src/main.rs", "coordinator: a fault at {}:{}"),
         ("relay/src/main.rs", "a fault at {}:{}"),
+        ("relay/src/main.rs", "relay: this kernel lacks Landlock or seccomp, the relay is not locked down"),
         ("relay/src/main.rs", "the relay cannot start: {error:#}"),
     ] {
         let says =
@@ -109,6 +111,6 @@ mod tests {
         assert_eq!(rooms(&[print]).len(), 1);
         assert!(rooms(&[file("relay/src/a.rs", "//! SystemTime\n#[cfg(test)]\nuse std::fs;")]).is_empty());
         assert_eq!(mouths(&[file("vpnd/src/a.rs", "writeln!(std::io::stderr(), \"x\")")]).len(), 1);
-        assert_eq!(sentences(&[], "").len(), 6);
+        assert_eq!(sentences(&[], "").len(), 8);
     }
 }

@@ -4,6 +4,7 @@ use std::{env, fs, net::Ipv4Addr, path::Path, process::Command};
 
 use proto::identity::Pin;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use relay::certificate::Certificate;
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::spawn_blocking};
 use vpnd::coordinator::{Cause, Client, Error, Trust};
 
@@ -50,8 +51,8 @@ async fn a_certificate_that_the_system_trusts_needs_no_pin() {
     let directory = directory();
     let file = |name: &str| directory.path().join(name);
     certify("localhost", &file("authority.pem"), &file("chain.pem"), &file("key.pem"));
-    let tls = relay::tls::from_files(&file("chain.pem"), &file("key.pem")).unwrap();
-    let house = House::open_with(&file("data"), Some(tls)).await;
+    let certificate = Certificate::from_files(&file("chain.pem"), &file("key.pem")).unwrap();
+    let house = House::open_with(&file("data"), Some(certificate.server_config())).await;
 
     let mut again = Command::new(env::current_exe().unwrap());
     again.args(["--exact", "trust::a_certificate_that_the_system_trusts_needs_no_pin"]);

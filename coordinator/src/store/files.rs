@@ -47,6 +47,38 @@ impl DataDir {
         &self.dir
     }
 
+    /// Whether there is a database.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        self.database.exists()
+    }
+
+    /// The folders in which files are written.
+    #[must_use]
+    pub fn folders(&self) -> Vec<&Path> {
+        let of_database = self.database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut folders = vec![self.dir.as_path()];
+        folders.extend(of_database.filter(|folder| *folder != self.dir));
+        folders
+    }
+
+    /// Whom the directory belongs to: user and group.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Denied`].
+    pub fn owner(&self) -> Result<(u32, u32), StoreError> {
+        let owner = self.dir.metadata()?;
+        Ok((owner.uid(), owner.gid()))
+    }
+
+    /// Gives the directory, which must be there, to a user and group.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`].
+    pub fn give_to(&self, (user, group): (u32, u32)) -> Result<(), StoreError> {
+        Ok(chown(&self.dir, Some(user), Some(group))?)
+    }
+
     /// Where one of the coordinator's own files lies, by the name that the inventory declares it under.
     pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
         match name {
@@ -57,12 +89,20 @@ impl DataDir {
         }
     }
 
+    /// Makes the directory (0700) if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`], [`StoreError::Full`].
+    pub fn make(&self) -> Result<(), StoreError> {
+        Ok(DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?)
+    }
+
     /// Makes the directory (0700) if it is not there, and takes its lock.
     ///
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::Denied`], [`StoreError::Full`].
     pub fn lock(&self) -> Result<Lock, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        self.make()?;
         let path = self.dir.join(LOCK);
         let file = private().create(true).truncate(false).write(true).open(&path)?;
         give_to_owner_of(&self.dir, &path)?;
