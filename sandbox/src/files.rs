@@ -33,13 +33,15 @@ pub enum Grant {
 pub struct Reach {
     /// It may connect TCP sockets.
     pub connect: bool,
+    /// It may bind TCP sockets, and so wait for connections.
+    pub listen: bool,
     /// It may connect to unix sockets, by path and by abstract name.
     pub unix_sockets: bool,
 }
 
 impl Reach {
     /// Nothing.
-    pub const NONE: Self = Self { connect: false, unix_sockets: false };
+    pub const NONE: Self = Self { connect: false, listen: false, unix_sockets: false };
 }
 
 /// The newest version whose rights are named here; a kernel takes those that it knows.
@@ -88,18 +90,23 @@ pub fn confine(granted: &[(&Path, Grant)], reach: Reach) -> Result<(), SandboxEr
     if reach.connect {
         net.remove(AccessNet::ConnectTcp);
     }
+    if reach.listen {
+        net.remove(AccessNet::BindTcp);
+    }
     if reach.unix_sockets {
         files.remove(AccessFs::ResolveUnix);
         scopes.remove(Scope::AbstractUnixSocket);
     }
-    let mut ruleset = required()
+    let mut handled = required()
         .map_err(refused)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(files)
-        .and_then(|ruleset| ruleset.handle_access(net))
-        .and_then(|ruleset| ruleset.scope(scopes))
-        .and_then(Ruleset::create)
         .map_err(refused)?;
+    // An empty set is an error there.
+    if !net.is_empty() {
+        handled = handled.handle_access(net).map_err(refused)?;
+    }
+    let mut ruleset = handled.scope(scopes).and_then(Ruleset::create).map_err(refused)?;
     for (path, grant) in granted {
         let Ok(fd) = PathFd::new(path) else {
             continue;
@@ -109,6 +116,8 @@ pub fn confine(granted: &[(&Path, Grant)], reach: Reach) -> Result<(), SandboxEr
             if path.is_dir() { grant.rights() } else { grant.rights() & AccessFs::from_file(NEWEST) };
         ruleset = ruleset.add_rule(PathBeneath::new(fd, rights)).map_err(refused)?;
     }
+    // What is refused is not to be told to the kernel's audit log, which would name paths and addresses.
+    let ruleset = ruleset.log_same_exec(false).map_err(refused)?;
     let status = ruleset.restrict_self().map_err(refused)?;
     if status.ruleset == RulesetStatus::NotEnforced { Err(SandboxError::NoLandlock) } else { Ok(()) }
 }

@@ -1,6 +1,10 @@
 //! What a process has by birth: descriptors, privileges of the programs that it starts, dumps.
 
-use std::{fs, io, os::fd::RawFd};
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::{fd::RawFd, unix::fs::MetadataExt},
+};
 
 use nix::sys::{
     prctl,
@@ -9,13 +13,26 @@ use nix::sys::{
 
 use crate::SandboxError;
 
+/// Links to the folder of a process's threads, besides one for each thread: its name and its `.`.
+const OWN_LINKS: u64 = 2;
+
 /// Refuses where this process has other threads, which a wall would leave outside.
 ///
+/// The folder's links are counted, not its entries: Landlock lets a process that may read nothing ask for them.
+///
 /// # Errors
-/// [`SandboxError::Threads`]; also where `/proc` cannot be read.
+/// [`SandboxError::Threads`]; also where `/proc` is not mounted.
 pub fn single_threaded() -> Result<(), SandboxError> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let threads = fs::metadata("/proc/self/task")?.nlink().saturating_sub(OWN_LINKS);
     if threads == 1 { Ok(()) } else { Err(SandboxError::Threads) }
+}
+
+/// Gives this process the name that `ps` and `/proc/PID/comm` show; 15 bytes of it at most.
+///
+/// # Errors
+/// As `prctl(2)`.
+pub fn call_it(name: &CStr) -> io::Result<()> {
+    Ok(prctl::set_name(name)?)
 }
 
 /// No debugger of the same user may attach, `/proc/self` belongs to root, and no core is dumped, to a file or to a
@@ -71,4 +88,17 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     #[allow(unsafe_code)]
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_is_counted() {
+        // A test runs on a thread of its own beside the main one.
+        assert!(matches!(single_threaded(), Err(SandboxError::Threads)));
+        let threads = fs::metadata("/proc/self/task").unwrap().nlink() - OWN_LINKS;
+        assert_eq!(threads, fs::read_dir("/proc/self/task").unwrap().count() as u64);
+    }
 }
