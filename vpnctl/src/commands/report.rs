@@ -16,7 +16,7 @@ use proto::api::{Answer, Command, ErrorCode, NetworkState, NetworkStatus, Path a
 use serde::Serialize;
 
 use super::Context;
-use crate::{cli, client::not_understood, failure::Failure};
+use crate::{cli, client::not_understood, failure::Failure, verify};
 
 /// All that a report may hold.
 #[derive(Serialize)]
@@ -105,7 +105,7 @@ impl Report {
         };
         let features = [
             ("tun", there("/dev/net/tun")),
-            ("landlock", listed("/sys/kernel/security/lsm", "landlock")),
+            ("landlock", !verify::Kernel::of_this_host().landlock().is_empty()),
             ("seccomp", listed("/proc/sys/kernel/seccomp/actions_avail", "kill_process")),
             ("ipv6", there("/proc/net/if_inet6")),
             ("nftables", there("/usr/sbin/nft")),

@@ -7,9 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::landlock;
+
 /// The root of the file system that is looked at: `/`, or a test's own.
 pub(crate) struct Kernel {
     root: PathBuf,
+    landlock: Vec<&'static str>,
 }
 
 /// What `/proc/PID/task/TID/status` says, by name.
@@ -45,12 +48,22 @@ pub(super) enum Kind {
 impl Kernel {
     /// This machine's.
     pub(crate) fn of_this_host() -> Self {
-        Self { root: "/".into() }
+        Self { root: "/".into(), landlock: landlock::features() }
     }
 
     #[cfg(test)]
     pub(super) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), landlock: vec!["files"] }
+    }
+
+    /// What Landlock can forbid here; nothing where it is missing or switched off.
+    pub(crate) fn landlock(&self) -> &[&'static str] {
+        &self.landlock
+    }
+
+    /// Whether anything can be swapped out.
+    pub(super) fn swaps(&self) -> bool {
+        self.text("/proc/swaps").is_some_and(|table| table.lines().count() > 1)
     }
 
     /// A file of the host by its absolute path, trimmed; `None` if it cannot be read.

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`kernel`] | reads `/proc`: processes, their state, their descriptors |
 //! | [`process`] | what a process must be like: control, data path, coordinator, relay |
+//! | [`landlock`] | what this kernel's Landlock can forbid |
 //! | [`host`] | what the host does that Tacet cannot prevent |
 
 mod host;
 mod kernel;
+mod landlock;
 mod process;
 
 use serde::Serialize;

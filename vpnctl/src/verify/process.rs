@@ -14,7 +14,7 @@ struct Subject<'a> {
     kernel: &'a Kernel,
     of: &'static str,
     pid: u32,
-    /// What it is called if it can be dumped: Tacet's own processes see to it, servers leave it to their unit.
+    /// What it is called if it can be dumped: vpnd's processes see to it, servers leave it to their unit.
     dumps: Standing,
     threads: Vec<Status>,
 }
@@ -22,10 +22,10 @@ struct Subject<'a> {
 /// The data path: no power at all.
 pub(super) fn data_path(kernel: &Kernel, pid: u32) -> Vec<Finding> {
     let Some(subject) = Subject::new(kernel, "data path", pid) else { return gone("data path", pid) };
-    let broken = Some("restart vpnd; if it stays, this vpnd is not what it should be: install it anew");
+    let broken = Some(subject.how_to_confine());
     vec![
         subject.seccomp(Standing::Broken, broken),
-        subject.no_new_privileges(Standing::Broken),
+        subject.no_new_privileges(Standing::Broken, broken),
         subject.capabilities(0, Standing::Broken, broken),
         subject.descriptors_of_data_path(),
         subject.no_new_files(),
@@ -37,15 +37,15 @@ pub(super) fn data_path(kernel: &Kernel, pid: u32) -> Vec<Finding> {
     ]
 }
 
-/// Control: it needs the power over the network, and nothing else of root's; its unit leaves it little more.
+/// Control: it needs the power over the network, and nothing else of root's.
 pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
     let Some(subject) = Subject::new(kernel, "control", pid) else { return gone("control", pid) };
-    let unit = Some("run vpnd by its unit: systemctl enable --now vpnd");
+    let broken = Some(subject.how_to_confine());
     vec![
         subject.program("vpnd"),
-        subject.seccomp(Standing::Warns, unit),
-        subject.no_new_privileges(Standing::Warns),
-        subject.capabilities(BIND | ADMIN, Standing::Warns, unit),
+        subject.seccomp(Standing::Broken, broken),
+        subject.no_new_privileges(Standing::Broken, broken),
+        subject.capabilities(BIND | ADMIN, Standing::Broken, broken),
         subject.written_files(&["lock"]),
         subject.dumpable(),
         subject.core_limit(),
@@ -65,7 +65,7 @@ pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding
         if of == "coordinator" { &["lock", "coordinator.db", "coordinator.db-journal"] } else { &[] };
     vec![
         subject.seccomp(Standing::Warns, unit),
-        subject.no_new_privileges(Standing::Warns),
+        subject.no_new_privileges(Standing::Warns, unit),
         subject.capabilities(BIND, Standing::Warns, unit),
         subject.written_files(files),
         subject.dumpable(),
@@ -99,6 +99,15 @@ impl<'a> Subject<'a> {
     ) -> Finding {
         let next = next.filter(|_| standing != Standing::Holds);
         Finding { of: self.of, pid: Some(self.pid), point, standing, seen: seen.into(), next }
+    }
+
+    /// What to do where a wall of Tacet's own processes is missing.
+    fn how_to_confine(&self) -> &'static str {
+        if self.kernel.words(self.pid).iter().any(|word| word == "--allow-unsandboxed") {
+            "start vpnd without --allow-unsandboxed, on a kernel that has Landlock and seccomp"
+        } else {
+            "restart vpnd; if it stays, this vpnd is not what it should be: install it anew"
+        }
     }
 
     /// What holds for every thread.
@@ -135,11 +144,10 @@ impl<'a> Subject<'a> {
         self.finding("system calls", without, seen, next)
     }
 
-    fn no_new_privileges(&self, without: Standing) -> Finding {
+    fn no_new_privileges(&self, without: Standing, next: Option<&'static str>) -> Finding {
         if self.all(|thread| thread.number("NoNewPrivs") == Some(1)) {
             return self.finding("new privileges", Standing::Holds, "none can be gained", None);
         }
-        let next = Some("run it by its systemd unit, which forbids them");
         self.finding("new privileges", without, "a program that it starts could gain some", next)
     }
 
@@ -292,39 +300,47 @@ impl<'a> Subject<'a> {
     }
 
     fn swapped(&self) -> Finding {
-        let swapped = self.kernel.status(self.pid).and_then(|status| status.number("VmSwap"));
-        match swapped {
-            Some(0) => {
-                let locked =
-                    self.kernel.status(self.pid).and_then(|status| status.number("VmLck")).unwrap_or(0);
+        const POINT: &str = "swap";
+        let status = self.kernel.status(self.pid);
+        let kib = |name| status.as_ref().and_then(|status| status.number(name));
+        let locked = kib("VmLck").unwrap_or(0);
+        match kib("VmSwap") {
+            None => self.finding(POINT, Standing::Warns, "the kernel does not tell", None),
+            Some(0) if locked > 0 => {
                 let seen = format!("nothing of it is swapped out; {locked} KiB are locked in memory");
-                self.finding("swap", Standing::Holds, seen, None)
+                self.finding(POINT, Standing::Holds, seen, None)
+            }
+            Some(0) if !self.kernel.swaps() => {
+                let seen = "nothing is locked in memory, and this host swaps nothing out";
+                self.finding(POINT, Standing::Holds, seen, None)
+            }
+            Some(0) => {
+                let next =
+                    Some("run it by its unit, which lifts the limit on locked memory, or turn swap off");
+                let seen = "nothing of it is swapped out yet, and nothing is locked in memory";
+                self.finding(POINT, Standing::Warns, seen, next)
             }
             Some(kib) => {
                 let next = Some("keys may be among it: turn swap off (swapoff -a), or encrypt it");
-                self.finding("swap", Standing::Warns, format!("{kib} KiB of it are on the swap device"), next)
+                self.finding(POINT, Standing::Warns, format!("{kib} KiB of it are on the swap device"), next)
             }
-            None => self.finding("swap", Standing::Warns, "the kernel does not tell", None),
         }
     }
 
-    /// Linux shows nobody which rules of Landlock a process is under.
+    /// Linux shows nobody which rules of Landlock a process is under, only whether there can be any.
     fn landlock(&self) -> Finding {
-        let modules = self.kernel.text("/sys/kernel/security/lsm").unwrap_or_default();
-        let (seen, next) = if modules.is_empty() {
-            (
-                "cannot be seen: the kernel's list of security modules is not mounted here",
-                "mount -t securityfs securityfs /sys/kernel/security",
-            )
-        } else if modules.split(',').any(|module| module == "landlock") {
-            (
-                "this kernel has it; whether a process is under it cannot be seen from outside",
-                "cargo xtask test tries to escape from the same program's walls",
-            )
-        } else {
-            ("this kernel does not say that it has it", "use a kernel with landlock in CONFIG_LSM or lsm=")
-        };
-        self.finding("Landlock", Standing::Warns, seen, Some(next))
+        const POINT: &str = "Landlock";
+        let features = self.kernel.landlock();
+        if features.is_empty() {
+            let next = Some("use a kernel with landlock in CONFIG_LSM or lsm=");
+            return self.finding(POINT, self.dumps, "this kernel has none: paths are open to it", next);
+        }
+        let seen = format!(
+            "this kernel can forbid {}; whether it does, it shows to nobody outside of the process",
+            features.join(", ")
+        );
+        let next = Some("cargo xtask test tries to escape from the same program's walls");
+        self.finding(POINT, Standing::Warns, seen, next)
     }
 }
 

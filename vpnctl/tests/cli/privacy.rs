@@ -71,7 +71,7 @@ fn verify_asks_the_kernel_and_not_vpnd() {
     };
     assert_eq!(of("program")["standing"], "broken");
     assert_eq!(of("program")["pid"], std::process::id());
-    assert_eq!(of("new privileges")["standing"], "warns");
+    assert_eq!(of("new privileges")["standing"], "broken");
     assert!(vpnd.asked_nothing());
 }
 
