@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::{Signal, raise};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -25,7 +26,7 @@ use tokio::{
 
 pub use self::link::{Event, Link};
 use self::process::Process;
-use crate::data_path::lockdown::Missing;
+use crate::{data_path::lockdown::Missing, message::Message};
 
 /// This program, whatever file lies at its path by now.
 const SELF: &str = "/proc/self/exe";
@@ -111,7 +112,7 @@ async fn supervise(
     let mut next = Some(first);
     loop {
         let started = Instant::now();
-        if let Some(mut process) = next.take().or_else(|| Process::spawn(&start).ok()) {
+        if let Some(mut process) = next.take().or_else(|| another(&start)) {
             tokio::select! {
                 () = process.run(&events) => process.kill().await,
                 _ = &mut stopped => return process.end().await,
@@ -128,6 +129,21 @@ async fn supervise(
                 _ = &mut stopped => return,
             }
             delay = (delay * 2).min(LAST_DELAY);
+        }
+    }
+}
+
+/// One more process. Where this one may not start it, because an update replaced the program's loader and the walls
+/// are for the old one, only a fresh control can: this one is asked to end as by its service manager.
+fn another(start: &Start) -> Option<Process> {
+    match Process::spawn(start) {
+        Ok(process) => Some(process),
+        Err(e) => {
+            if e.kind() == io::ErrorKind::PermissionDenied {
+                Message::CannotStart.print();
+                let _ = raise(Signal::SIGTERM);
+            }
+            None
         }
     }
 }

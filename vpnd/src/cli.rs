@@ -41,13 +41,13 @@ pub struct Daemon {
     /// The UDP port [default: 51820, or the next free one].
     #[arg(long, value_name = "UDP", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
-    /// Run even where the kernel lacks Landlock or seccomp, with the data path confined by what is left.
+    /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,
 }
 
 impl Daemon {
-    /// What the data path does where a wall is missing.
+    /// What both processes do where a wall is missing.
     #[must_use]
     pub fn missing(&self) -> Missing {
         if self.allow_unsandboxed { Missing::Allow } else { Missing::Refuse }

@@ -18,6 +18,7 @@
 //! | [`relay`] | the relays' client |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
+//! | [`walls`] | what control gives up before it serves anybody |
 //! | [`data_path`] | the data path's own process |
 
 pub mod api;
@@ -33,3 +34,4 @@ pub mod message;
 pub mod network;
 pub mod relay;
 pub mod state;
+pub mod walls;

@@ -24,10 +24,6 @@ fn run() -> anyhow::Result<()> {
     vpnd::harden::process()?;
     match cli.command {
         Some(Command::DataPath(options)) => Ok(vpnd::data_path::run(&options)?),
-        None => {
-            // Control waits most of the time: one thread does, and keeps it small.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(vpnd::daemon::run(cli.daemon))?)
-        }
+        None => Ok(vpnd::daemon::run(cli.daemon)?),
     }
 }

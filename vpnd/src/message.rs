@@ -14,6 +14,8 @@ pub enum Message {
     CoordinatorUnreachable,
     /// A data path ended and is being started again.
     DataPathRestarted,
+    /// A data path ended, and the kernel lets this process start no other.
+    CannotStart,
     /// A network could not be brought up; `vpnctl status` says why.
     NetworkFailed,
     /// No interface: the UDP port is taken.
@@ -30,11 +32,12 @@ pub enum Message {
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
         Self::Unsandboxed,
         Self::CoordinatorUnreachable,
         Self::DataPathRestarted,
+        Self::CannotStart,
         Self::NetworkFailed,
         Self::PortTaken,
         Self::InterfaceNameTaken,
@@ -48,11 +51,12 @@ impl Message {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Ready => "vpnd: ready",
-            Self::Unsandboxed => {
-                "vpnd: this kernel lacks Landlock or seccomp, the data path is not locked down"
-            }
+            Self::Unsandboxed => "vpnd: this kernel lacks Landlock or seccomp, vpnd is not locked down",
             Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
             Self::DataPathRestarted => "vpnd: the data path ended and was started again",
+            Self::CannotStart => {
+                "vpnd: no data path may be started any more, ending so that vpnd starts anew"
+            }
             Self::NetworkFailed => "vpnd: a network could not be brought up, see `vpnctl status`",
             Self::PortTaken => "vpnd: no interface, its UDP port is in use by another program; trying again",
             Self::InterfaceNameTaken => "vpnd: no interface, its name is taken; trying again",

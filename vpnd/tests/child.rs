@@ -10,7 +10,11 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
 use vpnd::{
     child::{Child, Descriptors, Event},
     data_path::lockdown::Missing,
@@ -98,5 +102,15 @@ async fn a_process_that_does_not_read_is_replaced_before_it_makes_control_grow()
         let sent = (0..20_000_000).take_while(|_| link.send(&addresses())).count();
         assert!((1..20_000_000).contains(&sent), "anything else ends the process");
     }
+    child.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_that_may_start_no_data_path_any_more_asks_to_end() {
+    let actor = Actor::new("chmod 600 $0; exit 1");
+    let mut asked = signal(SignalKind::terminate()).unwrap();
+    let (child, _events) = actor.start();
+    timeout(Duration::from_secs(5), asked.recv()).await.unwrap().unwrap();
+    assert_eq!(actor.starts(), 1);
     child.stop().await;
 }

@@ -5,13 +5,13 @@ use std::{
     io,
     os::unix::{
         fs::{DirBuilderExt, PermissionsExt, chown},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tokio::{net::UnixListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{Access, Serve, connection};
 
@@ -59,18 +59,23 @@ impl Listener {
         }
         let socket = UnixListener::bind(path).map_err(unusable)?;
         let listener = Self { socket, path: path.to_owned(), access };
+        listener.socket.set_nonblocking(true).map_err(unusable)?;
         give(path, access).map_err(unusable)?;
         fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(unusable)?;
         Ok(listener)
     }
 
     /// Serves callers until dropped.
-    pub async fn serve<S: Serve>(&self, server: Arc<S>) {
+    ///
+    /// # Errors
+    /// If the runtime cannot wait for them.
+    pub async fn serve<S: Serve>(&self, server: Arc<S>) -> io::Result<()> {
+        let socket = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
             // An accept fails when the caller is gone already, or descriptors ran out: wait rather than spin.
-            let Ok((stream, _)) = self.socket.accept().await else {
+            let Ok((stream, _)) = socket.accept().await else {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
@@ -99,8 +104,8 @@ fn give(path: &Path, access: Access) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_socket_is_for_its_owner_and_group_and_goes_with_the_daemon() {
+    #[test]
+    fn the_socket_is_for_its_owner_and_group_and_goes_with_the_daemon() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("run/vpnd.sock");
         let listener = Listener::bind(&path, Access::of_this_host()).unwrap();
@@ -109,11 +114,11 @@ mod tests {
         assert!(!path.exists());
     }
 
-    #[tokio::test]
-    async fn a_served_socket_is_refused_and_an_abandoned_one_replaced() {
+    #[test]
+    fn a_served_socket_is_refused_and_an_abandoned_one_replaced() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("vpnd.sock");
-        let served = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let served = UnixListener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path, Access::of_this_host()), Err(ListenerError::InUse)));
         drop(served);
         assert!(path.exists());

@@ -30,6 +30,7 @@ use crate::{
     message::Message,
     network::{self, Handle, Interface, Query, Wanted},
     state::{Contents, Coordinator, DamagedNetwork, NetworkFolder, StateDir, StateError, Unfinished},
+    walls::{self, Places},
 };
 
 /// Why the daemon cannot run.
@@ -45,10 +46,11 @@ pub enum DaemonError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// The kernel cannot confine what faces the network.
-    #[error(
-        "{0}; without it the data path would not be locked down: update the kernel, or pass --allow-unsandboxed"
-    )]
+    #[error("{0}; without it vpnd would not be locked down: update the kernel, or pass --allow-unsandboxed")]
     Unsandboxed(SandboxError),
+    /// A wall could not be put up.
+    #[error("vpnd could not be locked down: {0}")]
+    Walls(SandboxError),
     /// The operating system refused something basic.
     #[error("the operating system refused what vpnd needs to start ({0})")]
     System(#[from] std::io::Error),
@@ -67,24 +69,34 @@ pub(crate) struct Daemon {
     options: cli::Daemon,
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop: behind its walls before it reads what it stored or meets anybody.
 ///
 /// # Errors
 /// [`DaemonError`].
-pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
+pub fn run(options: cli::Daemon) -> Result<(), DaemonError> {
     if let Err(missing) = sandbox::available() {
         if !options.allow_unsandboxed {
             return Err(DaemonError::Unsandboxed(missing));
         }
         Message::Unsandboxed.print();
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     // What is made durable is made so by its folder, which a bare name does not tell.
     let state_dir = std::path::absolute(&options.state_dir).unwrap_or_else(|_| options.state_dir.clone());
+    let socket = std::path::absolute(&options.socket).unwrap_or_else(|_| options.socket.clone());
     let state = StateDir::open(&state_dir)?;
+    let listener = Listener::bind(&socket, Access::of_this_host())?;
+    let places = Places { state: &state_dir, socket: &socket };
+    walls::put_up(&places, options.missing()).map_err(DaemonError::Walls)?;
+
+    // Control waits most of the time: one thread does, and keeps it small.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options, state, listener))
+}
+
+async fn serve(options: cli::Daemon, state: StateDir, listener: Listener) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let stored = state.networks()?;
-    let listener = Listener::bind(&options.socket, Access::of_this_host())?;
     let daemon = Arc::new(Daemon {
         state: Mutex::new(state),
         accounts: Mutex::default(),
@@ -109,7 +121,7 @@ pub async fn run(options: cli::Daemon) -> Result<(), DaemonError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     tokio::select! {
-        () = listener.serve(daemon.clone()) => {}
+        served = listener.serve(daemon.clone()) => served?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

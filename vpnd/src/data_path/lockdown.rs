@@ -43,10 +43,20 @@ impl Held {
 /// What happens where the kernel lacks a wall.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Missing {
-    /// The data path does not start.
+    /// The process does not start.
     Refuse,
     /// It starts with the walls that there are: `--allow-unsandboxed`.
     Allow,
+}
+
+impl Missing {
+    /// Passes over a wall that this kernel does not have, where that is allowed.
+    pub(crate) fn tolerate(self, wall: Result<(), SandboxError>) -> Result<(), SandboxError> {
+        match wall {
+            Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if self == Self::Allow => Ok(()),
+            wall => wall,
+        }
+    }
 }
 
 /// Puts up every wall.
@@ -56,11 +66,11 @@ pub enum Missing {
 pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
     silence_panics();
     give_up_powers(held)?;
-    tolerate(close_files(), missing)?;
+    missing.tolerate(close_files())?;
     process::no_new_descriptors()?;
     // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
     let _ = memory::lock();
-    tolerate(close_calls(held), missing)
+    missing.tolerate(close_calls(held))
 }
 
 /// Gives up all descriptors but those held (standard input, output and error too), every capability and the ways to
@@ -147,13 +157,6 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
         calls = calls.on(&[held.epoll], &[libc::SYS_epoll_wait]);
     }
     calls.allow_only(calls::Violation::Kill)
-}
-
-fn tolerate(wall: Result<(), SandboxError>, missing: Missing) -> Result<(), SandboxError> {
-    match wall {
-        Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if missing == Missing::Allow => Ok(()),
-        wall => wall,
-    }
 }
 
 /// A panic ends the process at once, without a word: what it would print could hold metadata, and a process that is in

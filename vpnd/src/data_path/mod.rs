@@ -13,7 +13,10 @@ mod control;
 mod event_loop;
 pub mod lockdown;
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    ffi::CStr,
+    os::fd::{AsRawFd, RawFd},
+};
 
 use clap::Args;
 use netio::{
@@ -24,12 +27,16 @@ use netio::{
     udp::{Socket, UdpError},
 };
 use proto::pipe::FromData;
+use sandbox::process;
 
 use self::{
     control::Control,
     event_loop::EventLoop,
     lockdown::{Held, Missing},
 };
+
+/// What `ps` shows of it: it is started from a link called `exe`.
+const NAME: &CStr = c"vpnd-data-path";
 
 /// `vpnd data-path`: started by vpnd alone, with its descriptors inherited by number.
 #[derive(Args)]
@@ -79,6 +86,7 @@ pub enum DataPathError {
 /// # Errors
 /// [`DataPathError`].
 pub fn run(options: &Options) -> Result<(), DataPathError> {
+    process::call_it(NAME)?;
     let tun = Tun::from_fd(inherit::take(options.tun)?)?;
     let take = |&fd: &RawFd| Ok(Socket::from_fd(inherit::take(fd)?)?);
     let sockets = options.udp.iter().map(take).collect::<Result<Vec<Socket>, DataPathError>>()?;
