@@ -1,4 +1,8 @@
-//! A folder whose files change all at once or not at all.
+//! A folder whose files change all at once or not at all, and leave nothing behind.
+//!
+//! What is replaced or removed is overwritten before its blocks are given back, so that keys of epochs that ended, and
+//! invites that were used, are not in the free blocks of the disk. There is one copy of each file, so that suffices on
+//! file systems that write in place (docs/decisions/010).
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -7,12 +11,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
 use zeroize::Zeroizing;
 
 use super::StateError;
 
-/// Ends the name of a file that is being written. One that a crash left is removed at the next start.
+/// Ends the name of a file that is being written, or that was replaced and is being overwritten. One that a crash left
+/// is overwritten and removed at the next start.
 const UNFINISHED: &str = ".new";
+
+/// What is overwritten is overwritten by pieces of this many bytes.
+const PIECE: usize = 1 << 14;
 
 /// Larger files are not ours: the coordinator takes no state of this size.
 const MAX_FILE: u64 = 64 << 20;
@@ -92,28 +104,28 @@ impl Folder {
     }
 
     /// Replaces a file: whatever happens, the old content or the new one is there, and once this returns it is the
-    /// new one, power cut or not.
+    /// new one, power cut or not. The other one is overwritten.
     ///
     /// # Errors
     /// [`StateError::Full`], [`StateError::Unwritable`]; the old content stands.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let outcome = self.prepare(name, bytes).and_then(|()| self.commit(name));
-        if outcome.is_err() {
-            let _ = fs::remove_file(self.unfinished(name));
-        }
+        // What is replaced, or what did not come to replace it. If that fails, the next change is refused.
+        let _ = erase(&self.unfinished(name));
         outcome.map_err(|e| StateError::writing(&e))
     }
 
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file, and overwrites what was in it; one that is not there is no error.
     ///
     /// # Errors
     /// [`StateError::Unwritable`].
     pub fn remove(&self, name: &str) -> Result<(), StateError> {
-        match fs::remove_file(self.path.join(name)) {
+        let removed = match fs::rename(self.path.join(name), self.unfinished(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(StateError::writing(&e)),
-            Ok(()) => sync(&self.path).map_err(|e| StateError::writing(&e)),
-        }
+            Err(e) => Err(e),
+            Ok(()) => sync(&self.path).and_then(|()| erase(&self.unfinished(name))),
+        };
+        removed.map_err(|e| StateError::writing(&e))
     }
 
     /// Writes a folder that is to be inside this one, with all of its files. It is there once it is committed.
@@ -170,9 +182,7 @@ impl Folder {
         for entry in fs::read_dir(&self.path).map_err(|e| StateError::reading(&e))? {
             let entry = entry.map_err(|e| StateError::reading(&e))?;
             if entry.file_name().to_str().is_some_and(|name| name.ends_with(UNFINISHED)) {
-                let path = entry.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(|e| StateError::writing(&e))?;
+                erase(&entry.path()).map_err(|e| StateError::writing(&e))?;
             }
         }
         Ok(())
@@ -180,10 +190,10 @@ impl Folder {
 
     /// The first half of a change: the new content, whole and on the disk, beside the old one.
     fn prepare(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        erase(&self.unfinished(name))?;
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(self.unfinished(name))?;
@@ -191,9 +201,15 @@ impl Folder {
         file.sync_all()
     }
 
-    /// The second half: the new content takes the old one's name.
+    /// The second half: the new content takes the old one's name, and the old one, if there is one, the new one's.
     fn commit(&self, name: &str) -> io::Result<()> {
-        fs::rename(self.unfinished(name), self.path.join(name))?;
+        let (new, old) = (self.unfinished(name), self.path.join(name));
+        match renameat2(AT_FDCWD, &new, AT_FDCWD, &old, RenameFlags::RENAME_EXCHANGE) {
+            Ok(()) => {}
+            // There is no old one, or the file system cannot do it.
+            Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => fs::rename(new, old)?,
+            Err(e) => return Err(e.into()),
+        }
         sync(&self.path)
     }
 
@@ -203,12 +219,12 @@ impl Folder {
 }
 
 impl Retired {
-    /// Removes its files. What a crash leaves of them is removed at the next start.
+    /// Overwrites and removes its files. What a crash leaves of them goes at the next start.
     ///
     /// # Errors
     /// [`StateError::Unwritable`].
     pub fn erase(self) -> Result<(), StateError> {
-        fs::remove_dir_all(&self.0).map_err(|e| StateError::writing(&e))?;
+        erase(&self.0).map_err(|e| StateError::writing(&e))?;
         sync(self.0.parent().unwrap_or(Path::new("/"))).map_err(|e| StateError::writing(&e))
     }
 }
@@ -228,8 +244,33 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // After a commit there is nothing under this name.
-        let _ = fs::remove_dir_all(&self.now);
+        let _ = erase(&self.now);
     }
+}
+
+/// Overwrites a file in place and removes it, or a folder and all that is in it; nothing there is no error.
+fn erase(path: &Path) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta?,
+    };
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            erase(&entry?.path())?;
+        }
+        return fs::remove_dir(path);
+    }
+    if meta.is_file() {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        let mut left = meta.len();
+        while left > 0 {
+            let piece = left.min(PIECE as u64);
+            file.write_all(&[0; PIECE][..piece as usize])?;
+            left -= piece;
+        }
+        file.sync_all()?;
+    }
+    fs::remove_file(path)
 }
 
 /// Makes a rename or a removal in a folder survive a power cut.
@@ -270,10 +311,44 @@ mod tests {
     fn a_change_that_fails_keeps_the_old_content() {
         let (_tmp, folder) = folder();
         folder.replace("roster", b"old").unwrap();
-        fs::create_dir(folder.path().join("roster.new")).unwrap();
-
-        assert!(folder.replace("roster", b"new").is_err());
+        // A file cannot be exchanged for, or renamed to, a folder that has something in it.
+        let name = "a".repeat(255 - UNFINISHED.len() + 1);
+        assert!(folder.replace(&name, b"new").is_err());
+        fs::create_dir_all(folder.path().join("keys/more")).unwrap();
+        assert!(folder.remove("roster/none").is_err());
         assert_eq!(content(&folder, "roster"), Some(b"old".to_vec()));
+        assert!(!folder.path().join("roster.new").exists());
+    }
+
+    #[test]
+    fn what_is_replaced_removed_or_left_over_is_overwritten() {
+        let (_tmp, folder) = folder();
+        let overwritten = |mut file: File| {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).unwrap();
+            !bytes.is_empty() && bytes.iter().all(|&byte| byte == 0)
+        };
+        let open = |name: &str| File::open(folder.path().join(name)).unwrap();
+        let secret = vec![7; 3 * PIECE + 5];
+        folder.replace("roster", &secret).unwrap();
+        let was = open("roster");
+        folder.replace("roster", b"new").unwrap();
+        assert!(overwritten(was));
+        assert_eq!(content(&folder, "roster"), Some(b"new".to_vec()));
+
+        folder.replace("membership", &secret).unwrap();
+        let was = open("membership");
+        folder.remove("membership").unwrap();
+        assert!(overwritten(was) && content(&folder, "membership").is_none());
+
+        folder.prepare("roster", &secret).unwrap();
+        let crashed =
+            std::mem::ManuallyDrop::new(folder.prepare_folder("joined", &[("keys", &secret)]).unwrap());
+        assert!(crashed.now.exists());
+        let (file, inner) = (open("roster.new"), open("joined.new/keys"));
+        folder.remove_unfinished().unwrap();
+        assert!(overwritten(file) && overwritten(inner));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
