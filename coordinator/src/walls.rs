@@ -54,7 +54,7 @@ pub fn calls() -> Calls {
 
 /// What SQLite does with files; with which ones, the granted paths say.
 fn database(calls: Calls) -> Calls {
-    const FILES: [c_long; 20] = [
+    const FILES: [c_long; 22] = [
         libc::SYS_openat,
         libc::SYS_newfstatat,
         libc::SYS_fstat,
@@ -75,6 +75,9 @@ fn database(calls: Calls) -> Calls {
         // Where root runs it: a new file belongs to whom the database belongs to.
         libc::SYS_fchown,
         libc::SYS_geteuid,
+        // Where a database of before is sealed, and the one that it replaces is overwritten.
+        libc::SYS_linkat,
+        libc::SYS_renameat,
         libc::SYS_getpid,
     ];
     /// Locks of ranges, and closing at a program's start.
@@ -93,6 +96,7 @@ fn database(calls: Calls) -> Calls {
             libc::SYS_access,
             libc::SYS_readlink,
             libc::SYS_unlink,
+            libc::SYS_rename,
         ]);
     }
     calls

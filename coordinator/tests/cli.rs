@@ -11,9 +11,11 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use coordinator::store::{DataDir, Store};
 use proto::{
+    account::AccountName,
     relay::RelayKeyFile,
-    token::{EnrolToken, Token},
+    token::{EnrolCode, EnrolToken, Token},
 };
 use tempfile::TempDir;
 
@@ -139,7 +141,7 @@ fn a_damaged_backup_is_refused_and_the_database_stays() {
     File::create(&backup).unwrap().write_all(&before[..before.len() / 2]).unwrap();
     home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
     assert!(fs::read(home.database()).unwrap() == before);
-    assert_eq!(fs::read_dir(home.data()).unwrap().count(), 3, "database, its journal, lock");
+    assert_eq!(fs::read_dir(home.data()).unwrap().count(), 4, "database, its journal, its keys, lock");
 }
 
 #[test]
@@ -157,6 +159,62 @@ fn a_relay_key_is_one_that_a_relay_reads_and_is_private() {
     assert!(RelayKeyFile::from_text(&text(&printed.stdout)).is_ok());
     assert!(home.run(&["relay-key", "--url", "https://relay.example", "--remove"]).status.success());
     home.fails(&["relay-key", "--url", "https://relay.example", "--remove"]);
+}
+
+#[test]
+fn an_account_is_removed_only_by_who_means_it() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    runtime().block_on(async {
+        let store = home.store().await;
+        let code = EnrolCode(vec![1; 16]);
+        store.add_enrolment(&code, 20_000).await.unwrap();
+        store.add_account(&AccountName::parse("ann").unwrap(), vec![7; 192], &code, 20_000).await.unwrap();
+        store.close().await;
+    });
+    let why = home.fails(&["accounts", "remove", "ann"]);
+    assert!(why.contains("--yes"), "{why}");
+    let why = home.fails(&["accounts", "remove", "bert", "--yes"]);
+    assert!(why.contains("no account of this name"), "{why}");
+    assert_eq!(json(&home.run(&["accounts", "--json"]))["accounts"][0]["name"], "ann");
+    let removed = json(&home.run(&["accounts", "remove", "ann", "--yes", "--json"]));
+    assert_eq!(removed, serde_json::json!({ "account": "ann", "networks": 0 }));
+    assert_eq!(json(&home.run(&["accounts", "--json"]))["accounts"].as_array().unwrap().len(), 0);
+    assert_eq!(json(&home.run(&["networks", "--json"]))["networks"].as_array().unwrap().len(), 0);
+    for (id, word) in [("3f9a", "too short"), ("3f9a02c41b77", "no network of this id")] {
+        let why = home.fails(&["networks", "remove", id, "--yes"]);
+        assert!(why.contains(word), "{why}");
+    }
+}
+
+#[test]
+fn serve_takes_over_a_database_whose_rows_are_not_sealed_yet() {
+    let home = Home::new();
+    fs::create_dir(home.data()).unwrap();
+    File::create(home.database()).unwrap();
+    // What it had to have: the tables that are read.
+    let old = "
+        CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO settings VALUES ('authority', x'0909090909090909090909090909090909090909090909090909090909090909');
+        CREATE TABLE accounts (id INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;
+        CREATE TABLE enrolments (tag BLOB NOT NULL PRIMARY KEY, last_day INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+        CREATE TABLE networks (id INTEGER PRIMARY KEY, tag BLOB NOT NULL, account INTEGER NOT NULL, body BLOB NOT NULL);
+        CREATE TABLE entries (network INTEGER NOT NULL, tag BLOB NOT NULL, body BLOB NOT NULL);
+        CREATE TABLE slots (network INTEGER NOT NULL, tag BLOB NOT NULL, body BLOB NOT NULL);
+        CREATE TABLE joins (id INTEGER PRIMARY KEY, network INTEGER NOT NULL, tag BLOB NOT NULL, body BLOB NOT NULL);
+        CREATE TABLE relays (tag BLOB NOT NULL PRIMARY KEY, body BLOB NOT NULL);
+        PRAGMA application_id = 0x54616365;
+        PRAGMA user_version = 1;";
+    runtime().block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.database());
+        let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::raw_sql(old).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    });
+    let pin = home.serve(&[]).said["pin"].clone();
+    assert!(home.data().join("coordinator.db-keys").exists());
+    assert_eq!(home.serve(&[]).said["pin"], pin);
+    assert!(home.run(&["check"]).status.success());
 }
 
 #[test]
@@ -225,6 +283,10 @@ impl Home {
         command
     }
 
+    async fn store(&self) -> Store {
+        DataDir::new(&self.data(), None).open().await.unwrap()
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
@@ -256,6 +318,10 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn json(output: &Output) -> serde_json::Value {

@@ -1,23 +1,16 @@
 //! kill -9 of the real program while it is written to.
 
-use std::{
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
-use proto::{
-    coordinator::Auth,
-    roster::Head,
-    token::{EnrolToken, Token},
-    wire::Wire,
-};
-use tests::binaries;
+use coordinator::store::DataDir;
+use proto::{coordinator::Auth, roster::Head, token::EnrolCode, wire::Wire};
 use tokio::time::sleep;
-use vpnd::coordinator::{Client, Error, Trust};
+use vpnd::coordinator::Error;
 
-use crate::house::{Network, PASSWORD, directory, name, password};
+use crate::{
+    house::{Network, directory, name, today},
+    program::{Program, account, command, free_port, json, keys, network},
+};
 
 /// Kills in one run; a long run has more.
 const KILLS: usize = 5;
@@ -28,16 +21,11 @@ async fn a_change_that_was_acknowledged_survives_kill_9() {
     let directory = directory();
     let port = free_port();
     let mut program = Program::start(directory.path(), port).await;
-    let token = program.enrol(directory.path());
-    let client = Client::new(&token.url, &Trust::Pinned(vec![token.pin.unwrap()])).unwrap();
-    client.register(&name("anna"), password(PASSWORD), &token.code).await.unwrap();
-    let session = client.login(&name("anna"), password(PASSWORD)).await.unwrap();
-    let mut network = Network::new(&token.url);
-    client.create_network(&session, network.roster.state().to_bytes()).await.unwrap();
+    let (client, session) = account(directory.path(), "anna").await;
+    let mut network = network(&client, &session).await;
 
-    let kills = if tests::long() { KILLS_LONG } else { KILLS };
     let mut acknowledged = 0;
-    for kill in 0..kills {
+    for kill in 0..kills() {
         // Each round is killed a little later after its first change.
         let pause = Duration::from_millis(3 + 7 * kill as u64);
         let killed = tokio::spawn(async move {
@@ -69,56 +57,65 @@ async fn a_change_that_was_acknowledged_survives_kill_9() {
         }
         let state = client.state(&network.id(), &Auth::Member(&network.member())).await.unwrap();
         assert!(state == network.roster.state().to_bytes(), "after kill {kill}");
+        // Whatever the kill left of versions that are gone, the start erased: an account, a network and its rows.
+        let state = network.roster.state();
+        assert_eq!(keys(directory.path()).len(), 2 + state.entries().len() + state.slots().len());
     }
     assert!(acknowledged > 0);
-    let check = command(directory.path(), "check").arg("--json").output().unwrap();
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    json(directory.path(), &["check"]);
 }
 
-/// `coordinator serve`. Dropping it kills it with SIGKILL.
-struct Program(Child);
-
-impl Program {
-    async fn start(directory: &Path, port: u16) -> Self {
-        let child = command(directory, "serve")
-            .args(["--no-relay", "--listen", &format!("127.0.0.1:{port}")])
-            .args(["--public-url", &format!("https://127.0.0.1:{port}")])
+#[tokio::test]
+async fn a_removal_that_is_killed_is_whole_or_none_and_its_keys_go_in_the_end() {
+    let directory = directory();
+    let port = free_port();
+    let program = Program::start(directory.path(), port).await;
+    let (client, session) = account(directory.path(), "stays").await;
+    let stays = network(&client, &session).await;
+    let rows = keys(directory.path()).len();
+    let mut removed = 0;
+    for kill in 0..kills() {
+        let goes = put(directory.path(), "goes").await;
+        let mut removal = command(directory.path(), &["accounts", "remove", "goes", "--yes"])
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let program = Self(child);
-        for _ in 0..500 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return program;
-            }
-            sleep(Duration::from_millis(10)).await;
+        // From before its first write to after its last, which takes some 10 ms from its start.
+        sleep(Duration::from_micros(2_000 + 25_000 / kills() as u64 * kill as u64)).await;
+        let _ = removal.kill();
+        removal.wait().unwrap();
+
+        json(directory.path(), &["check"]);
+        let listed = json(directory.path(), &["accounts"])["accounts"].as_array().unwrap().len();
+        let there = client.head(&goes.id()).await.is_ok();
+        assert_eq!(listed, 1 + usize::from(there), "after kill {kill}");
+        if there {
+            json(directory.path(), &["accounts", "remove", "goes", "--yes"]);
+        } else {
+            removed += 1;
         }
-        panic!("the coordinator did not start");
+        assert_eq!(keys(directory.path()).len(), rows, "after kill {kill}");
+        let state = client.state(&stays.id(), &Auth::Member(&stays.member())).await.unwrap();
+        assert!(state == stays.roster.state().to_bytes());
     }
-
-    fn enrol(&self, directory: &Path) -> EnrolToken {
-        let output = command(directory, "enrol").arg("--json").output().unwrap();
-        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let Ok(token) = EnrolToken::from_text(document["token"].as_str().unwrap()) else {
-            panic!("a token");
-        };
-        token
-    }
+    drop(program);
+    println!("{removed} of {} removals were done when they were killed", kills());
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// An account with a network, put there as the coordinator does it: it lets nobody register as often as this.
+async fn put(directory: &Path, text: &str) -> Network {
+    let store = DataDir::new(directory, None).open().await.unwrap();
+    let code = EnrolCode(text.as_bytes().to_vec());
+    store.add_enrolment(&code, today()).await.unwrap();
+    store.add_account(&name(text), vec![7; 192], &code, today()).await.unwrap();
+    let account = store.account(&name(text)).await.unwrap().unwrap();
+    let network = Network::new("https://127.0.0.1");
+    store.create_network(account.id, network.roster.state(), 1).await.unwrap();
+    store.close().await;
+    network
 }
 
-fn command(directory: &Path, name: &str) -> Command {
-    let mut command = Command::new(binaries::folder().unwrap().join("coordinator"));
-    command.args([name, "--data-dir"]).arg(directory);
-    command
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+fn kills() -> usize {
+    if tests::long() { KILLS_LONG } else { KILLS }
 }

@@ -56,7 +56,7 @@ impl House {
     pub(crate) async fn open_with(directory: &Path, tls: Option<Arc<ServerConfig>>) -> Self {
         let data = DataDir::new(directory, None);
         let lock = data.lock().unwrap();
-        let store = data.create_or_open().await.unwrap();
+        let store = data.create_or_open(&lock).await.unwrap();
         let secrets = store.secrets(&mut OsRng).await.unwrap();
         let authority = Authority::new(secrets.authority);
         let pin = Pin(authority.pin());

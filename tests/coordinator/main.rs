@@ -4,8 +4,12 @@
 
 mod accounts;
 mod crash;
+mod erasure;
 mod house;
+mod image;
 mod joins;
 mod networks;
+mod pace;
+mod program;
 mod trust;
 mod watch;

@@ -10,7 +10,7 @@ use super::{Data, Failure, Output};
 /// Writes a backup.
 #[derive(Args)]
 #[command(after_help = "Example:\n  coordinator backup /root/tacet-coordinator.backup\n\n\
-    Works while `coordinator serve` runs. The file holds the coordinator's own keys: keep it as you keep those.")]
+    Works while `coordinator serve` runs. The file holds the coordinator's own keys, and the keys of all rows: keep it as\n    you keep those, and no longer than you need it. What is removed later is in it still.")]
 pub(super) struct Backup {
     #[command(flatten)]
     data: Data,
@@ -22,7 +22,7 @@ pub(super) struct Backup {
 #[derive(Args)]
 #[command(after_help = "Example:\n  systemctl stop tacet-coordinator\n  \
     coordinator restore /root/tacet-coordinator.backup --replace\n  systemctl start tacet-coordinator\n\n\
-    Machines notice that rosters went back, and bring the newest again by themselves.")]
+    Machines notice that rosters went back, and bring the newest again by themselves. What the backup replaces is\n    overwritten.")]
 pub(super) struct Restore {
     #[command(flatten)]
     data: Data,
@@ -43,7 +43,9 @@ impl Backup {
         let failed = Failure::store("no backup was written");
         self.data.dir().backup(&self.file).await.map_err(failed)?;
         let file = self.file.display().to_string();
-        let text = format!("Written: {file}. It holds the coordinator's own keys: keep it safe.");
+        let text = format!(
+            "Written: {file}. It holds the coordinator's own keys and what may be removed later: keep it safe, and not for ever."
+        );
         out.show(&Document { file }, &text)
     }
 }

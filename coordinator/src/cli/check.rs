@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Data, Failure, Output};
+use crate::store::{Store, StoreError};
 
 /// Checks the database.
 #[derive(Args)]
@@ -19,36 +20,49 @@ struct Document {
     accounts: usize,
     networks: usize,
     damaged: usize,
+    unreadable: usize,
 }
 
 impl Check {
     pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
-        let failed = Failure::store("the database is not in order");
-        let store = self.data.dir().open().await.map_err(&failed)?;
-        store.check_structure().await.map_err(&failed)?;
-        let accounts = store.accounts().await.map_err(&failed)?.len();
-        let networks = store.networks().await.map_err(&failed)?;
-        let mut damaged = 0;
-        for network in &networks {
-            let sound = match store.state(network).await {
-                Ok(Some(state)) => state.verify(network).is_ok(),
-                Ok(None) | Err(_) => false,
-            };
-            damaged += usize::from(!sound);
-        }
+        const WHAT: &str = "the database is not in order";
+        const NEXT: &str =
+            "restore a backup with `coordinator restore`; machines then bring what is newer in it themselves";
+        let store = self.data.dir().open().await.map_err(Failure::store(WHAT))?;
+        let checked = check(&store).await;
         store.close().await;
-        let document = Document { ok: damaged == 0, accounts, networks: networks.len(), damaged };
+        let document = checked.map_err(Failure::store(WHAT))?;
+        let Document { accounts, networks, damaged, unreadable, .. } = document;
+        if unreadable > 0 {
+            let why = format!("{unreadable} rows cannot be opened with the keys beside it");
+            return Err(Failure::new(WHAT, why, NEXT));
+        }
         if damaged > 0 {
-            return Err(Failure::new(
-                "the database is not in order",
-                format!("the rosters of {damaged} of {} networks are not what was signed", networks.len()),
-                "restore a backup with `coordinator restore`; machines then bring what is newer in it themselves",
-            ));
+            let why = format!("the rosters of {damaged} of {networks} networks are not what was signed");
+            return Err(Failure::new(WHAT, why, NEXT));
         }
         let text = format!(
-            "The database is in order: {accounts} accounts, {} networks, all signatures good.",
-            networks.len()
+            "The database is in order: {accounts} accounts, {networks} networks, every row opens, all signatures good."
         );
         out.show(&document, &text)
     }
+}
+
+async fn check(store: &Store) -> Result<Document, StoreError> {
+    store.check_structure().await?;
+    // A change that was interrupted is not damage, and what it left is erased now.
+    store.settle().await?;
+    let (_, unreadable) = store.unreadable().await?;
+    let accounts = store.accounts().await?.len();
+    let networks = store.networks().await?;
+    let mut damaged = 0;
+    for network in &networks {
+        let sound = match store.state(network).await {
+            Ok(Some(state)) => state.verify(network).is_ok(),
+            Ok(None) | Err(_) => false,
+        };
+        damaged += usize::from(!sound);
+    }
+    let ok = damaged == 0 && unreadable == 0;
+    Ok(Document { ok, accounts, networks: networks.len(), damaged, unreadable })
 }

@@ -3,9 +3,11 @@
 mod accounts;
 mod backup;
 mod check;
+mod confirm;
 mod enrol;
 mod failure;
 mod inventory;
+mod networks;
 mod relay_key;
 mod serve;
 mod url;
@@ -48,9 +50,11 @@ enum Command {
     Serve(serve::Serve),
     /// Make a single-use code for one new account, and print the token that carries it.
     Enrol(enrol::Enrol),
-    /// List the accounts.
+    /// List the accounts, or remove one.
     Accounts(accounts::Accounts),
-    /// Check the database: its structure, and the signatures of every network in it.
+    /// List the networks, or remove one.
+    Networks(networks::Networks),
+    /// Check the database: its structure, its keys, and the signatures of every network in it.
     Check(check::Check),
     /// Show all that is stored: every field, what for, and what is in it now.
     Inventory(inventory::Inventory),
@@ -66,10 +70,10 @@ enum Command {
 #[derive(Args)]
 struct Data {
     /// Where the coordinator keeps its database.
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    #[arg(long, global = true, value_name = "DIR", default_value = DATA_DIR)]
     data_dir: PathBuf,
-    /// A database elsewhere: sqlite:PATH.
-    #[arg(long, value_name = "URL", value_parser = database_path)]
+    /// A database elsewhere: sqlite:PATH. Its keys lie beside it.
+    #[arg(long, global = true, value_name = "URL", value_parser = database_path)]
     database_url: Option<PathBuf>,
 }
 
@@ -108,6 +112,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(&out).await,
             Command::Enrol(enrol) => enrol.run(&out).await,
             Command::Accounts(accounts) => accounts.run(&out).await,
+            Command::Networks(networks) => networks.run(&out).await,
             Command::Check(check) => check.run(&out).await,
             Command::Inventory(inventory) => inventory.run(&out).await,
             Command::Backup(backup) => backup.run(&out).await,
@@ -157,6 +162,23 @@ mod tests {
         command.clone().debug_assert();
         for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
             assert!(sub.render_long_help().to_string().contains("Example"), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn the_manual_has_every_command_and_its_documents_read_as_json() {
+        const MANUAL: &str = include_str!("../../../docs/coordinator.md");
+        let command = Cli::command();
+        for sub in command.get_subcommands() {
+            for name in std::iter::once(sub.get_name().to_owned())
+                .chain(sub.get_subcommands().map(|inner| format!("{} {}", sub.get_name(), inner.get_name())))
+            {
+                assert!(MANUAL.contains(&format!("| `{name}")), "{name}");
+            }
+        }
+        for document in MANUAL.split("```json\n").skip(1) {
+            let document = document.split("```").next().unwrap();
+            assert!(serde_json::from_str::<serde_json::Value>(document).is_ok(), "{document}");
         }
     }
 

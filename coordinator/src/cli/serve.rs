@@ -93,13 +93,13 @@ impl Serve {
         let lock = if fresh { None } else { Some(dir.lock().map_err(&failed)?) };
         let missing = self.missing()?;
         let doors = Doors::open(&self)?;
-        let _lock = match lock {
+        let lock = match lock {
             Some(lock) => lock,
             None => make(&dir).map_err(&failed)?,
         };
         self.lock_down(&dir, &doors, missing)?;
 
-        let store = dir.create_or_open().await.map_err(&failed)?;
+        let store = dir.create_or_open(&lock).await.map_err(&failed)?;
         let address = self.address(&store).await?;
         let secrets = store.secrets(&mut OsRng).await.map_err(&failed)?;
         let authority = Authority::new(secrets.authority.clone());

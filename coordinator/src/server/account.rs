@@ -95,6 +95,7 @@ impl Coordinator {
             Created::Made => done(),
             Created::Exists => Err(Reason::NetworkExists.into()),
             Created::TooMany => Err(Reason::TooManyNetworks.into()),
+            Created::NoAccount => Err(Reason::LoginNeeded.into()),
         }
     }
 }

@@ -5,9 +5,8 @@ use proto::{
     token::EnrolCode,
     wire::{Reader, Wire, WireError, Writer},
 };
-use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, index::Indexed, networks, rows::Table};
 
 /// An account as it is kept.
 pub struct Account {
@@ -44,14 +43,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn account(&self, name: &AccountName) -> Result<Option<Account>, StoreError> {
-        let row = sqlx::query("SELECT id, body FROM accounts WHERE tag = ?")
-            .bind(self.account_tag(name))
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(row) = row else {
+        let mut reading = self.read().await?;
+        let Some(id) = reading.state.index.account(name)? else {
             return Ok(None);
         };
-        Ok(Some(Account { id: row.try_get(0)?, record: body(&row, 1)?.record }))
+        let plain = reading.row(Table::Accounts, id).await?.ok_or(StoreError::Damaged)?;
+        Ok(Some(Account { id, record: Body::read(&plain)?.record }))
     }
 
     /// Makes an account and uses up the code, both or neither.
@@ -65,21 +62,40 @@ impl Store {
         code: &EnrolCode,
         today: u32,
     ) -> Result<NewAccount, StoreError> {
-        let mut transaction = self.begin().await?;
-        if !self.take_enrolment(&mut transaction, code, today).await? {
+        let mut change = self.change().await?;
+        if !self.take_enrolment(&mut change, code, today).await? {
             return Ok(NewAccount::BadCode);
         }
-        let body = Body { name: name.clone(), record };
-        let added = sqlx::query("INSERT INTO accounts (tag, body) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(self.account_tag(name))
-            .bind(body.to_bytes())
-            .execute(&mut *transaction)
-            .await?;
-        if added.rows_affected() == 0 {
+        if change.state.index.account(name)?.is_some() {
             return Ok(NewAccount::NameTaken);
         }
-        transaction.commit().await?;
+        let body = Body { name: name.clone(), record };
+        let id = change.insert(Table::Accounts, &body.to_bytes()).await?;
+        change.index(Indexed::Account(body.name, id));
+        self.commit(change).await?;
         Ok(NewAccount::Made)
+    }
+
+    /// Removes an account and its networks; `None` if there is none of this name, or else how many networks went.
+    /// What was kept of them can be read no more once this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_account(&self, name: &AccountName) -> Result<Option<usize>, StoreError> {
+        let mut change = self.change().await?;
+        let Some(id) = change.state.index.account(name)? else {
+            return Ok(None);
+        };
+        let networks: Vec<_> =
+            change.state.index.networks().filter(|(_, owned)| owned.account == id).collect();
+        for (network, owned) in &networks {
+            networks::remove(&mut change, *network, *owned).await?;
+        }
+        change.delete(Table::Accounts, id).await?;
+        change.index(Indexed::NoAccount(name.clone()));
+        self.commit(change).await?;
+        self.settle().await?;
+        Ok(Some(networks.len()))
     }
 
     /// Every account, by name.
@@ -87,57 +103,50 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn accounts(&self) -> Result<Vec<AccountSummary>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT accounts.body,
-                (SELECT count(*) FROM networks WHERE account = accounts.id),
-                (SELECT coalesce(sum(length(networks.body)
-                    + (SELECT coalesce(sum(length(body)), 0) FROM entries WHERE network = networks.id)
-                    + (SELECT coalesce(sum(length(body)), 0) FROM slots WHERE network = networks.id)
-                    + (SELECT coalesce(sum(length(body)), 0) FROM joins WHERE network = networks.id)), 0)
-                    FROM networks WHERE account = accounts.id)
-             FROM accounts",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut accounts = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (networks, bytes): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-            accounts.push(AccountSummary {
-                name: body(row, 0)?.name,
-                networks: networks.try_into().unwrap_or(u32::MAX),
-                bytes: bytes.try_into().unwrap_or(0),
-            });
+        let mut reading = self.read().await?;
+        let accounts: Vec<_> = reading.state.index.accounts().map(|(name, id)| (name.clone(), id)).collect();
+        let networks: Vec<_> = reading.state.index.networks().map(|(_, owned)| owned).collect();
+        let mut summaries = Vec::with_capacity(accounts.len());
+        for (name, id) in accounts {
+            let mut summary = AccountSummary { name, networks: 0, bytes: 0 };
+            for owned in networks.iter().filter(|owned| owned.account == id) {
+                summary.networks += 1;
+                summary.bytes += networks::bytes(&mut reading, owned.row).await?;
+            }
+            summaries.push(summary);
         }
-        accounts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(accounts)
-    }
-
-    fn account_tag(&self, name: &AccountName) -> Vec<u8> {
-        self.tag("account", name.as_str().as_bytes())
+        Ok(summaries)
     }
 }
 
-struct Body {
-    name: AccountName,
-    record: Vec<u8>,
+/// An account's row.
+pub(super) struct Body {
+    pub(super) name: AccountName,
+    pub(super) record: Vec<u8>,
 }
 
-fn body(row: &SqliteRow, column: usize) -> Result<Body, StoreError> {
-    let bytes: Vec<u8> = row.try_get(column)?;
-    Ok(Body::from_bytes(&bytes)?)
+impl Body {
+    pub(super) fn read(plain: &[u8]) -> Result<Self, StoreError> {
+        Ok(Self::from_bytes(plain)?)
+    }
 }
 
-/// Version, name, OPAQUE's record.
+/// Version, name, OPAQUE's record, and zeros that make up for what the name is shorter than the longest: sealed, an
+/// account's row is as long as any other.
 impl Wire for Body {
     fn encode(&self, w: &mut Writer) {
+        let name = self.name.as_str();
         w.version(1);
-        w.text(self.name.as_str());
+        w.text(name);
         w.bytes(&self.record);
+        w.raw(&vec![0; NAME_MAX.saturating_sub(name.len())]);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(1)?;
         let name = AccountName::parse(r.text(NAME_MAX)?).map_err(|_| WireError::Invalid("account name"))?;
-        Ok(Self { name, record: r.bytes(MESSAGE_MAX)?.to_vec() })
+        let record = r.bytes(MESSAGE_MAX)?.to_vec();
+        r.raw(NAME_MAX - name.as_str().len())?;
+        Ok(Self { name, record })
     }
 }

@@ -36,6 +36,11 @@ pub enum StoreError {
     /// Its bytes make no sense.
     #[error("the database is damaged: restore a backup with `coordinator restore`")]
     Damaged,
+    /// The file of keys beside the database is not there, or is another's.
+    #[error(
+        "the file of keys that belongs to the database is missing or not a keyring: put it back, or restore a backup with `coordinator restore --replace`"
+    )]
+    Keys,
     /// The disk failed.
     #[error("the database cannot be read or written: look for errors of the disk")]
     Io,

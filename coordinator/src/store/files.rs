@@ -1,9 +1,14 @@
-//! Where the database lies, and how it is opened, copied and put back.
+//! Where the files lie, and how they are opened.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,22 +17,31 @@ use sqlx::{
     ConnectOptions, Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::{Store, StoreError, schema};
+use super::{
+    Store, StoreError,
+    keyring::Keyring,
+    previous,
+    rows::State,
+    schema::{self, Shape},
+};
 
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// What is overwritten is overwritten by pieces of this many bytes.
+const PIECE: usize = 1 << 16;
+
 const DATABASE: &str = "coordinator.db";
-const JOURNAL: &str = "coordinator.db-journal";
 const LOCK: &str = "lock";
 
 /// A coordinator's directory, and the database in it or elsewhere.
 #[derive(Clone)]
 pub struct DataDir {
     dir: PathBuf,
-    database: PathBuf,
+    pub(super) database: PathBuf,
 }
 
 /// Held by the one process that serves, or that puts a backup in place.
@@ -81,11 +95,11 @@ impl DataDir {
 
     /// Where one of the coordinator's own files lies, by the name that the inventory declares it under.
     pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
-        match name {
-            DATABASE => Some(self.database.clone()),
-            JOURNAL => Some(journal(&self.database)),
-            LOCK => Some(self.dir.join(LOCK)),
-            _ => None,
+        match name.strip_prefix(DATABASE) {
+            Some("") => Some(self.database.clone()),
+            Some("-keys") => Some(self.keys()),
+            Some("-journal") => Some(beside(&self.database, "-journal")),
+            _ => (name == LOCK).then(|| self.dir.join(LOCK)),
         }
     }
 
@@ -113,112 +127,189 @@ impl DataDir {
         }
     }
 
-    /// Opens the database, and makes it (0600) if it is not there.
+    /// Opens the database, and makes it (0600) if it is not there. What an interrupted change left is erased.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create_or_open(&self) -> Result<Store, StoreError> {
+    pub async fn create_or_open(&self, lock: &Lock) -> Result<Store, StoreError> {
+        self.clear()?;
         private().create(true).truncate(false).write(true).open(&self.database)?;
-        open(&self.database).await
+        let store = match self.open_sealed().await? {
+            Some(store) => store,
+            None => self.seal(lock).await?,
+        };
+        store.settle().await?;
+        Ok(store)
     }
 
     /// Opens the database that is there.
     ///
     /// # Errors
-    /// [`StoreError::Missing`]; [`StoreError`].
+    /// [`StoreError::Missing`]; [`StoreError::InUse`] if it is of an older version and still served; [`StoreError`].
     pub async fn open(&self) -> Result<Store, StoreError> {
         // SQLite itself does not tell a missing file from one it may not open.
         OpenOptions::new().read(true).write(true).open(&self.database)?;
-        open(&self.database).await
+        match self.open_sealed().await? {
+            Some(store) => Ok(store),
+            None => self.seal(&self.lock()?).await,
+        }
     }
 
-    /// Writes a consistent copy (0600) to `target`, which must not exist; a serving coordinator goes on meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError::Exists`] if `target` does; [`StoreError`].
-    pub async fn backup(&self, target: &Path) -> Result<(), StoreError> {
-        let store = self.open().await?;
-        let file = private().create_new(true).write(true).open(target).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound { StoreError::Denied } else { error.into() }
-        })?;
-        // SQLite fills a file that is there as long as it is empty.
-        let path = target.to_str().ok_or(StoreError::Denied)?;
-        let copied = sqlx::query("VACUUM INTO ?").bind(path).execute(&store.pool).await;
-        store.close().await;
-        if let Err(error) = copied {
-            let _ = std::fs::remove_file(target);
-            return Err(error.into());
+    /// Opens the database; `None` if its rows are not sealed.
+    async fn open_sealed(&self) -> Result<Option<Store>, StoreError> {
+        let (pool, reconnected) = connect(options(&self.database)).await?;
+        let shape = schema::shape(&mut *pool.acquire().await?).await?;
+        if shape == Shape::Plain {
+            pool.close().await;
+            return Ok(None);
         }
-        file.sync_all()?;
-        Ok(())
+        let keyring = self.keyring(shape == Shape::Fresh)?;
+        if shape == Shape::Fresh {
+            schema::create(&mut *pool.acquire().await?).await?;
+        }
+        Ok(Some(Store::new(pool, reconnected, keyring, false).await?))
     }
 
-    /// Puts a backup in the database's place. `replace` allows one to be there already. The lock must be held.
-    ///
-    /// # Errors
-    /// What is wrong with the backup, [`StoreError::Exists`] if there is a database and `replace` is false.
-    pub async fn restore(&self, backup: &Path, replace: bool, _lock: &Lock) -> Result<(), StoreError> {
-        if self.database.exists() && !replace {
-            return Err(StoreError::Exists);
+    /// Puts a sealed database in the place of one that is not, and overwrites that one.
+    async fn seal(&self, _lock: &Lock) -> Result<Store, StoreError> {
+        let target = self.build(&self.keyring(true)?).await?;
+        // The file itself: its journal may have to be played back first.
+        let (plain, _) = connect(options(&self.database)).await?;
+        let sealed = previous::seal(&plain, &target).await;
+        plain.close().await;
+        target.close().await;
+        sealed?;
+        self.replace()?;
+        self.open_sealed().await?.ok_or(StoreError::Damaged)
+    }
+
+    /// An empty database beside the present one, with its keys in the same keyring.
+    pub(super) async fn build(&self, keyring: &Keyring) -> Result<Store, StoreError> {
+        let path = self.built();
+        erase(&path)?;
+        private().create_new(true).write(true).open(&path)?;
+        self.open_built(keyring).await
+    }
+
+    /// Opens what [`DataDir::build`] made.
+    pub(super) async fn open_built(&self, keyring: &Keyring) -> Result<Store, StoreError> {
+        let (pool, reconnected) = connect(options(&self.built())).await?;
+        if schema::shape(&mut *pool.acquire().await?).await? == Shape::Fresh {
+            schema::create(&mut *pool.acquire().await?).await?;
         }
-        // The copy is judged, not the original: opening may bring it to the present shape, which writes.
-        let copy = self.database.with_extension("restored");
-        let _ = std::fs::remove_file(&copy);
-        let mut target = private().create_new(true).write(true).open(&copy)?;
-        let judged = async {
-            std::io::copy(&mut File::open(backup)?, &mut target)?;
-            let store = open(&copy).await?;
-            let sound = store.check_structure().await;
-            store.close().await;
-            sound?;
-            target.sync_all()?;
-            Ok(())
-        };
-        if let Err(error) = judged.await {
-            let _ = std::fs::remove_file(&copy);
-            let _ = std::fs::remove_file(journal(&copy));
-            return Err(error);
-        }
-        let _ = std::fs::remove_file(journal(&copy));
-        give_to_owner_of(&self.dir, &copy)?;
-        // A journal of the database that was there must not be played into the restored one.
-        match std::fs::remove_file(journal(&self.database)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        let keyring = keyring.again()?;
+        Store::new(pool, reconnected, keyring, true).await
+    }
+
+    /// Puts what was built in the database's place, and overwrites what was there.
+    pub(super) fn replace(&self) -> Result<(), StoreError> {
+        let built = self.built();
+        remove(&beside(&built, "-journal"))?;
+        give_to_owner_of(&self.dir, &built)?;
+        File::open(&built)?.sync_all()?;
+        // A journal of the database that was there must not be played into the new one.
+        remove(&beside(&self.database, "-journal"))?;
+        // A second name, so that what it named can be overwritten after a crash too.
+        match fs::hard_link(&self.database, self.old()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        std::fs::rename(&copy, &self.database)?;
-        if let Some(dir) = self.database.parent() {
-            File::open(dir)?.sync_all()?;
+        fs::rename(&built, &self.database)?;
+        sync_folder_of(&self.database)?;
+        self.clear()
+    }
+
+    /// Overwrites what an interrupted change of files left.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        let old = self.old();
+        let inode = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+        // Before the rename it is but another name of the database.
+        if inode(&old).is_some() && inode(&old) == inode(&self.database) {
+            remove(&old)?;
         }
-        Ok(())
+        erase(&old)?;
+        remove(&beside(&self.built(), "-journal"))?;
+        erase(&self.built())
+    }
+
+    /// The keyring; `make` it if it is not there.
+    pub(super) fn keyring(&self, make: bool) -> Result<Keyring, StoreError> {
+        let path = self.keys();
+        let made = make && !path.exists();
+        let file = private().read(true).write(true).create(make).truncate(false).open(&path);
+        let file = file.map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound { StoreError::Keys } else { error.into() }
+        })?;
+        if made {
+            give_to_owner_of(&self.dir, &path)?;
+            sync_folder_of(&path)?;
+        }
+        Keyring::open(file, make)
+    }
+
+    pub(super) fn keys(&self) -> PathBuf {
+        beside(&self.database, "-keys")
+    }
+
+    pub(super) fn built(&self) -> PathBuf {
+        beside(&self.database, "-new")
+    }
+
+    fn old(&self) -> PathBuf {
+        beside(&self.database, "-old")
     }
 }
 
-async fn open(database: &Path) -> Result<Store, StoreError> {
-    let options = SqliteConnectOptions::new()
+impl Store {
+    async fn new(
+        pool: SqlitePool,
+        reconnected: Arc<AtomicBool>,
+        keyring: Keyring,
+        building: bool,
+    ) -> Result<Self, StoreError> {
+        let tag_key = tag_key(&pool).await?;
+        let state = Arc::new(Mutex::new(State::new(keyring)));
+        Ok(Self { pool, reconnected, state, building, tag_key })
+    }
+}
+
+/// How every database is opened.
+pub(super) fn options(database: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(database)
         .create_if_missing(false)
         .foreign_keys(true)
-        // A rollback journal that is emptied, not deleted: its owner and mode stay when root runs `enrol`.
+        // A rollback journal that is emptied, not deleted: its owner and mode stay when root runs `enrol`. And a commit
+        // waits for readers, which is what keeps the keys of their snapshot in place; it would not with a WAL.
         .journal_mode(SqliteJournalMode::Truncate)
         // On disk before the answer, whatever the file system.
         .synchronous(SqliteSynchronous::Extra)
         .pragma("secure_delete", "ON")
         .pragma("temp_store", "MEMORY")
         .busy_timeout(BUSY)
-        .disable_statement_logging();
+        .disable_statement_logging()
+}
+
+/// One connection, and whether it is another than it was when last asked.
+pub(super) async fn connect(
+    options: SqliteConnectOptions,
+) -> Result<(SqlitePool, Arc<AtomicBool>), StoreError> {
+    let reconnected = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&reconnected);
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
+        .after_connect(move |_, _| {
+            flag.store(true, Ordering::Release);
+            Box::pin(async { Ok(()) })
+        })
         .connect_with(options)
         .await?;
-    schema::migrate(&mut *pool.acquire().await?).await?;
-    let tag_key = tag_key(&pool).await?;
-    Ok(Store { pool, tag_key })
+    Ok((pool, reconnected))
 }
 
-/// The key of all tags, made on first use.
+/// The key of the tags of enrolment codes, made on first use.
 async fn tag_key(pool: &SqlitePool) -> Result<Zeroizing<[u8; 32]>, StoreError> {
     let read = "SELECT body FROM settings WHERE name = 'tag key'";
     if sqlx::query(read).fetch_optional(pool).await?.is_none() {
@@ -235,7 +326,7 @@ async fn tag_key(pool: &SqlitePool) -> Result<Zeroizing<[u8; 32]>, StoreError> {
 }
 
 /// What root makes in the service's directory must stay the service's.
-fn give_to_owner_of(dir: &Path, file: &Path) -> Result<(), StoreError> {
+pub(super) fn give_to_owner_of(dir: &Path, file: &Path) -> Result<(), StoreError> {
     let (dir, made) = (dir.metadata()?, file.metadata()?);
     if (dir.uid(), dir.gid()) != (made.uid(), made.gid()) {
         chown(file, Some(dir.uid()), Some(dir.gid()))?;
@@ -243,14 +334,43 @@ fn give_to_owner_of(dir: &Path, file: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-fn journal(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-journal");
+/// Overwrites a file in place, and removes it; one that is not there is no error.
+pub(super) fn erase(path: &Path) -> Result<(), StoreError> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let length = file.metadata()?.len();
+    for at in (0..length).step_by(PIECE) {
+        let piece = usize::try_from(length - at).unwrap_or(PIECE).min(PIECE);
+        file.write_all_at(&[0; PIECE][..piece], at)?;
+    }
+    file.sync_all()?;
+    remove(path)?;
+    sync_folder_of(path)
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
+}
+
+/// The file whose name is this one's and then `suffix`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
     name.into()
 }

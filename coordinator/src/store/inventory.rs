@@ -8,7 +8,7 @@ use proto::{
 };
 use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{DataDir, Store, StoreError};
+use super::{DataDir, Store, StoreError, rows::TABLES};
 use crate::clock;
 
 const DECLARED: &str = include_str!("../../inventory.toml");
@@ -17,7 +17,7 @@ const DECLARED: &str = include_str!("../../inventory.toml");
 const ENVIRONMENT: &str = "/etc/tacet/coordinator.env";
 
 /// Columns by which rows refer to rows: their numbers are not days.
-const REFERENCES: [&str; 3] = ["id", "network", "account"];
+const REFERENCES: [&str; 3] = ["id", "network", "key"];
 
 /// What a coordinator stores, as declared.
 #[must_use]
@@ -76,6 +76,13 @@ impl Store {
                 }
             }
         }
+        let mut reading = self.read().await?;
+        for table in TABLES {
+            let place = format!("{}/body", table.name());
+            for (_, plain) in reading.rows(table).await? {
+                found.extend(inventory.violations(&place, &plain, now));
+            }
+        }
         found.dedup();
         Ok(found)
     }
@@ -124,9 +131,9 @@ impl Store {
                 told
             }
             "relays/body" => self.relays().await?.into_iter().map(|relay| relay.url).collect(),
-            "enrolments/last_day" => {
-                let days = self.column(&item.place).await?;
-                days.iter().map(|day| format!("unix day {}", day.number())).collect()
+            "enrolments/body" => {
+                let days = self.enrolment_days().await?;
+                days.into_iter().map(|day| format!("a code that is good until unix day {day}")).collect()
             }
             key if key.starts_with("settings/") && key != "settings/body" => self
                 .column(key)
@@ -167,13 +174,6 @@ impl Value {
         match self {
             Self::Number(_) => 8,
             Self::Bytes(bytes) => bytes.len(),
-        }
-    }
-
-    fn number(&self) -> i64 {
-        match self {
-            Self::Number(number) => *number,
-            Self::Bytes(_) => 0,
         }
     }
 
@@ -235,14 +235,16 @@ mod tests {
     use rand_core::OsRng;
 
     use super::*;
-    use crate::{clock::today, store::PublicAddress};
+    use crate::{
+        clock::today,
+        store::{PublicAddress, rows::Table},
+    };
 
     /// A coordinator's directory as its first start leaves it, with a code, an account and a relay.
     async fn exercised() -> (tempfile::TempDir, DataDir, Store) {
         let tmp = tempfile::tempdir().unwrap();
         let dir = DataDir::new(tmp.path(), None);
-        drop(dir.lock().unwrap());
-        let store = dir.create_or_open().await.unwrap();
+        let store = dir.create_or_open(&dir.lock().unwrap()).await.unwrap();
         store.secrets(&mut OsRng).await.unwrap();
         store
             .set_public_address(&PublicAddress { url: "https://203.0.113.7".into(), pinned: true })
@@ -280,7 +282,7 @@ mod tests {
         assert_eq!(of("accounts/body"), ["ann"]);
         assert_eq!(of("settings/address"), ["https://203.0.113.7"]);
         assert_eq!(of("settings/authority"), ["1 secret key, 32 bytes"]);
-        assert_eq!(of("enrolments/last_day"), [format!("unix day {}", today() + 7)]);
+        assert_eq!(of("enrolments/body"), [format!("a code that is good until unix day {}", today() + 7)]);
         assert_eq!(of("joins/body"), [""; 0]);
     }
 
@@ -296,17 +298,13 @@ mod tests {
             ),
             ("INSERT INTO settings VALUES ('motd', x'00')".to_owned(), "settings/motd: not declared"),
             (
-                "UPDATE accounts SET body = CAST('from 198.51.100.23' AS BLOB)".to_owned(),
-                "accounts/body: holds an IP address",
+                "UPDATE settings SET body = CAST('from 198.51.100.23' AS BLOB) WHERE name = 'relay'"
+                    .to_owned(),
+                "settings/relay: holds an IP address",
             ),
             (
-                format!("UPDATE enrolments SET last_day = {now}"),
-                "enrolments/last_day: holds a time finer than declared",
-            ),
-            (format!("UPDATE accounts SET id = {now}"), "accounts/id: holds a time finer than declared"),
-            (
-                format!("UPDATE accounts SET tag = x'{now:016x}'"),
-                "accounts/tag: holds a time finer than declared",
+                format!("UPDATE settings SET body = x'{now:016x}' WHERE name = 'issuer'"),
+                "settings/issuer: holds a time finer than declared",
             ),
         ];
         for (step, finding) in steps {
@@ -314,6 +312,24 @@ mod tests {
             let found = store.undeclared(&declared()).await.unwrap();
             assert!(found.contains(&finding.to_owned()), "{finding}: {found:?}");
         }
+        // What is sealed is looked into.
+        let account = store.account(&AccountName::parse("ann").unwrap()).await.unwrap().unwrap().id;
+        let second = u64::try_from(now).unwrap().to_be_bytes();
+        for (content, finding) in [
+            (&b"from 198.51.100.23"[..], "accounts/body: holds an IP address"),
+            (&second[..], "accounts/body: holds a time finer than declared"),
+        ] {
+            let mut change = store.change().await.unwrap();
+            change.replace(Table::Accounts, account, content).await.unwrap();
+            store.commit(change).await.unwrap();
+            let found = store.undeclared(&declared()).await.unwrap();
+            assert!(found.contains(&finding.to_owned()), "{finding}: {found:?}");
+        }
+        let id = format!("UPDATE accounts SET id = {now}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(id)).execute(&store.pool).await.unwrap();
+        let mut numbers = store.column("accounts/id").await.unwrap().into_iter();
+        assert!(numbers.any(|number| matches!(number, Value::Number(n)
+            if finer_than_declared(&declared(), "accounts/id", n, clock::now()))));
         fs::write(tmp.path().join("access.log"), b"").unwrap();
         assert_eq!(undeclared_files(&dir, &declared()).unwrap(), ["access.log: not declared"]);
     }

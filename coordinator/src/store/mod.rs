@@ -1,25 +1,41 @@
-//! All that a coordinator keeps: one SQLite file, and the only code that touches it.
+//! All that a coordinator keeps: a SQLite file, the keys of its rows, and the only code that touches them.
 //!
-//! Every change is one transaction that is on disk before its function returns. Rows hold bodies of bytes under
-//! tags: HMAC-SHA256 of what is searched for (a name, a network) under a key of this database, so that no column
-//! spells it.
+//! Every change is one transaction that is on disk before its function returns. Each row is sealed under a key of its
+//! own, which lies in a file beside the database and is overwritten there when the row is changed or removed: SQLite and
+//! the file system keep copies of old rows for as long as they like, and this makes them noise (decision 010).
 //!
 //! One connection does everything in turn. A write takes milliseconds and happens when a roster changes; reads are
 //! of a few rows. Another process (`coordinator enrol`) waits for it, and it for them.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `keyring` | the keys |
+//! | `rows` | rows under their keys: reading, changing, and in which order it comes to the disk |
+//! | `index` | which row is which, in memory |
+//! | `accounts` `networks` `enrolments` `relays` `settings` | what is in them |
+//! | `files` `schema` `previous` `backup` | files, their shape, and the shape they had |
 
 mod accounts;
+mod backup;
 mod enrolments;
 mod error;
 mod files;
+mod index;
 mod inventory;
+mod keyring;
 mod networks;
+mod previous;
 mod relays;
+mod rows;
 mod schema;
 mod settings;
+#[cfg(test)]
+mod tests;
 
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
-use sqlx::{Row, Sqlite, SqlitePool, Transaction};
+use std::sync::{Arc, atomic::AtomicBool};
+
+use sqlx::{Row, SqlitePool};
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 pub use accounts::{Account, AccountSummary, NewAccount};
@@ -27,33 +43,22 @@ pub use enrolments::ENROLMENT_DAYS;
 pub use error::StoreError;
 pub use files::{DataDir, Lock};
 pub use inventory::declared;
-pub use networks::{Appended, Change, Created, Published, StoredNetwork};
+pub use networks::{Appended, Change, Created, NetworkSummary, Published, StoredNetwork};
 pub use settings::{PublicAddress, Secrets};
 
 /// An opened database.
 #[derive(Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// Whether the pool's connection is a new one, to which SQLite counts others' changes anew.
+    reconnected: Arc<AtomicBool>,
+    state: Arc<Mutex<rows::State>>,
+    /// Whether it is a copy that is being made: the keyring holds keys then that its rows do not name.
+    building: bool,
     tag_key: Zeroizing<[u8; 32]>,
 }
 
 impl Store {
-    /// What stands in a column in place of `what`; `domain` keeps the kinds of things apart.
-    fn tag(&self, domain: &str, what: &[u8]) -> Vec<u8> {
-        let mut mac =
-            <Hmac<Sha256> as Mac>::new_from_slice(&*self.tag_key).expect("HMAC takes a key of any length");
-        mac.update(b"tacet tag v1\0");
-        mac.update(domain.as_bytes());
-        mac.update(b"\0");
-        mac.update(what);
-        mac.finalize().into_bytes().to_vec()
-    }
-
-    /// A transaction that is the only writer from its first statement on. Dropping it undoes it.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
     /// Checks the file's structure and the references between its rows.
     ///
     /// # Errors

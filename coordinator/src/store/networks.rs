@@ -4,21 +4,41 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    coordinator::{JOINS_MAX, Join, JoinId},
+    account::AccountName,
+    coordinator::{JOIN_MAX, JOINS_MAX, Join, JoinId},
     epoch::Slot,
     identity::NetworkId,
     roster::{Head, Header, PublicState, SealedEntry, SealedKey},
-    wire::Wire,
+    wire::{Reader, Wire, WireError, Writer},
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row};
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    index::{Indexed, Owned},
+    rows::{Change as Changing, OF_NETWORK, Reading, Table},
+};
 
 /// A network as it is kept, without its entries.
 pub struct StoredNetwork {
     row: i64,
+    account: i64,
     /// Its present chain and header.
     pub head: Head,
+}
+
+/// What an operator sees of a network.
+pub struct NetworkSummary {
+    /// The network.
+    pub id: NetworkId,
+    /// The account that owns it.
+    pub account: Option<AccountName>,
+    /// Entries of its roster.
+    pub entries: u32,
+    /// Records that wait for a signer.
+    pub joins: u32,
+    /// Bytes that it takes.
+    pub bytes: u64,
 }
 
 /// What became of a new network.
@@ -30,6 +50,8 @@ pub enum Created {
     Exists,
     /// The account has as many as it may.
     TooMany,
+    /// The account is there no more.
+    NoAccount,
 }
 
 /// What became of a change.
@@ -73,8 +95,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn network(&self, network: &NetworkId) -> Result<Option<StoredNetwork>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        self.find(&mut connection, network).await
+        find(&mut self.read().await?, network).await
     }
 
     /// The ids of an account's networks.
@@ -82,11 +103,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn networks_of(&self, account: i64) -> Result<Vec<NetworkId>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM networks WHERE account = ? ORDER BY tag")
-            .bind(account)
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(|row| Ok(read::<Head>(row, 0)?.header().network)).collect()
+        let reading = self.read().await?;
+        let networks = reading.state.index.networks().filter(|(_, owned)| owned.account == account);
+        Ok(networks.map(|(id, _)| id).collect())
     }
 
     /// The ids of all networks.
@@ -94,8 +113,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn networks(&self) -> Result<Vec<NetworkId>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM networks ORDER BY tag").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(read::<Head>(row, 0)?.header().network)).collect()
+        Ok(self.read().await?.state.index.networks().map(|(id, _)| id).collect())
+    }
+
+    /// Every network, by its owner and its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn network_summaries(&self) -> Result<Vec<NetworkSummary>, StoreError> {
+        let mut reading = self.read().await?;
+        let owners: BTreeMap<i64, AccountName> =
+            reading.state.index.accounts().map(|(name, id)| (id, name.clone())).collect();
+        let networks: Vec<_> = reading.state.index.networks().collect();
+        let mut summaries = Vec::with_capacity(networks.len());
+        for (id, owned) in networks {
+            summaries.push(NetworkSummary {
+                id,
+                account: owners.get(&owned.account).cloned(),
+                entries: count(&mut reading, owned.row, Table::Entries).await?,
+                joins: count(&mut reading, owned.row, Table::Joins).await?,
+                bytes: bytes(&mut reading, owned.row).await?,
+            });
+        }
+        summaries.sort_by(|a, b| (&a.account, a.id).cmp(&(&b.account, b.id)));
+        Ok(summaries)
     }
 
     /// A network's whole present state.
@@ -104,11 +145,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn state(&self, network: &NetworkId) -> Result<Option<PublicState>, StoreError> {
         // One snapshot for all its queries.
-        let mut transaction = self.pool.begin().await?;
-        let Some(found) = self.find(&mut transaction, network).await? else {
+        let mut reading = self.read().await?;
+        let Some(found) = find(&mut reading, network).await? else {
             return Ok(None);
         };
-        Ok(Some(load(&mut transaction, found).await?))
+        Ok(Some(Rows::load(&mut reading, found.row).await?.state(found.head)))
     }
 
     /// The epoch key sealed at a slot.
@@ -116,15 +157,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn slot(&self, network: &NetworkId, slot: &Slot) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query(
-            "SELECT slots.body FROM slots JOIN networks ON networks.id = slots.network
-             WHERE networks.tag = ? AND slots.tag = ?",
-        )
-        .bind(self.network_tag(network))
-        .bind(&slot.0[..])
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|row| read::<SealedKey>(&row, 0)).transpose()?.map(|key| key.sealed))
+        let mut reading = self.read().await?;
+        let Some(owned) = reading.state.index.network(network)? else {
+            return Ok(None);
+        };
+        let keys: Vec<(i64, SealedKey)> = all(&mut reading, owned.row, Table::Slots).await?;
+        Ok(keys.into_iter().find(|(_, key)| key.slot == *slot).map(|(_, key)| key.sealed))
     }
 
     /// Puts a verified network under an account that may have at most `quota`.
@@ -137,30 +175,45 @@ impl Store {
         state: &PublicState,
         quota: u32,
     ) -> Result<Created, StoreError> {
-        let mut transaction = self.begin().await?;
+        let mut change = self.change().await?;
         let network = state.header().network;
-        if self.find(&mut transaction, &network).await?.is_some() {
+        if change.row(Table::Accounts, account).await?.is_none() {
+            return Ok(Created::NoAccount);
+        }
+        if change.state.index.network(&network)?.is_some() {
             return Ok(Created::Exists);
         }
-        let count: i64 = sqlx::query("SELECT count(*) FROM networks WHERE account = ?")
-            .bind(account)
-            .fetch_one(&mut *transaction)
-            .await?
-            .try_get(0)?;
-        if count >= i64::from(quota) {
+        let owned = change.state.index.networks().filter(|(_, owned)| owned.account == account).count();
+        if owned >= quota as usize {
             return Ok(Created::TooMany);
         }
-        let row = sqlx::query("INSERT INTO networks (tag, account, body) VALUES (?, ?, ?)")
-            .bind(self.network_tag(&network))
-            .bind(account)
-            .bind(state.head.to_bytes())
-            .execute(&mut *transaction)
-            .await?
-            .last_insert_rowid();
-        write_entries(&mut transaction, row, &[], state.entries()).await?;
-        write_slots(&mut transaction, row, &[], state.slots()).await?;
-        transaction.commit().await?;
+        let body = Body { account, head: state.head.clone() };
+        let row = change.insert(Table::Networks, &body.to_bytes()).await?;
+        for entry in state.entries() {
+            change.insert_of(row, Table::Entries, &entry.to_bytes()).await?;
+        }
+        for slot in state.slots() {
+            change.insert_of(row, Table::Slots, &slot.to_bytes()).await?;
+        }
+        change.index(Indexed::Network(network, Owned { row, account }));
+        self.commit(change).await?;
         Ok(Created::Made)
+    }
+
+    /// Removes a network; false if there is none of this id. What was kept of it can be read no more once this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_network(&self, network: &NetworkId) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let Some(owned) = change.state.index.network(network)? else {
+            return Ok(false);
+        };
+        remove(&mut change, *network, owned).await?;
+        self.commit(change).await?;
+        self.settle().await?;
+        Ok(true)
     }
 
     /// Replaces a network's state by what `next` makes of the present one, which nobody else changes meanwhile.
@@ -174,25 +227,26 @@ impl Store {
         settled: &[JoinId],
         next: impl FnOnce(&PublicState) -> Result<PublicState, E>,
     ) -> Result<Published<E>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let Some(found) = self.find(&mut transaction, network).await? else {
+        let mut change = self.change().await?;
+        let Some(found) = find(&mut change, network).await? else {
             return Ok(Published::Unknown);
         };
-        let row = found.row;
-        let before = load(&mut transaction, found).await?;
+        let (row, account) = (found.row, found.account);
+        let rows = Rows::load(&mut change, row).await?;
+        let (entries, slots) = (rows.entry_ids(), rows.slot_ids());
+        let before = rows.state(found.head);
         let after = match next(&before) {
             Ok(after) => after,
             Err(refused) => return Ok(Published::Refused(refused)),
         };
-        sqlx::query("UPDATE networks SET body = ? WHERE id = ?")
-            .bind(after.head.to_bytes())
-            .bind(row)
-            .execute(&mut *transaction)
-            .await?;
-        write_entries(&mut transaction, row, before.entries(), after.entries()).await?;
-        write_slots(&mut transaction, row, before.slots(), after.slots()).await?;
-        prune_joins(&mut transaction, row, settled, after.header()).await?;
-        transaction.commit().await?;
+        let body = Body { account, head: after.head.clone() };
+        change.replace(Table::Networks, row, &body.to_bytes()).await?;
+        let differ = difference(before.entries(), after.entries(), |entry| entry.id.0);
+        write(&mut change, (row, Table::Entries), &entries, differ).await?;
+        let differ = difference(before.slots(), after.slots(), |key| key.slot.0);
+        write(&mut change, (row, Table::Slots), &slots, differ).await?;
+        prune_joins(&mut change, row, settled, after.header()).await?;
+        self.commit(change).await?;
         Ok(Published::Done(Box::new(Change { before: before.head, after: after.head })))
     }
 
@@ -201,7 +255,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn joins(&self, network: &StoredNetwork) -> Result<Vec<Join>, StoreError> {
-        joins(&mut *self.pool.acquire().await?, network.row).await
+        let waiting = joins(&mut self.read().await?, network.row).await?;
+        Ok(waiting.into_iter().map(|(_, waiting)| waiting.join).collect())
     }
 
     /// Appends a record. `uses` says of the present header how many records of the record's invite may wait.
@@ -214,149 +269,170 @@ impl Store {
         join: &Join,
         uses: impl FnOnce(&Header) -> Result<u32, E>,
     ) -> Result<Appended<E>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let Some(found) = self.find(&mut transaction, network).await? else {
+        let mut change = self.change().await?;
+        let Some(found) = find(&mut change, network).await? else {
             return Ok(Appended::Unknown);
         };
         let uses = match uses(found.head.header()) {
             Ok(uses) => uses,
             Err(refused) => return Ok(Appended::Refused(refused)),
         };
-        let waiting = joins(&mut transaction, found.row).await?;
-        if waiting.contains(join) {
+        let waiting = joins(&mut change, found.row).await?;
+        if waiting.iter().any(|(_, other)| other.join == *join) {
             return Ok(Appended::Present);
         }
-        let of_invite = waiting.iter().filter(|other| other.invite == join.invite).count();
+        let of_invite = waiting.iter().filter(|(_, other)| other.join.invite == join.invite).count();
         if of_invite >= uses as usize {
             return Ok(Appended::UsedUp);
         }
         if waiting.len() >= JOINS_MAX {
             return Ok(Appended::Full);
         }
-        sqlx::query("INSERT INTO joins (network, tag, body) VALUES (?, ?, ?)")
-            .bind(found.row)
-            .bind(&join.id()[..])
-            .bind(join.to_bytes())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
+        let place = waiting.last().map_or(0, |(_, last)| last.place.saturating_add(1));
+        let body = Waiting { place, join: join.clone() };
+        change.insert_of(found.row, Table::Joins, &body.to_bytes()).await?;
+        self.commit(change).await?;
         Ok(Appended::Added)
     }
+}
 
-    async fn find(
-        &self,
-        connection: &mut SqliteConnection,
-        network: &NetworkId,
-    ) -> Result<Option<StoredNetwork>, StoreError> {
-        let row = sqlx::query("SELECT id, body FROM networks WHERE tag = ?")
-            .bind(self.network_tag(network))
-            .fetch_optional(connection)
-            .await?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        Ok(Some(StoredNetwork { row: row.try_get(0)?, head: read(&row, 1)? }))
-    }
+/// A network's row: its account, and its present head.
+pub(super) struct Body {
+    pub(super) account: i64,
+    pub(super) head: Head,
+}
 
-    fn network_tag(&self, network: &NetworkId) -> Vec<u8> {
-        self.tag("network", &network.0)
+impl Body {
+    pub(super) fn read(plain: &[u8]) -> Result<Self, StoreError> {
+        Ok(Self::from_bytes(plain)?)
     }
 }
 
-async fn load(connection: &mut SqliteConnection, network: StoredNetwork) -> Result<PublicState, StoreError> {
-    let entries = sqlx::query("SELECT body FROM entries WHERE network = ? ORDER BY tag")
-        .bind(network.row)
-        .fetch_all(&mut *connection)
-        .await?;
-    let slots = sqlx::query("SELECT body FROM slots WHERE network = ? ORDER BY tag")
-        .bind(network.row)
-        .fetch_all(connection)
-        .await?;
-    let entries = entries.iter().map(|row| read(row, 0)).collect::<Result<_, _>>()?;
-    let slots = slots.iter().map(|row| read(row, 0)).collect::<Result<_, _>>()?;
-    Ok(PublicState::new(network.head, entries, slots))
+/// A join record and its place in the list.
+pub(super) struct Waiting {
+    pub(super) place: u32,
+    pub(super) join: Join,
 }
 
-async fn joins(connection: &mut SqliteConnection, network: i64) -> Result<Vec<Join>, StoreError> {
-    let rows = sqlx::query("SELECT body FROM joins WHERE network = ? ORDER BY id")
-        .bind(network)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| read(row, 0)).collect()
+/// Removes a network as part of a change.
+pub(super) async fn remove(
+    change: &mut Changing,
+    network: NetworkId,
+    owned: Owned,
+) -> Result<(), StoreError> {
+    for table in OF_NETWORK {
+        change.delete_of(owned.row, table).await?;
+    }
+    change.delete(Table::Networks, owned.row).await?;
+    change.index(Indexed::NoNetwork(network));
+    Ok(())
+}
+
+/// Bytes that a network takes.
+pub(super) async fn bytes(reading: &mut Reading, network: i64) -> Result<u64, StoreError> {
+    let sum = "SELECT length(body) + (SELECT coalesce(sum(length(body)), 0) FROM entries WHERE network = ?1)
+        + (SELECT coalesce(sum(length(body)), 0) FROM slots WHERE network = ?1)
+        + (SELECT coalesce(sum(length(body)), 0) FROM joins WHERE network = ?1) FROM networks WHERE id = ?1";
+    let sum: i64 = sqlx::query(sum).bind(network).fetch_one(&mut *reading.transaction).await?.try_get(0)?;
+    Ok(sum.try_into().unwrap_or(0))
+}
+
+async fn count(reading: &mut Reading, network: i64, table: Table) -> Result<u32, StoreError> {
+    let query = AssertSqlSafe(format!("SELECT count(*) FROM {} WHERE network = ?", table.name()));
+    let count: i64 =
+        sqlx::query(query).bind(network).fetch_one(&mut *reading.transaction).await?.try_get(0)?;
+    Ok(count.try_into().unwrap_or(u32::MAX))
+}
+
+/// A network's entries and sealed keys, with the numbers of their rows, in the order of their ids.
+struct Rows {
+    entries: Vec<(i64, SealedEntry)>,
+    slots: Vec<(i64, SealedKey)>,
+}
+
+impl Rows {
+    async fn load(reading: &mut Reading, network: i64) -> Result<Self, StoreError> {
+        let mut entries: Vec<(i64, SealedEntry)> = all(reading, network, Table::Entries).await?;
+        let mut slots: Vec<(i64, SealedKey)> = all(reading, network, Table::Slots).await?;
+        entries.sort_by_key(|(_, entry)| entry.id);
+        slots.sort_by_key(|(_, key)| key.slot.0);
+        Ok(Self { entries, slots })
+    }
+
+    fn entry_ids(&self) -> BTreeMap<[u8; 16], i64> {
+        self.entries.iter().map(|(row, entry)| (entry.id.0, *row)).collect()
+    }
+
+    fn slot_ids(&self) -> BTreeMap<[u8; 32], i64> {
+        self.slots.iter().map(|(row, key)| (key.slot.0, *row)).collect()
+    }
+
+    fn state(self, head: Head) -> PublicState {
+        let entries = self.entries.into_iter().map(|(_, entry)| entry).collect();
+        PublicState::new(head, entries, self.slots.into_iter().map(|(_, key)| key).collect())
+    }
+}
+
+async fn find(reading: &mut Reading, network: &NetworkId) -> Result<Option<StoredNetwork>, StoreError> {
+    let Some(Owned { row, account }) = reading.state.index.network(network)? else {
+        return Ok(None);
+    };
+    let plain = reading.row(Table::Networks, row).await?.ok_or(StoreError::Damaged)?;
+    Ok(Some(StoredNetwork { row, account, head: Body::read(&plain)?.head }))
+}
+
+async fn all<T: Wire>(
+    reading: &mut Reading,
+    network: i64,
+    table: Table,
+) -> Result<Vec<(i64, T)>, StoreError> {
+    let rows = reading.rows_of(network, table).await?;
+    rows.into_iter().map(|(row, plain)| Ok((row, T::from_bytes(&plain)?))).collect()
+}
+
+async fn joins(reading: &mut Reading, network: i64) -> Result<Vec<(i64, Waiting)>, StoreError> {
+    let mut joins: Vec<(i64, Waiting)> = all(reading, network, Table::Joins).await?;
+    joins.sort_by_key(|(_, waiting)| waiting.place);
+    Ok(joins)
 }
 
 async fn prune_joins(
-    connection: &mut SqliteConnection,
+    change: &mut Changing,
     network: i64,
     settled: &[JoinId],
     header: &Header,
 ) -> Result<(), StoreError> {
-    for join in joins(&mut *connection, network).await? {
-        let id = join.id();
+    for (row, Waiting { join, .. }) in joins(change, network).await? {
         let alive = header.invites.iter().any(|invite| invite.id == join.invite);
-        if alive && !settled.contains(&id) {
-            continue;
+        if !alive || settled.contains(&join.id()) {
+            change.delete(Table::Joins, row).await?;
         }
-        sqlx::query("DELETE FROM joins WHERE network = ? AND tag = ?")
-            .bind(network)
-            .bind(&id[..])
-            .execute(&mut *connection)
-            .await?;
     }
     Ok(())
 }
 
-async fn write_entries(
-    connection: &mut SqliteConnection,
-    network: i64,
-    before: &[SealedEntry],
-    after: &[SealedEntry],
+/// Writes what differs: puts what has a row into it, under a new key, and the rest into new ones.
+async fn write<T: Wire, K: Ord>(
+    change: &mut Changing,
+    (network, table): (i64, Table),
+    rows: &BTreeMap<K, i64>,
+    (put, delete): (Vec<(K, &T)>, Vec<K>),
 ) -> Result<(), StoreError> {
-    let (put, delete) = difference(before, after, |entry| entry.id.0);
-    for (tag, entry) in put {
-        sqlx::query("INSERT OR REPLACE INTO entries (network, tag, body) VALUES (?, ?, ?)")
-            .bind(network)
-            .bind(&tag[..])
-            .bind(entry.to_bytes())
-            .execute(&mut *connection)
-            .await?;
+    for (key, item) in put {
+        match rows.get(&key) {
+            Some(row) => change.replace(table, *row, &item.to_bytes()).await?,
+            None => change.insert_of(network, table, &item.to_bytes()).await?,
+        }
     }
-    for tag in delete {
-        sqlx::query("DELETE FROM entries WHERE network = ? AND tag = ?")
-            .bind(network)
-            .bind(&tag[..])
-            .execute(&mut *connection)
-            .await?;
+    for key in delete {
+        if let Some(row) = rows.get(&key) {
+            change.delete(table, *row).await?;
+        }
     }
     Ok(())
 }
 
-async fn write_slots(
-    connection: &mut SqliteConnection,
-    network: i64,
-    before: &[SealedKey],
-    after: &[SealedKey],
-) -> Result<(), StoreError> {
-    let (put, delete) = difference(before, after, |key| key.slot.0);
-    for (tag, key) in put {
-        sqlx::query("INSERT OR REPLACE INTO slots (network, tag, body) VALUES (?, ?, ?)")
-            .bind(network)
-            .bind(&tag[..])
-            .bind(key.to_bytes())
-            .execute(&mut *connection)
-            .await?;
-    }
-    for tag in delete {
-        sqlx::query("DELETE FROM slots WHERE network = ? AND tag = ?")
-            .bind(network)
-            .bind(&tag[..])
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Which rows to write and which to delete, by tag.
+/// Which rows to write and which to delete, by id.
 fn difference<'a, T: PartialEq, K: Ord + Copy>(
     before: &'a [T],
     after: &'a [T],
@@ -365,15 +441,40 @@ fn difference<'a, T: PartialEq, K: Ord + Copy>(
     let mut old: BTreeMap<K, &T> = before.iter().map(|item| (key(item), item)).collect();
     let mut put = Vec::new();
     for item in after {
-        let tag = key(item);
-        if old.remove(&tag).is_none_or(|same| same != item) {
-            put.push((tag, item));
+        let id = key(item);
+        if old.remove(&id).is_none_or(|same| same != item) {
+            put.push((id, item));
         }
     }
     (put, old.into_keys().collect())
 }
 
-fn read<T: Wire>(row: &SqliteRow, column: usize) -> Result<T, StoreError> {
-    let body: Vec<u8> = row.try_get(column)?;
-    Ok(T::from_bytes(&body)?)
+/// Version, account, head.
+impl Wire for Body {
+    fn encode(&self, w: &mut Writer) {
+        w.version(1);
+        w.u64(self.account.cast_unsigned());
+        w.bytes(&self.head.to_bytes());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        r.version(1)?;
+        let account = r.u64()?.cast_signed();
+        Ok(Self { account, head: Head::from_bytes(r.bytes(usize::MAX)?)? })
+    }
+}
+
+/// Version, place, record.
+impl Wire for Waiting {
+    fn encode(&self, w: &mut Writer) {
+        w.version(1);
+        w.u32(self.place);
+        w.bytes(&self.join.to_bytes());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        r.version(1)?;
+        let place = r.u32()?;
+        Ok(Self { place, join: Join::from_bytes(r.bytes(2 * JOIN_MAX)?)? })
+    }
 }

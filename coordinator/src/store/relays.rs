@@ -4,9 +4,11 @@ use proto::{
     coordinator::RelayOffer,
     wire::{Reader, Wire, WireError, Writer},
 };
-use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    rows::{Reading, Table},
+};
 
 impl Store {
     /// Offers a relay from now on, or again under another key.
@@ -14,14 +16,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_relay(&self, relay: &RelayOffer) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO relays (tag, body) VALUES (?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
-        )
-        .bind(self.tag("relay", relay.url.as_bytes()))
-        .bind(Body(relay.clone()).to_bytes())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let mut change = self.change().await?;
+        let body = Body(relay.clone()).to_bytes();
+        match find(&mut change, &relay.url).await? {
+            Some(id) => change.replace(Table::Relays, id, &body).await?,
+            None => drop(change.insert(Table::Relays, &body).await?),
+        }
+        self.commit(change).await
     }
 
     /// Offers a relay no more; false if it was not offered.
@@ -29,11 +30,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_relay(&self, url: &str) -> Result<bool, StoreError> {
-        let removed = sqlx::query("DELETE FROM relays WHERE tag = ?")
-            .bind(self.tag("relay", url.as_bytes()))
-            .execute(&self.pool)
-            .await?;
-        Ok(removed.rows_affected() == 1)
+        let mut change = self.change().await?;
+        let Some(id) = find(&mut change, url).await? else {
+            return Ok(false);
+        };
+        change.delete(Table::Relays, id).await?;
+        self.commit(change).await?;
+        Ok(true)
     }
 
     /// The relays that are offered, by URL.
@@ -41,15 +44,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn relays(&self) -> Result<Vec<RelayOffer>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM relays").fetch_all(&self.pool).await?;
-        let mut relays = Vec::with_capacity(rows.len());
-        for row in rows {
-            let body: Vec<u8> = row.try_get(0)?;
-            relays.push(Body::from_bytes(&body)?.0);
-        }
+        let mut relays: Vec<_> =
+            offers(&mut self.read().await?).await?.into_iter().map(|(_, offer)| offer).collect();
         relays.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(relays)
     }
+}
+
+async fn find(reading: &mut Reading, url: &str) -> Result<Option<i64>, StoreError> {
+    Ok(offers(reading).await?.into_iter().find(|(_, offer)| offer.url == url).map(|(id, _)| id))
+}
+
+async fn offers(reading: &mut Reading) -> Result<Vec<(i64, RelayOffer)>, StoreError> {
+    let rows = reading.rows(Table::Relays).await?;
+    rows.into_iter().map(|(id, plain)| Ok((id, Body::from_bytes(&plain)?.0))).collect()
 }
 
 struct Body(RelayOffer);

@@ -61,8 +61,11 @@ pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding
     let unit = Some(
         "run it by its unit, which takes all of this away: systemctl enable --now tacet-coordinator (or tacet-relay)",
     );
-    let files: &[&str] =
-        if of == "coordinator" { &["lock", "coordinator.db", "coordinator.db-journal"] } else { &[] };
+    let files: &[&str] = if of == "coordinator" {
+        &["lock", "coordinator.db", "coordinator.db-journal", "coordinator.db-keys"]
+    } else {
+        &[]
+    };
     vec![
         subject.seccomp(Standing::Warns, unit),
         subject.no_new_privileges(Standing::Warns, unit),
