@@ -24,7 +24,8 @@ pub const KEEP_EPOCHS: usize = 8;
 /// Bytes of an epoch key sealed to one machine, invite or root.
 pub const SEALED_EPOCH_KEY: usize = 32 + SEAL_OVERHEAD;
 
-const KEYS_VERSION: u8 = 1;
+/// 2: with the numbers of ended epochs.
+const KEYS_VERSION: u8 = 2;
 
 /// The secret that all members of an epoch share.
 #[derive(Clone, Zeroize, ZeroizeOnDrop, PartialEq, Eq)]
@@ -169,6 +170,8 @@ pub struct EpochKeys {
 pub struct EndedEpoch {
     /// Its key.
     pub key: EpochKey,
+    /// Its number; `None` if it was kept by a version that did not keep numbers.
+    pub number: Option<u64>,
     /// The day on which it ended (0:00 UTC), in unix seconds: erasing it needs nothing finer.
     pub at: u64,
 }
@@ -200,14 +203,16 @@ impl EpochKeys {
             .find(|key| key.name() == *name)
     }
 
-    /// Makes `key` the present one and ends the former today. Does nothing if it is the present one already.
-    pub fn advance(&mut self, key: EpochKey, now: u64) {
+    /// Makes `key` the present one and ends the former, whose number is `former`, today. Does nothing if it is the
+    /// present one already.
+    pub fn advance(&mut self, key: EpochKey, former: u64, now: u64) {
         if key == self.present {
             return;
         }
         self.ended.retain(|ended| ended.key != key);
+        let number = Some(former);
         let former = std::mem::replace(&mut self.present, key);
-        self.ended.insert(0, EndedEpoch { key: former, at: now - now % DAY });
+        self.ended.insert(0, EndedEpoch { key: former, number, at: now - now % DAY });
         self.ended.truncate(KEEP_EPOCHS);
     }
 
@@ -219,7 +224,7 @@ impl EpochKeys {
     }
 }
 
-/// Version, present key, list of (key, end).
+/// Version, present key, list of (key, end, number + 1 or 0). Version 1 had no numbers.
 impl Wire for EpochKeys {
     fn encode(&self, w: &mut Writer) {
         w.version(KEYS_VERSION);
@@ -227,13 +232,18 @@ impl Wire for EpochKeys {
         w.list(&self.ended, |w, ended| {
             ended.key.encode(w);
             w.u64(ended.at);
+            w.u64(ended.number.map_or(0, |number| number.saturating_add(1)));
         });
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
-        r.version(KEYS_VERSION)?;
+        let version = r.version(KEYS_VERSION)?;
         let present = EpochKey::decode(r)?;
-        let ended = r.list(KEEP_EPOCHS, |r| Ok(EndedEpoch { key: EpochKey::decode(r)?, at: r.u64()? }))?;
+        let ended = r.list(KEEP_EPOCHS, |r| {
+            let (key, at) = (EpochKey::decode(r)?, r.u64()?);
+            let number = if version == 1 { None } else { r.u64()?.checked_sub(1) };
+            Ok(EndedEpoch { key, number, at })
+        })?;
         Ok(Self { present, ended })
     }
 }
@@ -280,17 +290,32 @@ mod tests {
     fn ended_epochs_are_kept_for_a_month_and_eight_at_most() {
         let mut keys = EpochKeys::new(EpochKey::generate(&mut OsRng));
         for n in 0..12 {
-            keys.advance(EpochKey::generate(&mut OsRng), n * DAY + 4711);
+            keys.advance(EpochKey::generate(&mut OsRng), n, n * DAY + 4711);
         }
         assert_eq!(
             keys.ended().iter().map(|e| e.at).collect::<Vec<_>>(),
             [11, 10, 9, 8, 7, 6, 5, 4].map(|n| n * DAY)
         );
+        assert_eq!(keys.ended()[0].number, Some(11));
         assert!(!keys.prune(4 * DAY + KEEP));
         assert!(keys.prune(4 * DAY + 1 + KEEP));
         assert_eq!(keys.ended().len(), 7);
         let back = EpochKeys::from_bytes(&keys.to_bytes()).unwrap();
         assert!(back.to_bytes() == keys.to_bytes());
         assert!(back.find(&keys.ended()[3].key.name()).is_some());
+    }
+
+    #[test]
+    fn keys_that_were_kept_without_numbers_are_read_and_kept_with_them_from_then_on() {
+        let [present, former] = [1, 2].map(|n| EpochKey([n; 32]));
+        let mut old = vec![1];
+        old.extend(
+            [present.to_bytes(), vec![0, 0, 0, 1], former.to_bytes(), DAY.to_be_bytes().to_vec()].concat(),
+        );
+        let mut keys = EpochKeys::from_bytes(&old).unwrap();
+        assert!(keys.find(&former.name()).is_some() && keys.ended()[0].number.is_none());
+        keys.advance(EpochKey([3; 32]), 7, 2 * DAY);
+        let back = EpochKeys::from_bytes(&keys.to_bytes()).unwrap();
+        assert_eq!(back.ended().iter().map(|e| e.number).collect::<Vec<_>>(), [Some(7), None]);
     }
 }

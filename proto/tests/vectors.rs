@@ -74,8 +74,13 @@ fn epochs() {
         EpochKey::open(&secret, &network, &key.name(), &v.stored("sealed epoch key")) == Some(key.clone())
     );
     let mut keys = EpochKeys::new(key);
-    keys.advance(EpochKey::from_bytes(&[0x56; 32]).unwrap(), NOW);
+    keys.advance(EpochKey::from_bytes(&[0x56; 32]).unwrap(), 4, NOW);
     v.is("epoch keys", &keys.to_bytes());
+    let mut without_numbers = keys.to_bytes();
+    without_numbers.truncate(without_numbers.len() - 8);
+    without_numbers[0] = 1;
+    v.is("epoch keys, version 1", &without_numbers);
+    assert!(EpochKeys::from_bytes(&v.stored("epoch keys, version 1")).unwrap().present() == keys.present());
     assert!(EpochKeys::from_bytes(&v.stored("epoch keys")).unwrap().to_bytes() == keys.to_bytes());
     v.done();
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
+mod epochs;
 mod laboratory;
 mod memory;
 mod outage;

@@ -162,7 +162,8 @@ fn values(item: &Item, account: Option<&Coordinator>, networks: &[Opened<'_>]) -
             let present = "1 secret key of the present epoch".to_owned();
             let ended = network.contents.epochs.ended().iter();
             let ended = ended.map(|ended| {
-                format!("1 secret key of an epoch that ended on unix day {}", ended.at / 86_400)
+                let number = ended.number.map_or_else(String::new, |number| format!(" {number}"));
+                format!("1 secret key of epoch{number}, which ended on unix day {}", ended.at / 86_400)
             });
             std::iter::once(present).chain(ended).collect()
         }),
@@ -276,7 +277,7 @@ mod tests {
             .edit(&keys, now, rng, |draft| draft.add_invite(wish))
             .unwrap_or_else(|_| panic!("an invite"));
         let mut epochs = EpochKeys::new(EpochKey::generate(rng));
-        epochs.advance(roster.epoch_key().clone(), now);
+        epochs.advance(roster.epoch_key().clone(), 0, now);
         let settings = Settings {
             network: roster.network(),
             intent: Intent::Up,

@@ -21,7 +21,7 @@ use vpnd::{
 };
 
 /// The frame `Ready`.
-const READY: &str = r"\000\000\000\002\201\001";
+const READY: &str = r"\000\000\000\002\201\002";
 
 /// A data path that notes its start and then does `what`, in which `$tx` is its pipe to control.
 struct Actor {

@@ -1,11 +1,14 @@
 //! One peer: its sessions, its paths, what waits for it, and its clock.
 //!
-//! [`send`] takes packets out to it, [`receive`] takes what came from it, [`Peer::tick`] does what is due. A peer that
+//! [`send`] takes packets out to it, [`receive`] takes what came from it, [`epochs`] moves it from one epoch to the next,
+//! [`Peer::tick`] does what is due. A peer that
 //! has no data has no timers but those of a session that still lives, and none at all after that.
 
+mod epochs;
 mod receive;
 mod send;
 
+use epochs::Shift;
 pub(crate) use receive::{Inner, addresses, answer_to, receiver};
 
 use std::{
@@ -25,7 +28,7 @@ use crate::{
     out::To,
     path::{IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
     ping::Pings,
-    session::{GIVE_UP, Keyed, Made, SCRATCH, Seen},
+    session::{Keyed, Seen},
     waiting::Waiting,
 };
 
@@ -49,8 +52,12 @@ pub(crate) struct Peer {
     relays: u8,
     pub(crate) allowed: Vec<InnerNet>,
     endpoints: Vec<Endpoint>,
-    /// The present epoch's tunnel, then the one before.
+    /// The present epoch's tunnel, then the one before, then maybe one that is in use and named no more.
     keyed: Vec<Keyed>,
+    /// How many of them control names.
+    named: usize,
+    shift: Shift,
+    heard_in_present: Option<Instant>,
     seen: Seen,
     waiting: Waiting,
     paths: Paths,
@@ -79,6 +86,9 @@ impl Peer {
             allowed: Vec::new(),
             endpoints: Vec::new(),
             keyed: Vec::new(),
+            named: 0,
+            shift: Shift::default(),
+            heard_in_present: None,
             seen: Seen::default(),
             waiting: Waiting::default(),
             paths: Paths::default(),
@@ -98,24 +108,14 @@ impl Peer {
         self.key.as_bytes()
     }
 
-    /// Takes over what control says about the peer. Tunnels whose key is named no more end here; a new one starts
-    /// its handshake at once if the peer has data.
+    /// Takes over what control says about the peer.
     pub(crate) fn configure(&mut self, now: Instant, config: pipe::Peer, machine: &mut Machine) {
         self.relays = config.relays;
         self.allowed = config.allowed;
         self.endpoints = config.endpoints;
-        let mut old = std::mem::take(&mut self.keyed);
-        let rekeyed = !old.is_empty() && !old.iter().any(|k| k.is(config.psks[0].0, &config.psks[0].1));
-        for (tag, psk) in config.psks {
-            let kept = old.iter().position(|k| k.is(tag, &psk)).map(|at| old.swap_remove(at));
-            let index = machine.indexes.of(self.slot, tag);
-            self.keyed.push(kept.unwrap_or_else(|| Keyed::new(tag, psk, index)));
-        }
+        self.set_epochs(now, config.psks, machine);
         self.set_statics(now, machine);
         self.set_relays(now, machine);
-        if rekeyed && self.is_active(now) {
-            self.initiate(now, machine);
-        }
         self.kick(now, machine);
     }
 
@@ -127,6 +127,7 @@ impl Peer {
     /// Forgets sessions, as when this machine's own key changed.
     pub(crate) fn forget_sessions(&mut self) {
         self.keyed.iter_mut().for_each(Keyed::reset);
+        self.shift = Shift::default();
     }
 
     /// The relays of the machine changed.
@@ -134,16 +135,18 @@ impl Peer {
         let id = self.id;
         let handle = self.handle;
         let relays = self.relays;
+        // Whatever is sent names the epoch of its own session.
+        let Some(epoch) = self.keyed.first().map(|k| k.tag) else { return };
         self.paths.retain_relays(|relay, to| {
             machine.is_relay_up(relay)
                 && match to {
-                    RelayTo::Peer(_) => relays & 1 << relay != 0,
+                    RelayTo::Peer { .. } => relays & 1 << relay != 0,
                     RelayTo::Handle(h) => relays & 1 << relay == 0 && handle == Some((relay, h)),
                 }
         });
         for relay in (0..pipe::MAX_RELAYS).filter(|relay| machine.is_relay_up(*relay)) {
             if relays & 1 << relay != 0 {
-                self.paths.add_relay(now, relay, RelayTo::Peer(id));
+                self.paths.add_relay(now, relay, RelayTo::Peer { peer: id, epoch });
             } else if let Some((_, h)) = handle.filter(|(at, _)| *at == relay) {
                 self.paths.add_relay(now, relay, RelayTo::Handle(h));
             }
@@ -219,6 +222,7 @@ impl Peer {
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant, machine: &mut Machine) {
         self.tick_sessions(now, machine);
+        self.tick_epochs(now, machine);
         if self.paths.is_awake() && !self.is_active(now) {
             self.paths.sleep();
             self.announce.stop();
@@ -249,38 +253,10 @@ impl Peer {
         let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
         let owed = self.last_unasked.filter(|_| self.owes_handshake && live).map(|at| at + UNASKED_HANDSHAKE);
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
-        for due in
-            [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle].into_iter().flatten()
-        {
+        let dues =
+            [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];
+        for due in dues.into_iter().flatten() {
             machine.timers.by(self.slot, due.max(now + SOONEST));
-        }
-    }
-
-    /// Lets every `Tunn` do what is due, and repeats unanswered initiations.
-    fn tick_sessions(&mut self, now: Instant, machine: &mut Machine) {
-        for at in 0..self.keyed.len() {
-            let mut scratch = [0; SCRATCH];
-            let made = self.keyed[at].wake(&mut scratch);
-            self.sent_by_timer(now, at, &made, &scratch, machine);
-            let Some(attempt) = &self.keyed[at].attempt else { continue };
-            if now >= attempt.since + GIVE_UP {
-                self.keyed[at].attempt = None;
-                machine.drops.waiting += self.waiting.clear();
-            } else if now >= attempt.retry_at {
-                self.initiate_on(now, at, machine);
-            }
-        }
-    }
-
-    fn sent_by_timer(&mut self, now: Instant, at: usize, made: &Made, message: &[u8], machine: &mut Machine) {
-        match *made {
-            Made::Initiation(len) => self.send_initiation(now, at, &message[..len], machine),
-            Made::Reply(len) => {
-                if let Some(to) = self.paths.route() {
-                    machine.out.push(to, &message[..len]);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -303,11 +279,6 @@ impl Peer {
     /// Whether the peer is seen from outside where we are.
     fn shares_public(&self, machine: &Machine) -> bool {
         self.announce.seen_at().iter().any(|addr: &IpAddr| machine.stun.is_seen_at(*addr))
-    }
-
-    /// The place of the tunnel that sends: the present epoch's, or the one before until that has a session.
-    fn sender(&self) -> Option<usize> {
-        self.keyed.iter().position(Keyed::is_live)
     }
 }
 

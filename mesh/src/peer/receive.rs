@@ -38,7 +38,7 @@ impl Peer {
         machine: &mut Machine,
     ) {
         let Some(ephemeral) = datagram.get(8..).and_then(|rest| rest.first_chunk::<32>()) else { return };
-        let at = self.keyed.iter().position(|keyed| keyed.tag == tag);
+        let at = self.keyed[..self.named].iter().position(|keyed| keyed.tag == tag);
         let (Some(at), false, Some(keys)) = (at, self.seen.contains(ephemeral), &machine.keys) else {
             machine.drops.handshake += 1;
             return;
@@ -115,6 +115,7 @@ impl Peer {
             machine.drops.unauthenticated += 1;
             return Inner::Gone;
         }
+        self.heard_in(now, at, machine);
         self.paths.heard(Via::of(source));
         if self.keyed[at].answered.is_some() || !was_live {
             self.learn_handle(now, source, machine);
@@ -230,8 +231,8 @@ impl Peer {
 
     /// A session can send now, or a handshake has confirmed that the peer is there.
     fn session_up(&mut self, now: Instant, source: Source, at: usize, was_live: bool, machine: &mut Machine) {
-        let keyed = &mut self.keyed[at];
-        (keyed.attempt, keyed.answered) = (None, None);
+        self.keyed[at].answered = None;
+        self.epoch_up(now, at, machine);
         self.paths.heard(Via::of(source));
         self.reply_to = Some(answer_to(source));
         if !was_live {

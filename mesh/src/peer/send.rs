@@ -72,7 +72,7 @@ impl Peer {
 
     pub(super) fn initiate_on(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         let Some(keys) = &machine.keys else { return };
-        let Some(keyed) = self.keyed.get_mut(at) else { return };
+        let Some(keyed) = self.keyed[..self.named].get_mut(at) else { return };
         let mut scratch = [0; SCRATCH];
         if let Made::Initiation(len) = keyed.initiate(keys, &self.key, &mut scratch) {
             self.send_initiation(now, at, &scratch[..len], machine);
@@ -101,7 +101,7 @@ impl Peer {
         }
         for (n, to) in targets.iter().enumerate() {
             if !targets[..n].contains(to) {
-                machine.out.push(*to, message);
+                machine.out.push(self.addressed(*to, at), message);
             }
         }
     }
@@ -144,6 +144,7 @@ impl Peer {
     }
 
     fn seal(&mut self, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
+        let to = self.addressed(to, sender);
         let packet = padded(packet, machine.mtu, &mut machine.pad);
         let room = machine.out.room(to, packet.len() + OVERHEAD);
         let len = self.keyed[sender].seal(packet, room);

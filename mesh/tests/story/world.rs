@@ -40,6 +40,8 @@ pub struct World {
     /// Whether UDP between machines arrives.
     pub direct: bool,
     pub relay: bool,
+    /// Who sent the last data packet, and the epoch that its index tells.
+    pub last_tag: Option<(usize, u8)>,
 }
 
 pub struct Machine {
@@ -53,6 +55,8 @@ pub struct Machine {
     pub statuses: Vec<Status>,
     /// Datagrams that went to a relay.
     pub relayed: usize,
+    /// Tags of the epochs in whose mailboxes it listens.
+    pub knows: Vec<u8>,
     /// Whether initiations over the relay are taken out, as control does for an introduction.
     pub keep_initiations: Option<Vec<(u64, Vec<u8>)>>,
 }
@@ -88,6 +92,7 @@ impl World {
             sent: Vec::new(),
             direct: true,
             relay: true,
+            last_tag: None,
         }
     }
 
@@ -121,12 +126,17 @@ impl World {
     pub fn peer(&self, n: usize, of: usize, epoch: u64) -> Peer {
         Peer {
             id: n as u32,
-            wireguard: *PublicKey::from(&StaticSecret::from(self.machines[n].secret)).as_bytes(),
+            wireguard: self.key(n),
             psks: vec![(EpochTag::of(epoch), psk(n, of, epoch))],
             allowed: vec![host(ip4(n)), host(ip6(n))],
             endpoints: Vec::new(),
             relays: if self.relay { 1 } else { 0 },
         }
+    }
+
+    /// A machine's WireGuard key.
+    pub fn key(&self, n: usize) -> [u8; 32] {
+        *PublicKey::from(&StaticSecret::from(self.machines[n].secret)).as_bytes()
     }
 
     pub fn apply(&mut self, n: usize, frame: ToData<'_>) {
@@ -243,6 +253,9 @@ impl World {
             out.extend(transmit.datagrams().map(|datagram| (transmit.to, datagram.to_vec())));
         }
         for (to, bytes) in out {
+            if bytes[0] == 4 && bytes.len() >= DATA {
+                self.last_tag = Some((n, bytes[5] & 3));
+            }
             match to {
                 To::Udp { socket, dst } => {
                     assert_eq!(socket, 0);
@@ -268,7 +281,11 @@ impl World {
     fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
         self.machines[n].relayed += 1;
         let to = match to {
-            RelayTo::Peer(id) => id as usize,
+            // A machine listens in the mailboxes of the epochs that it knows.
+            RelayTo::Peer { peer, epoch } if self.machines[peer as usize].knows.contains(&epoch.value()) => {
+                peer as usize
+            }
+            RelayTo::Peer { .. } => return,
             RelayTo::Handle(handle) => handle as usize,
         };
         if let Some(kept) = self.machines[n].keep_initiations.as_mut().filter(|_| bytes[0] == 1) {
@@ -327,6 +344,7 @@ impl Machine {
             pongs: Vec::new(),
             statuses: Vec::new(),
             relayed: 0,
+            knows: vec![0],
             keep_initiations: None,
         }
     }

@@ -142,7 +142,10 @@ impl<'a> FromData<'a> {
         let mut r = Reader::new(bytes);
         let frame = match r.u8()? {
             READY => {
-                r.version(VERSION)?;
+                // Frames differ between versions, and neither side speaks two.
+                if r.version(VERSION)? != VERSION {
+                    return Err(WireError::Invalid("version"));
+                }
                 Self::Ready
             }
             RELAY_SEND => Self::RelaySend {

@@ -23,7 +23,7 @@ use crate::wire::{Reader, WireError, Writer};
 
 /// The version of the frames: the first byte of [`ToData::Config`] and of [`FromData::Ready`], which come first.
 /// (The child may be a newer file than its parent if it was replaced on disk in between.)
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The largest datagram that crosses the pipe, in bytes.
 pub const MAX_PAYLOAD: usize = 65_535;
@@ -34,8 +34,13 @@ pub const MAX_RELAYS: u8 = 8;
 /// Where a relay is to deliver a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RelayTo {
-    /// The mailbox of the peer with this number; control knows which one that is today.
-    Peer(u32),
+    /// A peer's mailbox; control knows which one that is today.
+    Peer {
+        /// The peer's number.
+        peer: u32,
+        /// The epoch of the session: a machine that has not heard of a newer one listens there alone.
+        epoch: EpochTag,
+    },
     /// The connection that this handle names, as it came with a received payload.
     Handle(u64),
 }
@@ -56,9 +61,10 @@ fn payload<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
 impl RelayTo {
     fn encode(self, w: &mut Writer) {
         match self {
-            Self::Peer(peer) => {
+            Self::Peer { peer, epoch } => {
                 w.u8(0);
                 w.u32(peer);
+                w.u8(epoch.value());
             }
             Self::Handle(handle) => {
                 w.u8(1);
@@ -69,7 +75,7 @@ impl RelayTo {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         match r.u8()? {
-            0 => Ok(Self::Peer(r.u32()?)),
+            0 => Ok(Self::Peer { peer: r.u32()?, epoch: EpochTag::decode(r)? }),
             1 => Ok(Self::Handle(r.u64()?)),
             _ => Err(WireError::Invalid("relay destination")),
         }

@@ -59,7 +59,11 @@ fn from_data() -> Vec<FromData<'static>> {
     let drops = Drops { spoofed: 3, unrelayed: 9, ..Drops::default() };
     vec![
         FromData::Ready,
-        FromData::RelaySend { relay: 1, to: RelayTo::Peer(7), payload: b"a" },
+        FromData::RelaySend {
+            relay: 1,
+            to: RelayTo::Peer { peer: 7, epoch: EpochTag::of(3) },
+            payload: b"a",
+        },
         FromData::RelaySend { relay: 1, to: RelayTo::Handle(9), payload: &[0; MAX_PAYLOAD] },
         FromData::Status(Status { token: 2, peers, drops }),
         FromData::Pong(Pong { token: 1, result: Some((Duration::from_millis(20), PathView::Relay(3))) }),
@@ -137,7 +141,11 @@ fn keys_are_wiped_from_the_buffers_once_they_were_read_or_written() {
 #[test]
 fn a_writer_that_never_runs_dry_stays_small() {
     let mut writer = FrameWriter::new();
-    let frame = FromData::RelaySend { relay: 0, to: RelayTo::Peer(1), payload: &[7; 1_000] };
+    let frame = FromData::RelaySend {
+        relay: 0,
+        to: RelayTo::Peer { peer: 1, epoch: EpochTag::of(3) },
+        payload: &[7; 1_000],
+    };
     let mut read: Vec<u8> = Vec::new();
     writer.from_data(&frame);
     for _ in 0..10_000 {
@@ -162,9 +170,13 @@ fn values_outside_the_format_are_refused() {
     assert!(ToData::decode(&[5, 8]).is_err(), "relay 8");
     assert!(ToData::decode(&[5, 1, 0]).is_err(), "trailing");
     assert!(ToData::decode(&[77]).is_err() && ToData::decode(&[]).is_err());
-    assert_eq!(FromData::decode(&[129, 2]).err(), Some(WireError::Newer { found: 2, known: VERSION }));
-    let mut long =
-        bytes_from(&FromData::RelaySend { relay: 0, to: RelayTo::Peer(0), payload: &[0; MAX_PAYLOAD] });
+    assert_eq!(FromData::decode(&[129, 3]).err(), Some(WireError::Newer { found: 3, known: VERSION }));
+    assert!(FromData::decode(&[129, 1]).is_err(), "a data path that is older than control");
+    let mut long = bytes_from(&FromData::RelaySend {
+        relay: 0,
+        to: RelayTo::Peer { peer: 0, epoch: EpochTag::of(3) },
+        payload: &[0; MAX_PAYLOAD],
+    });
     long.push(0);
     assert_eq!(FromData::decode(&long).err(), Some(WireError::TooLong));
 }

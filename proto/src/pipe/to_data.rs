@@ -132,10 +132,13 @@ pub enum ToData<'a> {
 }
 
 impl EpochTag {
+    /// How many there are.
+    pub const COUNT: u64 = 4;
+
     /// The tag of the epoch with this number.
     #[must_use]
     pub fn of(epoch: u64) -> Self {
-        Self((epoch % 4) as u8)
+        Self((epoch % Self::COUNT) as u8)
     }
 
     /// 0 to 3.
@@ -288,7 +291,7 @@ impl Wire for Peer {
 }
 
 impl EpochTag {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         match r.u8()? {
             tag @ 0..4 => Ok(Self(tag)),
             _ => Err(WireError::Invalid("epoch tag")),

@@ -39,8 +39,14 @@ impl Serve for Daemon {
             Command::NetworkList {} => {
                 self.for_each(None, "the networks cannot be shown", Query::Summary).await
             }
-            Command::Up {} => self.for_each(network, "nothing was brought up", Query::Up).await,
-            Command::Down {} => self.for_each(network, "nothing was taken down", Query::Down).await,
+            Command::Up {} => {
+                self.need_network("nothing was brought up")?;
+                self.for_each(network, "nothing was brought up", Query::Up).await
+            }
+            Command::Down {} => {
+                self.need_network("nothing was taken down")?;
+                self.for_each(network, "nothing was taken down", Query::Down).await
+            }
             Command::InviteCreate { name, uses, expires_in, groups } => {
                 let invite = NewInvite { name, uses, expires_in, groups };
                 let network = self.one(network, "no invite was made")?;
@@ -151,6 +157,12 @@ impl Daemon {
 
     fn record(&self) -> Result<Record, ApiError> {
         inventory::record(&lock(&self.state)).map_err(|e| refusal::state("the record cannot be shown", &e))
+    }
+
+    /// Refuses where there is no network at all.
+    fn need_network(&self, what: &str) -> Result<(), ApiError> {
+        let none = self.networks().is_empty() && self.damaged().is_empty();
+        if none { Err(refusal::no_network(what)) } else { Ok(()) }
     }
 
     /// Asks the network that is meant, or all of them one after the other; the first that refuses ends it. One that is

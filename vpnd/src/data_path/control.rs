@@ -58,7 +58,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use netio::pipe::pipe;
-    use proto::pipe::{Pong, RelayTo};
+    use proto::pipe::{EpochTag, Pong, RelayTo};
 
     use super::*;
 
@@ -66,7 +66,11 @@ mod tests {
     fn control_that_does_not_read_loses_relayed_datagrams_and_keeps_answers() {
         let ((other_rx, tx), (rx, _other_tx)) = (pipe().unwrap(), pipe().unwrap());
         let mut control = Control::new(Reader::new(rx), Writer::new(tx));
-        let relayed = FromData::RelaySend { relay: 1, to: RelayTo::Peer(2), payload: &[7; 1_452] };
+        let relayed = FromData::RelaySend {
+            relay: 1,
+            to: RelayTo::Peer { peer: 2, epoch: EpochTag::of(1) },
+            payload: &[7; 1_452],
+        };
         let mut queued = 0;
         while control.send(&relayed) {
             queued += 1;

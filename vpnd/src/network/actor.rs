@@ -33,7 +33,7 @@ use super::{
     running::{Ears, Running},
 };
 use crate::{
-    apply::{self, Pairing, Peers},
+    apply::{self, Peers},
     child,
     message::Message,
     relay::RelayEvent,
@@ -155,7 +155,7 @@ pub(crate) fn start(
     let actor = Actor {
         folder,
         keys: Arc::new(keys),
-        mailboxes: Mailboxes::new(epochs.present(), clock::day()),
+        mailboxes: Mailboxes::new(clock::day()),
         settings,
         membership,
         present: watch::Sender::new(Arc::new(Present { roster, epochs })),
@@ -447,8 +447,7 @@ impl Actor {
     pub(super) fn peer(&self, machine: &MachineEntry) -> apply::Wanted {
         let present = self.present.borrow();
         let own = self.keys.public().wireguard;
-        let epoch = Pairing { number: present.roster.epoch_number(), key: present.epochs.present() };
-        apply::Wanted::of(machine, &own, &[epoch], present.roster.relays().len())
+        apply::Wanted::of(machine, &own, &present.pairings(), present.roster.relays().len())
     }
 
     /// This machine: as the roster has it, or as its own invite bears it.

@@ -19,7 +19,7 @@ impl Actor {
             return;
         }
         let mut epochs = before.epochs.clone();
-        epochs.advance(roster.epoch_key().clone(), clock::now());
+        epochs.advance(roster.epoch_key().clone(), before.roster.epoch_number(), clock::now());
         epochs.prune(clock::now());
         self.health.removed = false;
         self.joiners.settle(&roster);

@@ -9,17 +9,44 @@ use proto::{
     coordinator::Auth,
     epoch::{EpochKey, EpochKeys, slot},
     identity::{MachineKeys, NetworkId},
+    pipe::EpochTag,
     roster::{Delta, Head, Header, InviteSecret, PublicState, Relation, Roster, RosterError},
     seal::SealingSecret,
     wire::Wire,
 };
 
-use crate::coordinator::{Client, Error};
+use crate::{
+    apply::Pairing,
+    coordinator::{Client, Error},
+};
 
 /// A roster that this machine opened, and the epoch keys it holds.
 pub(crate) struct Present {
     pub(crate) roster: Roster,
     pub(crate) epochs: EpochKeys,
+}
+
+impl Present {
+    /// The epochs that sessions may be of: the present one, and the one before it if its key is kept.
+    pub(crate) fn pairings(&self) -> Vec<Pairing<'_>> {
+        let number = self.roster.epoch_number();
+        let present = Pairing { number, key: self.epochs.present() };
+        // Tags repeat after four epochs: an older one cannot be told apart.
+        let former = self.epochs.ended().iter().filter_map(|ended| {
+            let at = ended.number.filter(|at| *at < number && number - at < EpochTag::COUNT)?;
+            Some(Pairing { number: at, key: &ended.key })
+        });
+        std::iter::once(present).chain(former.take(1)).collect()
+    }
+
+    /// The key of the newest epoch with this tag.
+    pub(crate) fn key_of(&self, tag: EpochTag) -> Option<&EpochKey> {
+        if EpochTag::of(self.roster.epoch_number()) == tag {
+            return Some(self.epochs.present());
+        }
+        let ended = self.epochs.ended().iter();
+        ended.filter(|ended| ended.number.map(EpochTag::of) == Some(tag)).map(|ended| &ended.key).next()
+    }
 }
 
 /// As whom this machine asks.

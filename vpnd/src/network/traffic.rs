@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use proto::{
-    epoch::EpochName,
+    epoch::{EpochKey, EpochName},
     introduction::{INITIATION, Introduction},
     pipe::{RelayTo, ToData},
     relay::{Handle, To},
@@ -134,27 +134,29 @@ impl Actor {
     /// Sends what the data path has for a relay; what has no way is dropped, as on any network.
     fn send(&mut self, relay: u8, to: RelayTo, payload: &[u8]) {
         let Some(running) = &self.running else { return };
-        let to = match to {
-            RelayTo::Handle(handle) => To::Handle(Handle(handle)),
-            RelayTo::Peer(number) => {
-                let machine = self.peers.key(number).and_then(|key| self.members.get(key));
+        let present = self.present.borrow().clone();
+        let (to, epoch) = match to {
+            // The peer is behind the handle since it sent something itself: it has the present epoch's introduction.
+            RelayTo::Handle(handle) => (To::Handle(Handle(handle)), present.epochs.present()),
+            RelayTo::Peer { peer, epoch } => {
+                let machine = self.peers.key(peer).and_then(|key| self.members.get(key));
                 let (Some(machine), Some(relay_key)) = (machine, running.relays.key(relay)) else { return };
-                let present = self.present.borrow();
-                let now = (present.epochs.present(), clock::day());
-                let Some(id) = self.mailboxes.find(&machine.identity.mailbox, (relay, relay_key), now) else {
+                let Some(key) = present.key_of(epoch) else { return };
+                let at = (key, clock::day());
+                let Some(id) = self.mailboxes.find(&machine.identity.mailbox, (relay, relay_key), at) else {
                     return;
                 };
-                To::Mailbox(id)
+                (To::Mailbox(id), key)
             }
         };
-        match self.introduce(payload) {
+        match self.introduce(payload, epoch) {
             Some(frame) => running.relays.send(relay, to, &frame),
             None => running.relays.send(relay, to, payload),
         };
     }
 
-    /// The introduction around a handshake initiation, while this machine stands on its invite.
-    fn introduce(&self, payload: &[u8]) -> Option<Vec<u8>> {
+    /// The introduction around a handshake initiation, while this machine stands on its invite, for members of `epoch`.
+    fn introduce(&self, payload: &[u8], epoch: &EpochKey) -> Option<Vec<u8>> {
         let (_, record) = self.membership.as_ref()?;
         let initiation: &[u8; INITIATION] = payload.try_into().ok()?;
         if initiation[0] != INITIATION_TYPE {
@@ -163,6 +165,6 @@ impl Actor {
         let present = self.present.borrow();
         // Folded in already: peers that do not know so yet will soon.
         let introduction = Introduction::new(&present.roster, record, initiation).ok()?;
-        introduction.seal(present.epochs.present(), &mut OsRng).ok()
+        introduction.seal(epoch, &mut OsRng).ok()
     }
 }
