@@ -47,11 +47,18 @@ fn all_that_a_used_network_stores_is_declared_and_shown() {
 
 /// What `privacy verify` says of a point.
 fn standing(node: &Node, of: &str, point: &str) -> (String, Option<u64>) {
+    standing_of(node, of, point, None)
+}
+
+/// The same of one process where there may be several of a kind.
+fn standing_of(node: &Node, of: &str, point: &str, pid: Option<u32>) -> (String, Option<u64>) {
     let said = node.vpnctl(&["privacy", "verify"]).unwrap();
     let findings = said.json["findings"].as_array().unwrap_or_else(|| panic!("{}", said.text)).clone();
     let broken = findings.iter().any(|finding| finding["standing"] == "broken");
     assert_eq!((said.code, &said.json["ok"]), (i32::from(broken), &Value::Bool(!broken)), "{}", said.text);
-    let finding = findings.iter().find(|finding| finding["of"] == of && finding["point"] == point);
+    let finding = findings.iter().find(|finding| {
+        finding["of"] == of && finding["point"] == point && pid.is_none_or(|pid| finding["pid"] == pid)
+    });
     let finding = finding.unwrap_or_else(|| panic!("{of}, {point}: {}", said.text));
     (finding["standing"].as_str().unwrap().to_owned(), finding["pid"].as_u64())
 }
@@ -67,6 +74,7 @@ fn status(pid: u32) -> BTreeMap<String, String> {
 fn verify_tells_what_the_kernel_tells_of_the_running_processes() {
     let mut world = World::of(Lab::up(TWO).unwrap(), &["cloud-1"]);
     let data_path = world.node_mut("cloud-1").data_path().unwrap();
+    let coordinator = world.coordinator.process().unwrap().pid();
     let node = world.node("cloud-1");
     let seen = status(data_path);
     let filtered = if seen["Seccomp"] == "2" { "holds" } else { "broken" };
@@ -79,6 +87,12 @@ fn verify_tells_what_the_kernel_tells_of_the_running_processes() {
     assert_eq!(standing(node, "data path", "capabilities"), (powers.to_owned(), pid));
     assert_eq!(standing(node, "data path", "core files"), ("holds".to_owned(), pid));
     assert_eq!(standing(node, "control", "program").0, "holds");
+    for point in ["system calls", "new privileges", "capabilities", "files", "core files"] {
+        let seen = standing_of(node, "coordinator", point, Some(coordinator)).0;
+        // Its output is a file here, as everybody's.
+        let expected = if point == "files" { "warns" } else { "holds" };
+        assert_eq!(seen, expected, "coordinator: {point}");
+    }
 }
 
 #[test]

@@ -9,13 +9,15 @@ use super::{
 const BIND: u64 = 1 << 10;
 const ADMIN: u64 = 1 << 12;
 
+/// What a coordinator may have open for writing.
+const COORDINATOR_FILES: [&str; 4] =
+    ["lock", "coordinator.db", "coordinator.db-journal", "coordinator.db-keys"];
+
 /// A process that is looked at.
 struct Subject<'a> {
     kernel: &'a Kernel,
     of: &'static str,
     pid: u32,
-    /// What it is called if it can be dumped: vpnd's processes see to it, servers leave it to their unit.
-    dumps: Standing,
     threads: Vec<Status>,
 }
 
@@ -55,22 +57,18 @@ pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
     ]
 }
 
-/// A coordinator or a relay: an ordinary user that may bind its port.
+/// A coordinator or a relay: no power at all, and no file but the coordinator's own.
 pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding> {
     let Some(subject) = Subject::new(kernel, of, pid) else { return gone(of, pid) };
-    let unit = Some(
-        "run it by its unit, which takes all of this away: systemctl enable --now tacet-coordinator (or tacet-relay)",
-    );
-    let files: &[&str] = if of == "coordinator" {
-        &["lock", "coordinator.db", "coordinator.db-journal", "coordinator.db-keys"]
-    } else {
-        &[]
-    };
+    let broken = Some(subject.how_to_confine());
+    let files =
+        if of == "coordinator" { subject.written_files(&COORDINATOR_FILES) } else { subject.no_files() };
     vec![
-        subject.seccomp(Standing::Warns, unit),
-        subject.no_new_privileges(Standing::Warns, unit),
-        subject.capabilities(BIND, Standing::Warns, unit),
-        subject.written_files(files),
+        subject.user(),
+        subject.seccomp(Standing::Broken, broken),
+        subject.no_new_privileges(Standing::Broken, broken),
+        subject.capabilities(0, Standing::Broken, broken),
+        files,
         subject.dumpable(),
         subject.core_limit(),
         subject.traced(),
@@ -89,8 +87,7 @@ fn gone(of: &'static str, pid: u32) -> Vec<Finding> {
 impl<'a> Subject<'a> {
     fn new(kernel: &'a Kernel, of: &'static str, pid: u32) -> Option<Self> {
         let threads = kernel.threads(pid);
-        let dumps = if matches!(of, "control" | "data path") { Standing::Broken } else { Standing::Warns };
-        (!threads.is_empty()).then_some(Self { kernel, of, pid, dumps, threads })
+        (!threads.is_empty()).then_some(Self { kernel, of, pid, threads })
     }
 
     fn finding(
@@ -106,11 +103,47 @@ impl<'a> Subject<'a> {
 
     /// What to do where a wall of Tacet's own processes is missing.
     fn how_to_confine(&self) -> &'static str {
-        if self.kernel.words(self.pid).iter().any(|word| word == "--allow-unsandboxed") {
-            "start vpnd without --allow-unsandboxed, on a kernel that has Landlock and seccomp"
-        } else {
-            "restart vpnd; if it stays, this vpnd is not what it should be: install it anew"
+        let open = self.kernel.words(self.pid).iter().any(|word| word == "--allow-unsandboxed");
+        match (self.of, open) {
+            ("coordinator" | "relay", true) => {
+                "start it without --allow-unsandboxed, on a kernel that has Landlock and seccomp"
+            }
+            ("coordinator" | "relay", false) => {
+                "restart it; if it stays, it is not what it should be: install it anew"
+            }
+            (_, true) => "start vpnd without --allow-unsandboxed, on a kernel that has Landlock and seccomp",
+            (_, false) => "restart vpnd; if it stays, this vpnd is not what it should be: install it anew",
         }
+    }
+
+    /// Root's user, without root's powers, still owns root's files: Landlock keeps them from it.
+    fn user(&self) -> Finding {
+        const POINT: &str = "user";
+        let next = Some(
+            "run it by its unit, or as root on a data directory of the account that it is to run as (relay: --user)",
+        );
+        match self.threads.iter().map(|thread| thread.number("Uid")).min().flatten() {
+            None => self.finding(POINT, Standing::Warns, "the kernel does not tell", None),
+            Some(0) => self.finding(POINT, Standing::Warns, "root's, though without its powers", next),
+            Some(uid) => self.finding(POINT, Standing::Holds, format!("an ordinary one, {uid}"), None),
+        }
+    }
+
+    /// A relay has no file open, for reading or writing.
+    fn no_files(&self) -> Finding {
+        const POINT: &str = "files";
+        let Some(all) = self.kernel.descriptors(self.pid) else {
+            return self.finding(POINT, Standing::Warns, "cannot be seen", None);
+        };
+        let nowhere = |kind: &Kind| matches!(kind, Kind::Device(path) if path == "/dev/null");
+        let open = |d: &&Descriptor| matches!(d.kind, Kind::File { .. } | Kind::Device(_) | Kind::Pipe);
+        let strange: Vec<String> =
+            all.iter().filter(open).filter(|d| !nowhere(&d.kind)).map(describe).collect();
+        if strange.is_empty() {
+            return self.finding(POINT, Standing::Holds, "none open; its output leads nowhere", None);
+        }
+        let seen = format!("it holds {}", strange.join(", "));
+        self.finding(POINT, Standing::Broken, seen, Some("report it as a fault of Tacet"))
     }
 
     /// What holds for every thread.
@@ -247,7 +280,7 @@ impl<'a> Subject<'a> {
                 self.finding(POINT, Standing::Holds, "cannot be dumped or read by its own user", None)
             }
             (Some(_), Some(_)) => {
-                self.finding(POINT, self.dumps, "can be dumped and read by its own user", next)
+                self.finding(POINT, Standing::Broken, "can be dumped and read by its own user", next)
             }
         }
     }
@@ -280,9 +313,9 @@ impl<'a> Subject<'a> {
         }
         self.finding(
             "core files",
-            self.dumps,
+            Standing::Broken,
             "a crash may write its memory to a file",
-            Some("run it by its unit, which sets LimitCORE=0"),
+            Some("restart it; if it stays, report it as a fault of Tacet"),
         )
     }
 
@@ -336,7 +369,7 @@ impl<'a> Subject<'a> {
         let features = self.kernel.landlock();
         if features.is_empty() {
             let next = Some("use a kernel with landlock in CONFIG_LSM or lsm=");
-            return self.finding(POINT, self.dumps, "this kernel has none: paths are open to it", next);
+            return self.finding(POINT, Standing::Broken, "this kernel has none: paths are open to it", next);
         }
         let seen = format!(
             "this kernel can forbid {}; whether it does, it shows to nobody outside of the process",
@@ -473,6 +506,56 @@ mod tests {
             let root = locked();
             symlink(to, root.path().join(format!("proc/7/fd/{number}"))).unwrap();
             assert_eq!(broken(root.path()), ["descriptors"], "{number} {to}");
+        }
+    }
+
+    #[test]
+    fn each_wall_that_a_server_lacks_is_broken() {
+        let root = locked();
+        let broken = |of| {
+            let findings = server(&Kernel::at(root.path()), of, 7);
+            findings.iter().filter(|f| f.standing == Standing::Broken).map(|f| f.point).collect::<Vec<_>>()
+        };
+        for of in ["coordinator", "relay"] {
+            for (line, point) in [
+                ("Seccomp: 0\n", "system calls"),
+                ("NoNewPrivs: 0\n", "new privileges"),
+                ("CapPrm: 0000000000000400\n", "capabilities"),
+                ("TracerPid: 99\n", "debugger"),
+            ] {
+                status(root.path(), line);
+                assert!(broken(of).contains(&point), "{of}: {line}");
+            }
+            status(root.path(), "");
+            assert!(!broken(of).contains(&"capabilities"));
+        }
+    }
+
+    #[test]
+    fn a_server_of_roots_user_is_warned_of() {
+        let root = locked();
+        let seen = || server(&Kernel::at(root.path()), "relay", 7).into_iter().next().unwrap();
+        assert_eq!((seen().point, seen().standing), ("user", Standing::Warns));
+        status(root.path(), "Uid: 990 990 990 990\n");
+        assert_eq!(seen().standing, Standing::Holds);
+    }
+
+    #[test]
+    fn any_file_of_a_relay_is_seen() {
+        for (number, to, standing) in [
+            (8, "/etc/passwd", Standing::Broken),
+            (8, "/dev/null", Standing::Holds),
+            (2, "/dev/null", Standing::Holds),
+            (2, "/dev/pts/0", Standing::Broken),
+            (8, "socket:[99]", Standing::Holds),
+        ] {
+            let root = locked();
+            for number in [3, 5, 6] {
+                fs::remove_file(root.path().join(format!("proc/7/fd/{number}"))).unwrap();
+            }
+            symlink(to, root.path().join(format!("proc/7/fd/{number}"))).unwrap();
+            let findings = server(&Kernel::at(root.path()), "relay", 7);
+            assert_eq!(findings.iter().find(|f| f.point == "files").unwrap().standing, standing, "{to}");
         }
     }
 
