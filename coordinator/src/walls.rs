@@ -47,9 +47,7 @@ pub fn put_up(needs: &Needs<'_>, missing: Missing) -> Result<(), SandboxError> {
 /// The system calls of a coordinator.
 #[must_use]
 pub fn calls() -> Calls {
-    // Who connects must find what is announced: it listens when all is ready, on the port that it bound before.
-    let calls = walls::serving().any(&[libc::SYS_listen]);
-    speaking(threads(database(calls)))
+    speaking(threads(database(walls::serving())))
 }
 
 /// What SQLite does with files; with which ones, the granted paths say.

@@ -56,6 +56,7 @@ fn a_port_in_use_is_named_and_nothing_starts() {
     let address = taken.local_addr().unwrap().to_string();
     let why = home.fails(&["serve", "--listen", &address, "--no-relay", "--public-url", "https://a.example"]);
     assert!(why.contains(&address) && why.contains("another program uses this port"), "{why}");
+    assert!(!home.data().exists());
 }
 
 #[test]
@@ -67,9 +68,15 @@ fn a_url_that_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn serve_without_an_address_says_how_to_give_one() {
-    let why = Home::new().fails(&["serve", "--listen", "127.0.0.1:0", "--no-relay"]);
+fn serve_without_an_address_says_how_to_give_one_and_leaves_nothing_behind() {
+    let home = Home::new();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--no-relay"];
+    let why = home.fails(&serve);
     assert!(why.contains("--public-url"), "{why}");
+    assert!(!home.data().exists());
+    fs::create_dir(home.data()).unwrap();
+    home.fails(&serve);
+    assert_eq!(fs::read_dir(home.data()).unwrap().count(), 0);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use proto::relay::{PATH, RelayKeyFile};
 use relay::{
     Relay,
     certificate::Certificate,
-    listener::Listener,
+    listener::Port,
     ready::Ready,
     stun::StunServer,
     tls::Authority,
@@ -158,7 +158,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         // than what TLS asks for.
         None => Authority::new(keys.relay.clone()).server_config(&[arguments.listen.ip().to_string()])?,
     };
-    let listener = Listener::bind(arguments.listen, tls)
+    let port = Port::bind(arguments.listen)
         .with_context(|| format!("cannot listen on TCP {} (see --listen)", arguments.listen))?;
     let stun = StunServer::bind(arguments.stun_listen)
         .with_context(|| format!("cannot listen on UDP {} (see --stun-listen)", arguments.stun_listen))?;
@@ -173,6 +173,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     let kept = Kept { user, paths: &paths, calls: walls::relay(certificate.is_some()), silent: true };
     walls::put_up(kept, missing).context("it could not be locked down")?;
 
+    let listener = port.listen(tls).context("the port was bound, and cannot be listened on")?;
     ready.say();
     tokio::spawn(stun.serve());
     if let Some(certificate) = certificate {

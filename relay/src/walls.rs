@@ -115,9 +115,11 @@ pub fn serving() -> Calls {
     const CLOCK_AND_CHANCE: [c_long; 2] = [libc::SYS_clock_gettime, libc::SYS_getrandom];
     const MEMORY: [c_long; 4] = [libc::SYS_brk, libc::SYS_futex, libc::SYS_mremap, libc::SYS_munmap];
     const WAITING: [c_long; 3] = [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_epoll_ctl];
-    const CONVERSING: [c_long; 12] = [
+    const CONVERSING: [c_long; 13] = [
         libc::SYS_accept4,
         libc::SYS_getsockopt,
+        // Nobody can reach a server before its walls stand: it listens on the port that it bound before.
+        libc::SYS_listen,
         libc::SYS_read,
         libc::SYS_readv,
         libc::SYS_recvfrom,

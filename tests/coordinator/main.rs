@@ -12,4 +12,5 @@ mod networks;
 mod pace;
 mod program;
 mod trust;
+mod walls;
 mod watch;

@@ -62,7 +62,7 @@ async fn a_certificate_that_the_system_trusts_needs_no_pin() {
 }
 
 /// Writes an authority of the test's own, and a certificate by it with its key, in PEM form.
-fn certify(name: &str, authority: &Path, chain: &Path, key: &Path) {
+pub(crate) fn certify(name: &str, authority: &Path, chain: &Path, key: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

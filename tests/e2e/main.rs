@@ -14,4 +14,5 @@ mod refusal;
 mod service;
 mod start;
 mod trust;
+mod units;
 mod world;

@@ -297,3 +297,14 @@ fn a_coordinator_says_why_it_does_not_start() {
         assert!(output.stderr.len() > 20, "{wrong:?} said nothing");
     }
 }
+
+#[test]
+fn a_login_that_a_restarted_coordinator_forgot_has_to_be_made_again() {
+    let lab = Lab::up(TWO).unwrap();
+    let mut coordinator = Coordinator::start(&lab.host("srv")).unwrap();
+    let node = Node::start(&lab.host("cloud-1")).unwrap();
+    node.create_account("ann", &coordinator.enrol().unwrap()).unwrap();
+    coordinator.start_again().unwrap();
+    let said = refused(&node, &["network", "create", "home"], "", "login_needed", 4);
+    assert!(said.json["error"]["next"].as_str().unwrap().contains("log in again"), "{}", said.text);
+}

@@ -50,6 +50,10 @@ fn machine() -> TempDir {
     fs::create_dir_all(root.path().join("usr/local/lib/systemd")).unwrap();
     fs::create_dir_all(root.path().join("usr/local/bin")).unwrap();
     fs::write(root.path().join("usr/local/bin/theirs"), "a program of somebody else").unwrap();
+    // The units have it send a signal.
+    fs::create_dir(root.path().join("bin")).unwrap();
+    fs::write(root.path().join("bin/kill"), "#!/bin/sh").unwrap();
+    fs::set_permissions(root.path().join("bin/kill"), fs::Permissions::from_mode(0o755)).unwrap();
     root
 }
 
