@@ -8,6 +8,9 @@ use proto::{
 
 use crate::{coordinator, state::StateError};
 
+/// A coordinator keeps logins in memory: they end after some hours, and when it is restarted.
+const LOG_IN_AGAIN: &str = "log in again: vpnctl account login NAME";
+
 /// Nothing can be done before a login.
 pub(crate) fn login_needed(what: &str) -> ApiError {
     ApiError::new(
@@ -39,7 +42,7 @@ pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
             "check that the token is of this coordinator and that the network still exists",
         ),
         Error::Conflict(_) => (ErrorCode::Conflict, "try again"),
-        Error::LoginNeeded => (ErrorCode::LoginNeeded, "log in: vpnctl account login NAME"),
+        Error::LoginNeeded => (ErrorCode::LoginNeeded, LOG_IN_AGAIN),
         Error::Newer => (ErrorCode::Newer, "update Tacet on this machine"),
         Error::NotACoordinator => (ErrorCode::Unreachable, "check the coordinator's URL"),
         Error::Refused(reason) => return refused(what, *reason),
@@ -63,7 +66,7 @@ fn refused(what: &str, reason: Reason) -> ApiError {
             (ErrorCode::TokenUsedUp, "ask for a new invite: vpnctl invite on a signer")
         }
         Reason::InviteExpired => (ErrorCode::TokenExpired, "ask for a new invite: vpnctl invite on a signer"),
-        Reason::LoginNeeded => (ErrorCode::LoginNeeded, "log in: vpnctl account login NAME"),
+        Reason::LoginNeeded => (ErrorCode::LoginNeeded, LOG_IN_AGAIN),
         Reason::NotPermitted => {
             (ErrorCode::NotPermitted, "see vpnctl status: this machine may have been removed")
         }
