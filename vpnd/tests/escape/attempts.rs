@@ -5,6 +5,7 @@ mod memory;
 mod paths;
 mod processes;
 mod sockets;
+mod state;
 
 use crate::{kernel::Outcome, stage::Stage};
 
@@ -38,6 +39,7 @@ pub(crate) fn attempts() -> Vec<Attempt> {
     sockets::list(all.of("sockets"));
     processes::list(all.of("processes and the system"));
     descriptors::list(all.of("descriptors"));
+    state::list(all.of("what control keeps"));
     all.attempts
 }
 
@@ -72,6 +74,12 @@ impl List {
         F: FnOnce() -> Outcome + 'static,
     {
         self.add(name.to_owned(), move |stage| Box::new(prepare(stage))).path = true;
+    }
+
+    /// One of a row, on a path; Landlock alone is tried where the path is sure to be there.
+    pub(crate) fn at_path(&mut self, name: String, free: Free, prepare: impl Fn(&Stage) -> Call + 'static) {
+        let attempt = self.add(name, prepare);
+        (attempt.free, attempt.path) = (free, free == Free::Works);
     }
 
     /// One that the kernel may refuse anyway.

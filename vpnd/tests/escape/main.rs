@@ -1,8 +1,9 @@
-//! Ways out of the locked data path, each tried in a process of its own that has put up the very same walls.
+//! Ways out of the locked data path and of control, each tried in a process of its own that has put up the very same walls.
 //!
-//! Every attempt is made three times: without the walls, where it must work (or be refused by the kernel itself, where
+//! Every attempt is made several times: without the walls, where it must work (or be refused by the kernel itself, where
 //! the list says so: then the battery can tell a wall from a mistake in the attempt); with all walls, where the kernel
-//! must end the process before the call returns; and, if it needs a path, with Landlock alone, which must refuse it.
+//! must end the process before the call returns; if it needs a path, with Landlock alone, which must refuse it; and within
+//! control's walls, which must refuse it too, unless it is listed as what control lives from ([`control`]).
 //! Needs root; without it the tests say that they were skipped.
 //!
 //! This file is its own test harness, because an attempt needs a process with one thread: it answers `--list` and a
@@ -18,6 +19,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod attempts;
+mod control;
 mod kernel;
 mod stage;
 
@@ -47,11 +49,12 @@ const ENOUGH: usize = 60;
 /// A test, in a folder of its own.
 type Test = fn(&Path);
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 5] = [
     ("every_attempt_works_without_the_walls", every_attempt_works_without_the_walls),
     ("every_attempt_ends_the_locked_process", every_attempt_ends_the_locked_process),
     ("landlock_alone_refuses_every_path", landlock_alone_refuses_every_path),
     ("seccomp_alone_ends_the_process_too", seccomp_alone_ends_the_process_too),
+    ("control_gets_nowhere_but_where_it_has_to", control_gets_nowhere_but_where_it_has_to),
 ];
 
 fn main() {
@@ -124,6 +127,24 @@ fn landlock_alone_refuses_every_path(folder: &Path) {
 fn seccomp_alone_ends_the_process_too(folder: &Path) {
     let wrong = failures(folder, Walls::Calls, |_, status| status.signal() == Some(libc::SIGSYS));
     assert!(wrong.is_empty(), "with seccomp alone:\n{}", wrong.join("\n"));
+}
+
+fn control_gets_nowhere_but_where_it_has_to(folder: &Path) {
+    let mut stopped = 0;
+    let wrong = failures(folder, Walls::Control, |attempt, status| {
+        let worked = status.code() == Some(WORKED);
+        match control::may(attempt) {
+            control::May::Always => worked,
+            control::May::Sometimes => true,
+            control::May::Never => {
+                stopped += usize::from(!worked && status.code() != Some(UNFIT));
+                !worked && status.code() != Some(UNFIT)
+            }
+        }
+    });
+    println!("escape attempts of control: {stopped} stopped");
+    assert!(wrong.is_empty(), "within control's walls:\n{}", wrong.join("\n"));
+    assert!(stopped >= ENOUGH);
 }
 
 /// The attempts whose process did not end as it should, with how it ended.

@@ -13,7 +13,10 @@ use std::{
 
 use netio::{epoll::Epoll, pipe, tun::Tun, udp};
 use nix::libc;
-use vpnd::data_path::lockdown::{Held, Missing, close_calls, close_files, give_up_powers, lockdown};
+use vpnd::{
+    data_path::lockdown::{Held, Missing, close_calls, close_files, give_up_powers, lockdown},
+    walls::{self, Places},
+};
 
 /// Which walls stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,11 +29,18 @@ pub(crate) enum Walls {
     Calls,
     /// All, as the data path puts them up.
     All,
+    /// All, as control puts them up.
+    Control,
 }
 
 impl Walls {
-    const NAMES: [(&str, Self); 4] =
-        [("none", Self::None), ("files", Self::Files), ("calls", Self::Calls), ("all", Self::All)];
+    const NAMES: [(&str, Self); 5] = [
+        ("none", Self::None),
+        ("files", Self::Files),
+        ("calls", Self::Calls),
+        ("all", Self::All),
+        ("control", Self::Control),
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, walls)| *walls == self).unwrap().0
@@ -47,6 +57,10 @@ impl Walls {
             Self::Files => give_up_powers(held).and_then(|()| close_files()),
             Self::Calls => give_up_powers(held).and_then(|()| close_calls(held)),
             Self::All => lockdown(held, Missing::Refuse),
+            Self::Control => {
+                let places = Places { state: Path::new("state"), socket: Path::new("run/socket") };
+                walls::put_up(&places, Missing::Refuse)
+            }
         }
         .unwrap();
     }
@@ -63,6 +77,8 @@ pub(crate) struct Stage {
     pub(crate) folder: RawFd,
     /// A unix datagram socket, and the other end of the same.
     pub(crate) unix: RawFd,
+    /// One without a name.
+    pub(crate) unbound: RawFd,
     _open: Vec<OwnedFd>,
     _epoll: Epoll,
 }
@@ -77,10 +93,16 @@ impl Stage {
         fs::create_dir("folder").unwrap();
         fs::create_dir("empty").unwrap();
         std::os::unix::fs::symlink("secret", "symlink").unwrap();
+        // What control keeps.
+        fs::create_dir("state").unwrap();
+        fs::write("state/kept", "a key").unwrap();
+        fs::create_dir("run").unwrap();
+        fs::write("run/socket", "").unwrap();
         let log = UnixDatagram::bind("log").unwrap();
         let (unix, far) = UnixDatagram::pair().unwrap();
         // An attempt to read must not wait for something to come.
-        [&log, &unix, &far].iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+        let unbound = UnixDatagram::unbound().unwrap();
+        [&log, &unix, &far, &unbound].iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
 
         let tun = Tun::create(&format!("tacet{}", std::process::id() % 1_000_000)).unwrap();
         let udp::Pair { v4, v6, .. } = udp::bind_pair(0, true, None).unwrap();
@@ -99,15 +121,25 @@ impl Stage {
         let file = OpenOptions::new().read(true).write(true).open("secret").unwrap();
         let inside = File::open("folder").unwrap();
         let (file_fd, folder_fd, unix_fd) = (file.as_raw_fd(), inside.as_raw_fd(), unix.as_raw_fd());
+        let unbound_fd = unbound.as_raw_fd();
         let mut open: Vec<OwnedFd> =
-            vec![tun.into_fd(), rx, to, from, tx, log.into(), unix.into(), far.into(), inside.into()];
+            vec![tun.into_fd(), rx, to, from, tx, log.into(), unix.into(), far.into()];
+        open.extend([inside.into(), unbound.into()]);
         open.extend(udp);
         // Every number that is tried is open.
         while open.last().unwrap().as_raw_fd() < DESCRIPTORS {
             open.push(file.try_clone().unwrap().into());
         }
         open.push(file.into());
-        Self { held, file: file_fd, folder: folder_fd, unix: unix_fd, _open: open, _epoll: epoll }
+        Self {
+            held,
+            file: file_fd,
+            folder: folder_fd,
+            unix: unix_fd,
+            unbound: unbound_fd,
+            _open: open,
+            _epoll: epoll,
+        }
     }
 }
 
