@@ -9,7 +9,9 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tests::binaries;
+use tests::{Lab, Node, binaries};
+
+use crate::world::{FIRST_ANSWER, World};
 
 const SERVICES: [&str; 3] = ["vpnd.service", "tacet-coordinator.service", "tacet-relay.service"];
 
@@ -122,4 +124,67 @@ fn systemd_finds_nothing_to_complain_about_in_the_units() {
     let text = fs::read_to_string(&unit).unwrap();
     fs::write(&unit, text.replace("NoNewPrivileges=yes", "NoNewPrivilege=yes")).unwrap();
     assert!(verify().1.contains("NoNewPrivilege"));
+}
+
+/// Tenths of systemd's measure of exposure, from 0 to 100.
+const MOST_EXPOSED: &str = "20";
+
+#[test]
+fn systemd_finds_the_daemon_little_exposed() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/vpnd.service");
+    let analyze = |path: &Path| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(["security", "--offline=yes", "--no-pager", "--threshold", MOST_EXPOSED]).arg(path);
+        command.output()
+    };
+    let Ok(output) = analyze(&unit) else {
+        println!("there is no systemd-analyze here: the unit was not measured");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{}", said.lines().last().unwrap_or_default());
+    assert!(output.status.success(), "{said}");
+    // It does measure: a unit that gives nothing up is above the limit.
+    let root = TempDir::new().unwrap();
+    let open = root.path().join("open.service");
+    fs::write(&open, "[Service]\nExecStart=/usr/local/bin/vpnd\n").unwrap();
+    assert!(!analyze(&open).unwrap().status.success());
+}
+
+/// As the unit starts it: an ordinary user with one power, on a device that everybody may open.
+const AS_ITS_UNIT: &str = r#"
+    cp "$(command -v vpnd)" /run/vpnd
+    mknod -m 666 /run/tun c 10 200
+    mount --bind /run/tun /dev/net/tun
+    touch /run/notify
+    mount --bind "$NOTIFY_SOCKET" /run/notify
+    chmod 666 /run/notify
+    export NOTIFY_SOCKET=/run/notify
+    chown -R 64321:64321 /run/tacet /var/lib/tacet
+    shift 4
+    exec setpriv --reuid=64321 --regid=64321 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
+        --bounding-set=-all,+net_admin --no-new-privs /run/vpnd "$@""#;
+
+#[test]
+fn an_ordinary_user_with_one_power_over_the_network_is_enough() {
+    let mut world = World::of(Lab::up("cloud=none:v6=1,home=easy").unwrap(), &["cloud-1"]);
+    let mut node = Node::prepare(&world.lab.host("home-1"));
+    node.before(AS_ITS_UNIT);
+    node.start_again().unwrap();
+    node.join(&world.node("cloud-1").invite(&[]).unwrap()).unwrap();
+    node.reaches(&world.node("cloud-1").address("ipv4").unwrap(), FIRST_ANSWER).unwrap();
+    let said = node.vpnctl(&["privacy", "verify"]).unwrap();
+    let of = |process: &str| {
+        let findings = said.json["findings"].as_array().unwrap().iter();
+        let memory = findings.filter(|one| one["of"] == process && one["point"] == "memory");
+        memory.map(|one| one["standing"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Of root's processes the kernel does not tell.
+    assert_eq!(
+        (of("control"), of("data path")),
+        (vec!["holds".to_owned()], vec!["holds".to_owned()]),
+        "{}",
+        said.text
+    );
+    world.nodes.push(node);
 }

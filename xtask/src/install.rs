@@ -35,7 +35,8 @@ const SERVICES: [&str; 3] = ["vpnd.service", "tacet-coordinator.service", "tacet
 
 /// What the programs keep, and what is made for them.
 const STATE: [&str; 4] = ["var/lib/tacet", "var/lib/tacet-coordinator", "etc/tacet", "run/tacet"];
-const USERS: [&str; 2] = ["tacet-coordinator", "tacet-relay"];
+const USERS: [&str; 3] = [GROUP, "tacet-coordinator", "tacet-relay"];
+/// vpnd's own user and group; the group's members may use its local API.
 const GROUP: &str = "tacet";
 
 impl Target {
@@ -221,12 +222,12 @@ fn remove_all(path: &Path) -> Result<()> {
 fn make_accounts() {
     let sysusers = format!("/{}", CONFIGURATION[0].1);
     if !quietly("systemd-sysusers", &[&sysusers]) {
-        quietly("groupadd", &["--system", "--force", GROUP]);
         for user in USERS {
-            quietly(
-                "useradd",
-                &["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", user],
-            );
+            let account = ["--system", "--no-create-home", "--shell", "/usr/sbin/nologin"];
+            // An older installation left the group.
+            if !quietly("useradd", &[&account[..], &["--user-group", user]].concat()) {
+                quietly("useradd", &[&account[..], &["--gid", user, user]].concat());
+            }
         }
     }
     let tmpfiles = format!("/{}", CONFIGURATION[1].1);
