@@ -12,6 +12,10 @@ use clap::Parser;
 use coordinator::cli::Cli;
 use relay::walls;
 
+/// What was freed holds nothing.
+#[global_allocator]
+static MEMORY: sandbox::wipe::Wiping = sandbox::wipe::Wiping;
+
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_where));
     let cli = Cli::parse();

@@ -88,6 +88,14 @@ impl Outbox {
         Some(Transmit { to: batch.to, segment: batch.segment, data: &batch.bytes[..batch.len] })
     }
 
+    /// Gives back the buffers of what was sent, and with them what stands in them. What waits stays.
+    pub(crate) fn forget(&mut self) {
+        self.sending = None;
+        self.spare.clear();
+        // A queue keeps what was taken out of it until something else comes there.
+        self.batches = self.batches.drain(..).collect();
+    }
+
     fn reuse(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < KEEP_SPARE {
             self.spare.push(bytes);
@@ -143,6 +151,13 @@ impl Inbox {
         }
         self.taken = true;
         Some(TunBatch { bytes: &self.bytes, ends: &self.ends })
+    }
+
+    /// Gives back the buffer of what was taken.
+    pub(crate) fn forget(&mut self) {
+        if self.taken || self.ends.is_empty() {
+            *self = Self::default();
+        }
     }
 
     fn end(&self) -> usize {
@@ -201,6 +216,25 @@ mod tests {
         out.room(udp(1), 100);
         out.commit(0);
         assert!(drain(&mut out).is_empty());
+    }
+
+    #[test]
+    fn what_was_sent_is_forgotten_and_what_waits_is_not() {
+        let mut out = Outbox::default();
+        out.push(udp(1), &[1; 100]);
+        assert_eq!(drain(&mut out).len(), 1);
+        out.push(udp(2), &[2; 100]);
+        assert!(out.batches[0].bytes[..100] == [2; 100]);
+        out.forget();
+        assert!(out.spare.is_empty() && out.sending.is_none());
+        assert!(drain(&mut out) == [(udp(2), 100, vec![2; 100])]);
+        let mut inbox = Inbox::default();
+        inbox.room(100)[..10].fill(1);
+        inbox.keep(10);
+        inbox.forget();
+        assert_eq!(inbox.poll().unwrap().packets().count(), 1);
+        inbox.forget();
+        assert!(inbox.bytes.is_empty());
     }
 
     #[test]

@@ -83,6 +83,14 @@ impl Machine {
         }
     }
 
+    /// Gives back the buffers that nothing waits in.
+    pub(crate) fn forget(&mut self) {
+        self.out.forget();
+        self.inbox.forget();
+        (self.pad, self.message) = (Vec::new(), Vec::new());
+        self.events = self.events.drain(..).collect();
+    }
+
     /// Inner data passed. After a silence the outside may see us elsewhere.
     pub(crate) fn data(&mut self, now: Instant) {
         if !self.is_active(now) {

@@ -143,6 +143,12 @@ impl Mesh {
         self.machine.events.pop_front()
     }
 
+    /// Gives up what earlier packets left in buffers that are used again: addresses of a peer that was removed are in
+    /// there too. For when everything was drained.
+    pub fn forget(&mut self) {
+        self.machine.forget();
+    }
+
     fn configure(&mut self, config: pipe::Config) {
         let same = self.machine.keys.as_ref().is_some_and(|keys| keys.secret.as_bytes() == &*config.secret);
         if !same {

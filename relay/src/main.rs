@@ -31,6 +31,10 @@ use sandbox::{
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+/// What was freed holds nothing.
+#[global_allocator]
+static MEMORY: sandbox::wipe::Wiping = sandbox::wipe::Wiping;
+
 /// Seconds in a day.
 const DAY: u64 = 86_400;
 

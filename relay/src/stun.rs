@@ -42,15 +42,24 @@ impl StunServer {
     pub async fn serve(self) {
         let mut request = [0; MAX_REQUEST];
         loop {
-            let Ok((len, source)) = self.0.recv_from(&mut request).await else {
-                sleep(READ_PAUSE).await;
-                continue;
-            };
-            let seen = Endpoint(SocketAddr::new(source.ip().to_canonical(), source.port()));
-            if let Some(answer) = stun::answer(&request[..len], seen) {
-                let _ = self.0.send_to(&answer, source).await;
+            // No address is held over an `await`: it would stay in this task until the next one comes.
+            match self.0.readable().await.and_then(|()| self.answer_one(&mut request)) {
+                Ok(()) => sandbox::wipe::stack(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => sleep(READ_PAUSE).await,
             }
         }
+    }
+
+    /// Reads one question and answers it; an answer that the socket does not take at once is lost.
+    #[inline(never)]
+    fn answer_one(&self, request: &mut [u8]) -> io::Result<()> {
+        let (len, source) = self.0.try_recv_from(request)?;
+        let seen = Endpoint(SocketAddr::new(source.ip().to_canonical(), source.port()));
+        if let Some(answer) = stun::answer(&request[..len], seen) {
+            let _ = self.0.try_send_to(&answer, source);
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,10 @@ use std::{
 use clap::Parser;
 use vpnd::cli::{Cli, Command};
 
+/// What was freed holds nothing.
+#[global_allocator]
+static MEMORY: sandbox::wipe::Wiping = sandbox::wipe::Wiping;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -93,9 +93,7 @@ impl FrameReader {
     /// Wipes the frame handed out last.
     fn forget(&mut self) {
         if self.next > self.start {
-            if ToData::is_secret(self.bytes[self.start + HEADER]) {
-                self.bytes[self.start..self.next].zeroize();
-            }
+            self.bytes[self.start..self.next].zeroize();
             self.start = self.next;
         }
         self.next = self.start;
@@ -110,7 +108,6 @@ impl FrameReader {
 pub struct FrameWriter {
     bytes: Vec<u8>,
     start: usize,
-    secret: bool,
 }
 
 impl FrameWriter {
@@ -160,13 +157,11 @@ impl FrameWriter {
     /// If less was pending.
     pub fn written(&mut self, n: usize) {
         assert!(n <= self.len(), "more written than was pending");
-        if self.secret {
-            self.bytes[self.start..self.start + n].zeroize();
-        }
+        self.bytes[self.start..self.start + n].zeroize();
         self.start += n;
         if self.start == self.bytes.len() {
             self.bytes.clear();
-            (self.start, self.secret) = (0, false);
+            self.start = 0;
         }
     }
 
@@ -180,7 +175,6 @@ impl FrameWriter {
         let len = self.bytes.len() - at - HEADER;
         assert!(len <= MAX_FRAME, "a frame over MAX_FRAME");
         self.bytes[at..at + HEADER].copy_from_slice(&(len as u32).to_be_bytes());
-        self.secret |= ToData::is_secret(self.bytes[at + HEADER]);
     }
 }
 
@@ -195,9 +189,7 @@ impl FrameWriter {
         let waiting = self.len();
         if self.start >= READ_AT_LEAST && self.start >= waiting {
             self.bytes.copy_within(self.start.., 0);
-            if self.secret {
-                self.bytes[waiting..].zeroize();
-            }
+            self.bytes[waiting..].zeroize();
             self.bytes.truncate(waiting);
             self.start = 0;
         }

@@ -149,11 +149,6 @@ impl EpochTag {
 }
 
 impl ToData<'_> {
-    /// Whether the frame carries a key, so that its bytes must be wiped.
-    pub(super) fn is_secret(kind: u8) -> bool {
-        matches!(kind, CONFIG | SET_PEER | INTRODUCE)
-    }
-
     /// The type byte.
     fn kind(&self) -> u8 {
         match self {

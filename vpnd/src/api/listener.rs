@@ -84,6 +84,8 @@ impl Listener {
             tokio::spawn(async move {
                 connection::answer(stream, permitted, server).await;
                 drop(place);
+                // What was asked and answered, endpoints among it.
+                tokio::spawn(async { sandbox::wipe::stack() });
             });
         }
     }

@@ -28,8 +28,9 @@ pub enum Event {
     },
     /// The answer to a status request.
     Status(Status),
-    /// The answer to a ping.
-    Pong(Pong),
+    /// The answer to a ping. Boxed: a channel keeps what went through it until something else comes, and a box that is
+    /// freed is overwritten.
+    Pong(Box<Pong>),
 }
 
 impl Event {
@@ -41,7 +42,7 @@ impl Event {
                 Some(Self::RelaySend { relay, to, payload: payload.to_vec() })
             }
             FromData::Status(status) => Some(Self::Status(status)),
-            FromData::Pong(pong) => Some(Self::Pong(pong)),
+            FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
         }
     }
 }

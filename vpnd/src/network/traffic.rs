@@ -43,7 +43,7 @@ impl Actor {
             }
             child::Event::Pong(pong) => {
                 if let Some(asker) = self.waiting.pings.remove(&pong.token) {
-                    let _ = asker.send(pong);
+                    let _ = asker.send(*pong);
                 }
             }
         }
