@@ -31,6 +31,8 @@
 # Lab keys:  v6=1 (all sites) servers=N offload=1 (keep GSO: faster, but loss and holes then hit whole bursts)
 # Site keys: hosts v6 loss hole mtu rate delay jitter hairpin=1 isp=NAME isp_nat=TYPE isp_hairpin=1
 #            lan=192.168.1 (to make LANs overlap) udp_timeout udp_stream (conntrack seconds)
+#            wan=203.0.113.7 (the router's public address, in a /24 of its own) first=N (the first host's number)
+#            net6=2001:db8:1:2 (the LAN's /64; in JSON only)
 # NAT types (mapping + filtering, RFC 4787):
 #   none       no NAT, no firewall: the hosts are public
 #   easy       endpoint-independent + address and port dependent, port kept: a Linux home router
@@ -253,16 +255,16 @@ table inet middle { $chains
 }
 EOF
 }
-add_link() { # LINK NS index v4(0|1) v6(0|1) second-octet     far end: wan, .1   near end: .254
-  local l=$1 n=$2 i=$3
+add_link() { # LINK NS index v4(0|1) v6(0|1) second-octet [ADDRESS]     far end: wan, .1 or ADDRESS   near end: .254
+  local l=$1 n=$2 i=$3 wan=${7:-45.$6.$3.1}
   veth "$P-inet" "w-$l" "$n" wan
   put "link.$l" ns "$n"
   : >"$D/link.$l/addrs"
   if [[ $4 == 1 ]]; then
-    echo "45.$6.$i.254/24" >>"$D/link.$l/addrs"
-    ip -n "$P-inet" addr add "45.$6.$i.254/24" dev "w-$l"
-    ip -n "$n" addr add "45.$6.$i.1/24" dev wan
-    ip -n "$n" route add default via "45.$6.$i.254"
+    echo "${wan%.*}.254/24" >>"$D/link.$l/addrs"
+    ip -n "$P-inet" addr add "${wan%.*}.254/24" dev "w-$l"
+    ip -n "$n" addr add "$wan/24" dev wan
+    ip -n "$n" route add default via "${wan%.*}.254"
   fi
   if [[ $5 == 1 ]]; then
     echo "2a0f:$6:$i::ff/64" >>"$D/link.$l/addrs"
@@ -330,8 +332,9 @@ join_site() { # HOST SITE IFNAME METRIC: the host's interface is plugged into th
     ip -n "$n" route add default via "$lan.1" dev "$dev" metric "$metric"
   fi
   if [[ $(get "$s" v6) == 1 ]]; then
-    ip -n "$n" addr add "2a0f:1:$idx::$k/64" dev "$dev" nodad
-    ip -n "$n" -6 route add default via "2a0f:1:$idx::1" dev "$dev" metric "$metric"
+    local net6; net6=$(get "$s" net6)
+    ip -n "$n" addr add "$net6::$k/64" dev "$dev" nodad
+    ip -n "$n" -6 route add default via "$net6::1" dev "$dev" metric "$metric"
   fi
 }
 add_host() { # HOST SITE number
@@ -378,7 +381,7 @@ cmd_up() {
   local bad
   bad=$(jq -r '(keys - ["sites","v6","servers","offload"])[],
     (.sites[] | (keys - ["name","nat","hosts","v6","loss","hole","mtu","rate","delay","jitter","hairpin","isp","isp_nat",
-      "isp_hairpin","lan","udp_timeout","udp_stream"])[])' <<<"$json") || die "the topology is no valid JSON"
+      "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6"])[])' <<<"$json") || die "the topology is no valid JSON"
   [[ -z $bad ]] || die "unknown keys in the topology: ${bad//$'\n'/ }"
   mkdir -p "$BASE"
   if [[ -n $RUN ]]; then
@@ -412,8 +415,8 @@ cmd_up() {
     ip -n "$P-h-$name" -6 route add default via "2a0f:ff:$j::ff"
     name_host "$name"
   done
-  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us
-  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us; do
+  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6
+  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6; do
     i=$((i + 1))
     [[ $name =~ ^[a-z][a-z0-9]{0,7}$ && $name != srv* ]] || die "bad site name: $name (a letter, then up to 7 letters or digits)"
     [[ ! -d $D/site.$name ]] || die "two sites named $name"
@@ -424,6 +427,8 @@ cmd_up() {
     if [[ -z $lan ]]; then if [[ $nat == none ]]; then lan=45.1.$i; else lan=192.168.$((10 + i)); fi; fi
     put "$s" nat "$nat"; put "$s" idx $i; put "$s" v4 $v4; put "$s" v6 "$v6"; put "$s" lan "$lan"
     put "$s" hairpin "$hairpin"; put "$s" udp_timeout "$ut"; put "$s" udp_stream "$us"
+    net6=${net6:-2a0f:1:$i}
+    put "$s" net6 "$net6"; [[ -z $first ]] || put "$s" next $((first - 1))
     newns "$n" 1
     if [[ -n $isp ]]; then
       if [[ ! -d $D/isp.$isp ]]; then
@@ -443,19 +448,19 @@ cmd_up() {
       ip -n "$n" -6 route add default via "2a0f:2:$ii::1"
       put "$s" isp "$isp"; put "$s" link "$isp"
       if [[ $v6 == 1 ]]; then
-        echo "2a0f:1:$i::/64 2a0f:0:$ii::1" >>"$D/link.$isp/routes"
-        ip -n "$P-i-$isp" -6 route add "2a0f:1:$i::/64" via "2a0f:2:$ii::$k"
+        echo "$net6::/64 2a0f:0:$ii::1" >>"$D/link.$isp/routes"
+        ip -n "$P-i-$isp" -6 route add "$net6::/64" via "2a0f:2:$ii::$k"
       fi
     else
       [[ ! -d $D/link.$name ]] || die "the name $name is taken by an ISP"
-      add_link "$name" "$n" $i $v4 1 0
+      add_link "$name" "$n" $i $v4 1 0 "$wan"
       put "$s" link "$name"
-      [[ $nat != none ]] || echo "$lan.0/24 45.0.$i.1" >>"$D/link.$name/routes"
-      [[ $v6 != 1 ]] || echo "2a0f:1:$i::/64 2a0f:0:$i::1" >>"$D/link.$name/routes"
+      [[ $nat != none ]] || echo "$lan.0/24 ${wan:-45.0.$i.1}" >>"$D/link.$name/routes"
+      [[ $v6 != 1 ]] || echo "$net6::/64 2a0f:0:$i::1" >>"$D/link.$name/routes"
     fi
     local l; l=$(get "$s" link)
     add_routes "$l"
-    lan_bridge "$n" "$( ((v4)) && echo "$lan.1/24")" "$([[ $v6 == 1 ]] && echo "2a0f:1:$i::1/64")"
+    lan_bridge "$n" "$( ((v4)) && echo "$lan.1/24")" "$([[ $v6 == 1 ]] && echo "$net6::1/64")"
     rules_of_site "$name"
     for ((j = 1; j <= hosts; j++)); do add_host "$name-$j" "$name" $j; done
     [[ $nat != blocked ]] || start_proxy "$name"
@@ -467,7 +472,8 @@ cmd_up() {
   done < <(jq -r '(.v6 // 0) as $six | def b: if . == true then 1 elif . == false then 0 else . end;
     .sites[] | [.name, .nat, .hosts // 1, ((.v6 // $six) | b), .loss // 0, .hole // 0, .mtu // "", .rate // "",
       .delay // 0, .jitter // 0, ((.hairpin // 0) | b), .isp // "", .isp_nat // "", ((.isp_hairpin // 0) | b),
-      .lan // "", .udp_timeout // "", .udp_stream // ""] | map(tostring) | join("|")' <<<"$json")
+      .lan // "", .udp_timeout // "", .udp_stream // "",
+      .wan // "", .first // "", .net6 // ""] | map(tostring) | join("|")' <<<"$json")
   ((i > 0)) || die "the topology has no sites"
   inet_rules
   trap - EXIT

@@ -23,6 +23,7 @@ use crate::{Lab, Result, Trouble, binaries};
 pub struct Host {
     lab: Arc<Lab>,
     name: String,
+    called: String,
     folder: PathBuf,
 }
 
@@ -45,10 +46,24 @@ const ENTER: &str = r#"
 
 impl Host {
     pub(crate) fn new(lab: &Arc<Lab>, name: &str) -> Self {
-        Self { lab: Arc::clone(lab), name: name.to_owned(), folder: lab.folder().join(name) }
+        let (name, called) = (name.to_owned(), name.to_owned());
+        Self { lab: Arc::clone(lab), folder: lab.folder().join(&name), name, called }
     }
 
-    /// Its name in the laboratory, which is its host name too.
+    /// The same computer under another host name, which its programs see.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.called);
+        self
+    }
+
+    /// The name that its programs see.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.called
+    }
+
+    /// Its name in the laboratory, which is its host name too unless it is [`Host::called`] otherwise.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -83,7 +98,7 @@ impl Host {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.namespace()])
-            .args(["unshare", "--uts", "sh", "-c", ENTER, "sh", &self.name])
+            .args(["unshare", "--uts", "sh", "-c", ENTER, "sh", &self.called])
             .arg(&self.folder)
             .args([line, program])
             .env("PATH", path(&self.folder.join("bin")))

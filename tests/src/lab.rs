@@ -192,7 +192,19 @@ fn take_down(run: &str, folder: Option<&Path>) {
         .stderr(Stdio::null())
         .status();
     if let Some(folder) = folder.filter(|folder| folder.starts_with(std::env::temp_dir())) {
+        unmount_below(folder);
         let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// Unmounts what was mounted in a folder, so that removing the folder removes nothing of it.
+fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut below: Vec<&str> = places.filter(|place| Path::new(place).starts_with(folder)).collect();
+    below.sort_unstable();
+    for place in below.into_iter().rev() {
+        let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 
@@ -208,6 +220,8 @@ fn guard(run: &str, folder: &Path) -> Result<Child> {
         read -r word || sleep 0.5
         [ "$word" = keep ] && exit
         "$1" -r "$2" down
+        # What was mounted below: first what lies deepest.
+        grep -o " $3/[^ ]*" /proc/self/mounts | sort -r | xargs -r umount -l
         rm -rf --one-file-system "$3""#;
     Ok(Command::new("bash")
         .args(["-c", SCRIPT, "guard"])

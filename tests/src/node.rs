@@ -144,7 +144,7 @@ impl Node {
     /// Its host name, which it brings into the network as its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.host.name()
+        self.host.hostname()
     }
 
     /// The file or folder `name` of its state directory, as seen from outside.

@@ -132,6 +132,14 @@ impl RelayProcess {
         Ok(relay)
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// If it was killed.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().ok_or_else(|| Trouble::new("the relay does not run"))
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;
