@@ -28,6 +28,8 @@
 mod bucket;
 pub mod certificate;
 mod connection;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 pub mod limits;
 pub mod listener;
 mod queue;

@@ -206,12 +206,16 @@ impl Listener {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
+                #[cfg(feature = "leaks")]
+                crate::leaks::accepted(from);
                 let source = Source::of(from.ip());
                 let Some(place) = Places::take(&places, source) else {
                     continue;
                 };
                 let slot = Slot(Arc::new((slot, place)));
                 tokio::spawn(converse(stream, source, tls.clone(), slot, handler.clone(), stopped.clone()));
+                // The address that it came from.
+                tokio::spawn(async { sandbox::wipe::stack() });
             }
         };
         tokio::select! {

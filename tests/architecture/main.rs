@@ -83,6 +83,11 @@ fn nothing_is_printed_logged_opened_or_timed_where_traffic_passes() {
 }
 
 #[test]
+fn leaks_on_purpose_are_behind_their_feature() {
+    assert_holds(&quiet::leaks(&Workspace::load().sources));
+}
+
+#[test]
 fn services_say_only_what_the_catalogue_lists() {
     let workspace = Workspace::load();
     assert_holds(&quiet::mouths(&workspace.sources));

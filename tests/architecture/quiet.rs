@@ -12,6 +12,9 @@ const PROGRAM: &str = "relay/src/main.rs";
 /// Reads the certificate that an operator gave, before anybody connects.
 const CERTIFICATES: &str = "relay/src/certificate.rs";
 
+/// Leaks on purpose, which the canary audit must catch. Only a feature that no release has compiles them ([`leaks`]).
+const LEAKS: [&str; 3] = ["vpnd/src/leaks.rs", "relay/src/leaks.rs", "coordinator/src/store/leaks.rs"];
+
 /// What has no place there.
 const FORBIDDEN: [&str; 14] = [
     "SystemTime",
@@ -49,13 +52,17 @@ pub(crate) fn rooms(sources: &[File]) -> Vec<String> {
         ROOMS.iter().any(|room| file.path.starts_with(room))
             && file.path != PROGRAM
             && file.path != CERTIFICATES
+            && !LEAKS.contains(&file.path.as_str())
     };
     sources.iter().filter(inside).flat_map(|file| found(file, &FORBIDDEN)).collect()
 }
 
 pub(crate) fn mouths(sources: &[File]) -> Vec<String> {
     let mute = |file: &&File| {
-        SERVICES.iter().any(|service| file.path.starts_with(service)) && !MOUTHS.contains(&file.path.as_str())
+        let path = file.path.as_str();
+        SERVICES.iter().any(|service| path.starts_with(service))
+            && !MOUTHS.contains(&path)
+            && !LEAKS.contains(&path)
     };
     sources
         .iter()
@@ -87,6 +94,27 @@ pub(crate) fn sentences(sources: &[File], catalogue: &str) -> Vec<String> {
     broken
 }
 
+/// Where something of the leaks is used without the feature that they are behind: the line, or one of the two before it,
+/// must say so.
+pub(crate) fn leaks(sources: &[File]) -> Vec<String> {
+    const FEATURE: &str = "#[cfg(feature = \"leaks\")]";
+    let mut broken = Vec::new();
+    let programs = |file: &&File| {
+        SERVICES.iter().any(|service| file.path.starts_with(service)) && !LEAKS.contains(&file.path.as_str())
+    };
+    for file in sources.iter().filter(programs) {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let used = ["leaks::", "mod leaks;", ".leak_address("].iter().any(|use_| line.contains(use_));
+            let behind = lines[number.saturating_sub(2)..=number].iter().any(|line| line.contains(FEATURE));
+            if used && !behind {
+                broken.push(format!("{}:{}: not behind the feature `leaks`", file.path, number + 1));
+            }
+        }
+    }
+    broken
+}
+
 /// The words of `forbidden` in a file's code, tests left out.
 fn found(file: &File, forbidden: &[&str]) -> Vec<String> {
     let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -112,5 +140,9 @@ mod tests {
         assert!(rooms(&[file("relay/src/a.rs", "//! SystemTime\n#[cfg(test)]\nuse std::fs;")]).is_empty());
         assert_eq!(mouths(&[file("vpnd/src/a.rs", "writeln!(std::io::stderr(), \"x\")")]).len(), 1);
         assert_eq!(sentences(&[], "").len(), 8);
+        let behind = "#[cfg(feature = \"leaks\")]\ncrate::leaks::peer();";
+        assert!(leaks(&[file("vpnd/src/a.rs", behind)]).is_empty());
+        assert_eq!(leaks(&[file("vpnd/src/a.rs", "f();\ncrate::leaks::peer();")]).len(), 1);
+        assert!(mouths(&[file("vpnd/src/leaks.rs", "stderr(); eprintln!()")]).is_empty());
     }
 }

@@ -179,3 +179,14 @@ fn source_of(name: &str) -> String {
     }
     text
 }
+
+#[test]
+fn no_program_leaks_on_purpose() {
+    let folder = binaries::folder().unwrap();
+    for (name, _) in binaries::PROGRAMS {
+        assert!(!binaries::leaks(&folder.join(name)).unwrap(), "{name} was built with the feature `leaks`");
+    }
+    let marked = tempfile::NamedTempFile::new().unwrap();
+    fs::write(marked.path(), format!("\0{}\0", binaries::LEAKS)).unwrap();
+    assert!(binaries::leaks(marked.path()).unwrap(), "it does look");
+}

@@ -14,6 +14,17 @@ pub const FOLDER: &str = "TACET_BIN_DIR";
 pub const PROGRAMS: [(&str, &str); 4] =
     [("vpnd", "vpnd"), ("vpnctl", "vpnctl"), ("coordinator", "tacet-coordinator"), ("relay", "tacet-relay")];
 
+/// Stands in every program that leaks on purpose (feature `leaks`), and in no release.
+pub const LEAKS: &str = "tacet-leaks-on-purpose";
+
+/// Whether a program leaks on purpose.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn leaks(program: &Path) -> Result<bool> {
+    Ok(std::fs::read(program)?.windows(LEAKS.len()).any(|bytes| bytes == LEAKS.as_bytes()))
+}
+
 /// The folder of the programs under test.
 ///
 /// # Errors

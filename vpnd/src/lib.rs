@@ -30,6 +30,8 @@ pub mod daemon;
 pub mod data_path;
 pub mod harden;
 pub mod inventory;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 pub mod message;
 pub mod network;
 pub mod relay;

@@ -61,6 +61,11 @@ pub(crate) fn install(target: &Target) -> Result<()> {
     if std::env::var_os(binaries::FOLDER).is_none() {
         build()?;
     }
+    for (name, _) in binaries::PROGRAMS {
+        if binaries::leaks(&binaries::folder()?.join(name))? {
+            bail!("{name} leaks on purpose, for the canary audit: build it anew without the feature `leaks`");
+        }
+    }
     if target.path(LIST).exists() {
         remove_listed(target)?; // an older installation may have had other files
     }

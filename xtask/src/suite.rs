@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, outcome::Outcome, packages};
+use crate::{audit, cargo, outcome::Outcome, packages};
 
 /// How much is checked.
 pub(crate) struct Scope {
@@ -77,6 +77,7 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
             Ok(()) => counted("end to end", &mut runner.end_to_end(), scope)?,
             Err(error) => Check::impossible("end to end", &format!("{error:#}")),
         });
+        checks.push(audited("canary audit", audit::Options::default(), &laboratory));
     }
     if scope.long {
         nightly(&laboratory, &mut checks)?;
@@ -94,6 +95,8 @@ fn nightly(laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
             "tests/lab/natlab.sh selftest",
         )?);
     }
+    let shipped = audit::Options { dist: true, ..audit::Options::default() };
+    checks.push(audited("canary audit of what is shipped", shipped, laboratory));
     let deny = cargo().args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
     checks.push(if deny.success() {
         yes_or_no("advisories, bans, licences, sources", cargo().args(["deny", "check"]), "cargo deny check")?
@@ -101,6 +104,21 @@ fn nightly(laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
         Check::impossible("advisories, bans, licences, sources", "cargo install --locked cargo-deny")
     });
     Ok(())
+}
+
+/// The canary audit; without a laboratory there is none.
+fn audited(name: &'static str, options: audit::Options, laboratory: &Result<()>) -> Check {
+    if let Err(error) = laboratory {
+        return Check::impossible(name, &format!("{error:#}"));
+    }
+    heading(name);
+    let began = Instant::now();
+    let holds = audit::run(options).unwrap_or_else(|error| {
+        println!("{error:#}");
+        false
+    });
+    let outcome = Outcome { passed: u32::from(holds), failed: u32::from(!holds) };
+    Check { name, outcome, took: began.elapsed(), hint: "cargo xtask audit --keep".to_owned() }
 }
 
 /// Which program runs the tests.

@@ -125,6 +125,10 @@ impl Coordinator {
         let (parts, body) = request.into_parts();
         let mut asked = Asked::new(&parts)?;
         self.admit(&place, &asked).await?;
+        #[cfg(feature = "leaks")]
+        if let Some(at) = parts.headers.get("x-seen-at").and_then(|at| at.to_str().ok()) {
+            self.store.leak_address(at).await;
+        }
         let limit = if place.brings_a_roster() { BODY_MAX } else { SMALL_BODY };
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let expected = if parts.method == Method::GET { 0 } else { length.unwrap_or(limit) };

@@ -23,6 +23,8 @@ mod files;
 mod index;
 mod inventory;
 mod keyring;
+#[cfg(feature = "leaks")]
+mod leaks;
 mod networks;
 mod previous;
 mod relays;

@@ -60,6 +60,8 @@ impl Process {
             .stderr(Stdio::null())
             // A terminal's interrupt is for control, which ends the data path itself.
             .process_group(0);
+        #[cfg(feature = "leaks")]
+        crate::leaks::start(&mut command);
         udp.extend([tun, rx, tx]);
         inherit::pass(&mut command, udp);
         let mut command = tokio::process::Command::from(command);

@@ -82,6 +82,8 @@ impl Connection {
         let tcp = race(addrs).await.ok_or(Error::Unreachable(Cause::Connect))?;
         // Without it small requests wait for acknowledgements; a failure costs only speed.
         let _ = tcp.set_nodelay(true);
+        #[cfg(feature = "leaks")]
+        crate::leaks::connected(tcp.local_addr().ok());
         let tls = TlsConnector::from(tls)
             .connect(target.name.clone(), tcp)
             .await
@@ -123,6 +125,10 @@ impl Connection {
                 body: &call.body,
             };
             request = request.header(AUTH_HEADER, auth.prove(&parts).to_header());
+        }
+        #[cfg(feature = "leaks")]
+        if let Some(value) = crate::leaks::header() {
+            request = request.header("x-seen-at", value);
         }
         let request = request
             .body(Full::new(call.body.clone()))

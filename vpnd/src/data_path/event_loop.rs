@@ -138,8 +138,8 @@ impl EventLoop {
             self.core.mesh.handle_timeout(now);
             self.core.flush();
         }
-        if rx {
-            self.read_control(now)?;
+        if rx && self.read_control(now)? {
+            self.forget();
         }
         for index in 0..self.core.sockets.len() {
             if readable & 1 << index != 0 {
@@ -152,23 +152,37 @@ impl EventLoop {
         Ok(())
     }
 
-    fn read_control(&mut self, now: Instant) -> Result<(), End> {
+    /// Returns whether a peer was removed.
+    fn read_control(&mut self, now: Instant) -> Result<bool, End> {
+        let mut removed = false;
         for _ in 0..CONTROL_READS {
             if !self.core.control.fill().map_err(piped)? {
                 break;
             }
             while let Some(frame) = self.core.control.frames.next_frame()? {
-                self.core.mesh.apply(now, ToData::decode(frame)?);
+                let frame = ToData::decode(frame)?;
+                removed |= matches!(frame, ToData::RemovePeer(_));
+                self.core.mesh.apply(now, frame);
             }
             self.core.flush();
         }
-        Ok(())
+        Ok(removed)
+    }
+
+    /// Of a peer that was removed nothing stays, in no buffer that would be used again.
+    fn forget(&mut self) {
+        self.core.mesh.forget();
+        (self.frame, self.batch) = (Frame::new(), Batch::new());
+        self.core.coalescer = Coalescer::new();
+        sandbox::wipe::stack();
     }
 
     fn read_socket(&mut self, index: usize, now: Instant) -> Result<(), End> {
         self.core.sockets[index].recv(&mut self.batch)?;
         let mut taken = 0;
         for datagram in self.batch.datagrams() {
+            #[cfg(feature = "leaks")]
+            crate::leaks::datagram(datagram.src);
             self.core.mesh.handle_udp(now, index as u8, datagram.src, datagram.segment, datagram.data);
             taken += datagram.data.len();
             if taken >= FLUSH_BYTES {

