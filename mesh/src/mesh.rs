@@ -81,6 +81,8 @@ impl Mesh {
             }
             ToData::Ping { token, peer } => self.ping(now, token, peer),
             ToData::StatusRequest { token } => self.status(now, token),
+            // For whoever hands packets over: here a packet without a peer is dropped, as ever.
+            ToData::Begin => {}
         }
     }
 

@@ -43,6 +43,34 @@ fn ended_by(signal: Signal, times: usize) {
     assert!(*worst < BACK, "{worst:.2?}");
 }
 
+/// What waits for a session, or for a data path that is being started, is delivered and not dropped.
+#[test]
+fn no_first_ping_is_lost_over_a_killed_daemon_or_data_path() {
+    let kills = if tests::long() { 50 } else { 6 };
+    let mut world = World::of(Lab::up(THREE).unwrap(), &THREE_HOSTS);
+    world.all_reach_all(FIRST_ANSWER);
+    let addresses = ["cloud-1", "flat-1"].map(|name| world.node(name).address("ipv4").unwrap());
+    let mut lost = Vec::new();
+    for round in 0..kills {
+        let node = world.node_mut("home-1");
+        node.kill();
+        node.start_again().unwrap();
+        for (name, address) in ["cloud-1", "flat-1"].iter().zip(&addresses) {
+            if !node.first_ping(address) {
+                lost.push(format!("{round}: {name}, the daemon was killed"));
+            }
+        }
+        for (name, address) in ["cloud-1", "flat-1"].iter().zip(&addresses) {
+            let pid = world.node_mut("home-1").data_path().unwrap();
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+            if !world.node("home-1").first_ping(address) {
+                lost.push(format!("{round}: {name}, the data path was killed"));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
 #[test]
 fn a_killed_daemon_leaves_nothing_behind_and_comes_back_to_what_it_was() {
     let mut world = World::of(Lab::up(THREE).unwrap(), &THREE_HOSTS);

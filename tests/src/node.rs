@@ -262,6 +262,14 @@ impl Node {
             .is_ok_and(|output| output.status.success())
     }
 
+    /// Whether one ping is answered, however long it waits for a session.
+    #[must_use]
+    pub fn first_ping(&self, address: &str) -> bool {
+        self.host
+            .output("ping", &["-n", "-c", "1", "-W", "8", address])
+            .is_ok_and(|output| output.status.success())
+    }
+
     /// Pings until an answer comes, and returns how long that took.
     ///
     /// # Errors

@@ -116,7 +116,17 @@ impl Peer {
             return Inner::Gone;
         }
         self.heard_in(now, at, machine);
-        self.paths.heard(Via::of(source));
+        let via = Via::of(source);
+        self.paths.heard(via);
+        let elsewhere = |chosen: Via| matches!(chosen, Via::Udp { .. }) && chosen != via;
+        if was_live
+            && self.keyed[at].answered.is_some()
+            && self.paths.chosen().is_some_and(|(chosen, _)| elsewhere(chosen))
+        {
+            // The peer made a new session where there is one, and not over the path where we think it is: it may have
+            // started anew, with another port.
+            self.paths.prove(now);
+        }
         if self.keyed[at].answered.is_some() || !was_live {
             self.learn_handle(now, source, machine);
             self.session_up(now, source, at, was_live, machine);

@@ -44,6 +44,20 @@ fn two_homes_speak_over_the_relay_at_once_and_straight_within_two_seconds() {
 }
 
 #[test]
+fn the_first_packet_of_a_peer_that_started_anew_on_another_port_is_answered_at_once() {
+    let mut world = two_homes();
+    world.restart_elsewhere(0);
+    let (there, back) = (world.received(1), world.received(0));
+    world.send(0, 1, 2);
+    world.until(SECOND, |w| w.received(1) > there);
+    world.send(1, 0, 3);
+    let answered = world.until(SECOND, |w| w.received(0) > back);
+    assert!(answered <= RELAYED + Duration::from_millis(2), "{answered:?}");
+    world.run(3 * SECOND);
+    assert!(world.path(0, 1) == direct(&world, 1) && world.path(1, 0) == direct(&world, 0));
+}
+
+#[test]
 fn no_packet_is_lost_or_late_while_the_path_becomes_direct() {
     let mut world = World::connected(&[true, true]);
     for n in 0..200u32 {

@@ -155,6 +155,13 @@ impl World {
         }
     }
 
+    /// The same on another port.
+    pub fn restart_elsewhere(&mut self, n: usize) {
+        let port = self.machines[n].addr.port();
+        self.machines[n].addr.set_port(port + 100);
+        self.restart(n);
+    }
+
     /// Machine `from` sends a packet of data to machine `to`.
     pub fn send(&mut self, from: usize, to: usize, mark: u8) {
         self.tun(from, &data(ip4(from), ip4(to), mark));

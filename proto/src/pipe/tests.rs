@@ -43,6 +43,7 @@ fn to_data() -> Vec<ToData<'static>> {
         ToData::StunServers(vec![endpoint("203.0.113.1:3478"), endpoint("[2001:db8::1]:3478")]),
         ToData::Ping { token: 1, peer: 7 },
         ToData::StatusRequest { token: 2 },
+        ToData::Begin,
     ]
 }
 

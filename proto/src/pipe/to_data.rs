@@ -33,6 +33,7 @@ const LOCAL_ADDRS: u8 = 9;
 const STUN_SERVERS: u8 = 10;
 const PING: u8 = 11;
 const STATUS_REQUEST: u8 = 12;
+const BEGIN: u8 = 13;
 
 /// Which epoch a session belongs to, modulo 4: the hint in a WireGuard index that tells two epochs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +130,8 @@ pub enum ToData<'a> {
         /// Comes back in the answer.
         token: u64,
     },
+    /// All that was known when the data path started has been told: packets are taken from now on.
+    Begin,
 }
 
 impl EpochTag {
@@ -164,6 +167,7 @@ impl ToData<'_> {
             Self::StunServers(_) => STUN_SERVERS,
             Self::Ping { .. } => PING,
             Self::StatusRequest { .. } => STATUS_REQUEST,
+            Self::Begin => BEGIN,
         }
     }
 
@@ -197,6 +201,7 @@ impl ToData<'_> {
                 w.u32(*peer);
             }
             Self::StatusRequest { token } => w.u64(*token),
+            Self::Begin => {}
         }
     }
 }
@@ -228,6 +233,7 @@ impl<'a> ToData<'a> {
             STUN_SERVERS => Self::StunServers(r.list(MAX_STUN_SERVERS, Endpoint::decode)?),
             PING => Self::Ping { token: r.u64()?, peer: r.u32()? },
             STATUS_REQUEST => Self::StatusRequest { token: r.u64()? },
+            BEGIN => Self::Begin,
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;

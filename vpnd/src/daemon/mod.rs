@@ -116,6 +116,10 @@ async fn serve(options: cli::Daemon, state: StateDir, listener: Listener) -> Res
     if !lock(&daemon.damaged).is_empty() {
         Message::NetworkDamaged.print();
     }
+    // Each has tried to come up before it answers.
+    for network in daemon.networks() {
+        let _ = network.ask(Query::Summary).await;
+    }
     Message::Ready.print();
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -153,6 +157,7 @@ impl Daemon {
         Wanted {
             name: self.options.interface.clone().filter(|_| first),
             port: self.options.port.filter(|_| first),
+            first,
             missing: self.options.missing(),
         }
     }

@@ -1,5 +1,8 @@
 //! The loop: wait, read a bounded amount, let the core work, write everything, wait again.
 //!
+//! Packets are read once control has told everything ([`ToData::Begin`]): what comes before that, while a data path
+//! that died is replaced for instance, waits in the kernel, for it would be dropped here for want of a peer.
+//!
 //! Level-triggered: what a turn leaves unread shows up in the next. Each source has its share of a turn, so that
 //! neither a flood from one side nor a busy control starves the others.
 
@@ -89,12 +92,12 @@ impl EventLoop {
         sockets: Vec<Socket>,
         control: Control,
     ) -> Result<Self, DataPathError> {
-        epoll.add(&tun, TUN, Interest::Read)?;
+        epoll.add(&tun, TUN, Interest::None)?;
         epoll.add(&control.rx, RX, Interest::Read)?;
         epoll.add(&control.tx, TX, Interest::None)?;
         let mut addresses = Vec::new();
         for (token, socket) in (SOCKETS..).zip(&sockets) {
-            epoll.add(socket, token, Interest::Read)?;
+            epoll.add(socket, token, Interest::None)?;
             let ip = match socket.family() {
                 Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
                 Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -154,7 +157,7 @@ impl EventLoop {
 
     /// Returns whether a peer was removed.
     fn read_control(&mut self, now: Instant) -> Result<bool, End> {
-        let mut removed = false;
+        let (mut removed, mut begin) = (false, false);
         for _ in 0..CONTROL_READS {
             if !self.core.control.fill().map_err(piped)? {
                 break;
@@ -162,9 +165,16 @@ impl EventLoop {
             while let Some(frame) = self.core.control.frames.next_frame()? {
                 let frame = ToData::decode(frame)?;
                 removed |= matches!(frame, ToData::RemovePeer(_));
+                begin |= matches!(frame, ToData::Begin);
                 self.core.mesh.apply(now, frame);
             }
             self.core.flush();
+        }
+        if begin {
+            self.epoll.modify(&self.core.tun, TUN, Interest::Read)?;
+            for (token, socket) in (SOCKETS..).zip(&self.core.sockets) {
+                self.epoll.modify(socket, token, Interest::Read)?;
+            }
         }
         Ok(removed)
     }

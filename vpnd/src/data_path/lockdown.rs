@@ -139,16 +139,13 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
         .on(&held.udp, &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg])
         .on(&held.udp, &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg])
         .on(&[held.epoll], &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2])
-        .only(
-            &[libc::SYS_epoll_ctl],
-            &[
-                Argument::Fd(0, held.epoll),
-                Argument::Is(1, libc::EPOLL_CTL_MOD as u32),
-                Argument::Fd(2, held.tx),
-            ],
-        )
         // At the end. What is closed stays so: nothing opens a descriptor.
         .on(&held.all(), &[libc::SYS_close]);
+    for watched in held.all() {
+        let modify = Argument::Is(1, libc::EPOLL_CTL_MOD as u32);
+        let arguments = [Argument::Fd(0, held.epoll), modify, Argument::Fd(2, watched)];
+        calls = calls.only(&[libc::SYS_epoll_ctl], &arguments);
+    }
     for advice in ADVICE {
         calls = calls.only(&[libc::SYS_madvise], &[Argument::Is(2, advice as u32)]);
     }

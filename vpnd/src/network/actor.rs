@@ -18,7 +18,7 @@ use proto::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval_at},
 };
 use zeroize::Zeroizing;
 
@@ -182,7 +182,9 @@ pub(crate) fn start(
 impl Actor {
     async fn run(mut self, mut queries: mpsc::Receiver<Query>, mut notes: mpsc::Receiver<Note>) {
         let mut ears = None;
-        let mut ticks = interval(TICK);
+        // Before any question: who waits for the daemon to be ready finds the interface there.
+        self.tick(&mut ears).await;
+        let mut ticks = interval_at(tokio::time::Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let occurrence = tokio::select! {

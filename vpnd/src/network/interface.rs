@@ -8,6 +8,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use netio::{
@@ -16,6 +17,7 @@ use netio::{
     udp::{Pair, UdpError, bind_pair},
 };
 use proto::api::{ApiError, ErrorCode, Warning};
+use tokio::time::sleep;
 
 use crate::{data_path::lockdown::Missing, message::Message};
 
@@ -34,11 +36,20 @@ const MAX_NAMES: u32 = 256;
 /// Where the search for a free port begins.
 const PORT: u16 = 51_820;
 
+/// A port that the data path of a daemon that was killed holds is free within this, and is worth waiting for: peers, NATs
+/// and firewalls know it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What the command line fixes of an interface.
 #[derive(Clone)]
 pub(crate) struct Wanted {
     pub(crate) name: Option<String>,
     pub(crate) port: Option<u16>,
+    /// Whether it is the daemon's first, which no other of its own keeps from the usual port.
+    pub(crate) first: bool,
     /// Of its data path.
     pub(crate) missing: Missing,
 }
@@ -86,8 +97,12 @@ impl Interface {
     /// [`InterfaceError`]; nothing is left then.
     pub(crate) async fn open(netlink: &Netlink, wanted: &Wanted) -> Result<Self, InterfaceError> {
         let sockets = match wanted.port {
-            Some(port) => bind_pair(port, true, None)?,
-            None => bind_pair(PORT, false, None)?,
+            Some(port) => bind(port).await?,
+            None if !wanted.first => bind_pair(PORT, false, None)?,
+            None => match bind(PORT).await {
+                Err(UdpError::PortTaken(_)) => bind_pair(PORT, false, None)?,
+                bound => bound?,
+            },
         };
         let (name, tun) = match &wanted.name {
             Some(name) => (name.clone(), Tun::create(name)?),
@@ -203,6 +218,17 @@ impl InterfaceError {
             .or_else(|| text.split_once("; "))
             .unwrap_or((&text, "see the kernel's messages: dmesg | tail"));
         ApiError::new(ErrorCode::Interface, what, why, next)
+    }
+}
+
+/// Opens this port and no other; waits a moment for whoever is about to give it up.
+async fn bind(port: u16) -> Result<Pair, UdpError> {
+    let began = Instant::now();
+    loop {
+        match bind_pair(port, true, None) {
+            Err(UdpError::PortTaken(_)) if began.elapsed() < PATIENCE => sleep(PAUSE).await,
+            bound => return bound,
+        }
     }
 }
 

@@ -51,8 +51,9 @@ impl Actor {
 
     /// Tells a new data path everything.
     async fn brief(&mut self) {
-        let Some(own) = self.own() else { return };
-        self.tell(&ToData::Config(self.config(&own)));
+        if let Some(own) = self.own() {
+            self.tell(&ToData::Config(self.config(&own)));
+        }
         for frame in self.peers.all() {
             self.tell(&frame);
         }
@@ -61,6 +62,7 @@ impl Actor {
                 running.tell(&ToData::RelayUp(relay));
             }
         }
+        self.tell(&ToData::Begin);
         self.read_addresses().await;
     }
 

@@ -216,4 +216,5 @@ fn configure(link: &Link, number: u16, secret: [u8; 32], public: [u8; 32], outsi
     };
     link.send(&ToData::Config(Config { secret: Zeroizing::new(secret), own: nets(number), mtu: MTU }));
     link.send(&ToData::SetPeer(peer));
+    link.send(&ToData::Begin);
 }
