@@ -56,7 +56,7 @@ where
     let (seat, credential) = match greeting.await {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(End::Refused(refusal))) => {
-            drop(timeout(GOODBYE_WITHIN, refuse(&mut writer, refusal)).await);
+            drop(timeout(GOODBYE_WITHIN, refuse(&mut reader, &mut writer, refusal)).await);
             return;
         }
         Ok(Err(End::Lost)) | Err(_) => return,
@@ -110,10 +110,18 @@ async fn greet(
     Ok((seat.ok_or(End::Refused(Refusal::Limit))?, credential))
 }
 
-async fn refuse(writer: &mut (impl AsyncWrite + Unpin), refusal: Refusal) -> std::io::Result<()> {
+/// Says why, and reads on until the machine has heard it: closing on bytes that were not read would take the word back.
+async fn refuse(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    refusal: Refusal,
+) -> std::io::Result<()> {
     writer.write_all(&Frame::Refused(refusal).to_vec()).await?;
     writer.flush().await?;
-    writer.shutdown().await
+    writer.shutdown().await?;
+    let mut ignored = [0; 512];
+    while reader.read(&mut ignored).await? > 0 {}
+    Ok(())
 }
 
 /// Writes what is queued until the queue ends or the machine takes nothing more.

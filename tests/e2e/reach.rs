@@ -115,6 +115,32 @@ fn from_join_to_the_first_answered_ping_takes_under_three_seconds() {
     assert!(median < Duration::from_secs(3), "median {median:.2?}");
 }
 
+/// Where each round trip is felt: a satellite, or the other side of the world.
+#[test]
+fn joining_takes_few_round_trips() {
+    const ROUND_TRIP: Duration = Duration::from_millis(300);
+    const JOINS: u32 = 3;
+    let world = World::of(Lab::up("cloud=none:v6=1,home=easy").unwrap(), &["cloud-1"]);
+    let first = world.node("cloud-1");
+    let address = first.address("ipv4").unwrap();
+    world.lab.natlab(&["delay", "home", &(ROUND_TRIP / 2).as_millis().to_string()]).unwrap();
+    let (mut joins, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..JOINS {
+        let joiner = fresh(&world.lab.host("home-1"));
+        let token = first.invite(&[]).unwrap();
+        let began = std::time::Instant::now();
+        joiner.join(&token).unwrap();
+        joins.push(began.elapsed());
+        assert!(joiner.first_ping(&address));
+        answers.push(began.elapsed());
+    }
+    let trips = |samples: &[Duration]| wait::median(samples).as_secs_f64() / ROUND_TRIP.as_secs_f64();
+    let (join, answer) = (trips(&joins), trips(&answers));
+    println!("over {ROUND_TRIP:?}: join {join:.1} round trips, to the first answered ping {answer:.1}");
+    assert!(join < 6.0, "join: {joins:?}");
+    assert!(answer < 12.0, "first answered ping: {answers:?}");
+}
+
 /// A quarter of a MiB there and back, compared byte by byte.
 fn tcp_echo(from: &Node, to: &Node, address: IpAddr) {
     let content: Vec<u8> = (0..256 * 1024_u32).map(|index| (index * 31 % 251) as u8).collect();

@@ -33,7 +33,7 @@ use super::{
     error::{Cause, Error},
 };
 
-/// For a request and its whole answer.
+/// For a request and the head of its answer, and once more for the rest of it.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// How long a connection is kept for a next request; the coordinator closes idle ones later than that.
@@ -51,13 +51,16 @@ pub struct Session {
     key: SessionKey,
 }
 
-/// Speaks to one coordinator. Cheap to clone; clones share the idle connection.
+/// Idle connections that are kept: two requests may be under way at once while a machine joins.
+const IDLE: usize = 2;
+
+/// Speaks to one coordinator. Cheap to clone; clones share the idle connections.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     target: Target,
-    idle: Mutex<Option<(Connection, Instant)>>,
+    idle: Mutex<Vec<(Connection, Instant)>>,
 }
 
 impl Client {
@@ -92,7 +95,16 @@ impl Client {
             authority,
             tls: trust.client_config().map(Arc::new),
         };
-        Ok(Self(Arc::new(Inner { target, idle: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner { target, idle: Mutex::default() })))
+    }
+
+    /// Opens one more connection, to have it at hand when two requests are to be under way at once.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn prepare(&self) -> Result<(), Error> {
+        self.keep(Connection::open(&self.0.target).await?);
+        Ok(())
     }
 
     /// What the coordinator says of itself: relays, pins.
@@ -273,12 +285,32 @@ impl Client {
         let path = path::network(network, "watch");
         let auth = Auth::Member(member);
         let call = Call { method: Method::GET, path: &path, body: Bytes::new(), auth: Some(&auth) };
-        let mut connection = Connection::open(&self.0.target).await?;
-        let response = in_time(async { connection.send(&self.0.target, &call).await.map_err(lost) }).await?;
+        let (connection, response) = self.answered(&call).await?;
         if !response.status().is_success() {
             return Err(in_time(body(response)).await.err().unwrap_or(Error::NotACoordinator));
         }
         Ok(Watch::new(connection, response.into_body()))
+    }
+
+    /// The head of an answer, over an idle connection if there is one that still holds: the coordinator may have closed
+    /// it meanwhile, and what was not sent is sent on a new one.
+    async fn answered(&self, call: &Call<'_>) -> Result<(Connection, Response<Incoming>), Error> {
+        let target = &self.0.target;
+        if let Some(mut connection) = self.take_idle() {
+            let sent = in_time(async {
+                match connection.send(target, call).await {
+                    Ok(response) => Ok(Some(response)),
+                    Err(SendError::Unsent) => Ok(None),
+                    Err(lost_on_the_way @ SendError::Lost) => Err(lost(lost_on_the_way)),
+                }
+            });
+            if let Some(response) = sent.await? {
+                return Ok((connection, response));
+            }
+        }
+        let mut connection = Connection::open(target).await?;
+        let response = in_time(async { connection.send(target, call).await.map_err(lost) }).await?;
+        Ok((connection, response))
     }
 
     async fn get(&self, path: &str, auth: Option<&Auth<'_>>) -> Result<Vec<u8>, Error> {
@@ -297,16 +329,8 @@ impl Client {
         auth: Option<&Auth<'_>>,
     ) -> Result<Vec<u8>, Error> {
         let call = Call { method, path, body: body.into(), auth };
-        if let Some(mut connection) = self.take_idle() {
-            // The coordinator may have closed it meanwhile; what was not sent is sent on a new one.
-            if let Some(answer) = in_time(self.attempt(&mut connection, &call)).await? {
-                self.keep(connection);
-                return answer;
-            }
-        }
-        let mut connection = Connection::open(&self.0.target).await?;
-        let answer = in_time(self.attempt(&mut connection, &call)).await?;
-        let answer = answer.ok_or(Error::Unreachable(Cause::Lost))?;
+        let (connection, response) = self.answered(&call).await?;
+        let answer = in_time(whole(response)).await?;
         self.keep(connection);
         answer
     }
@@ -314,41 +338,35 @@ impl Client {
     /// One step of a login, on the login's own connection.
     async fn step(&self, connection: &mut Connection, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Error> {
         let call = Call { method: Method::POST, path, body: body.into(), auth: None };
-        let answer = in_time(self.attempt(connection, &call)).await?;
-        answer.ok_or(Error::Unreachable(Cause::Lost))?
-    }
-
-    /// Outer error: the connection is of no more use. `None`: nothing was sent. Inner: what was answered.
-    async fn attempt(
-        &self,
-        connection: &mut Connection,
-        call: &Call<'_>,
-    ) -> Result<Option<Result<Vec<u8>, Error>>, Error> {
-        let response = match connection.send(&self.0.target, call).await {
-            Ok(response) => response,
-            Err(SendError::Unsent) => return Ok(None),
-            Err(SendError::Lost) => return Err(Error::Unreachable(Cause::Lost)),
-        };
-        match body(response).await {
-            Err(error @ Error::Unreachable(_)) => Err(error),
-            answer => Ok(Some(answer)),
-        }
+        let sent = in_time(async { connection.send(&self.0.target, &call).await.map_err(lost) });
+        in_time(whole(sent.await?)).await?
     }
 
     fn take_idle(&self) -> Option<Connection> {
-        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        idle.filter(|(_, since)| since.elapsed() < KEEP).map(|(connection, _)| connection)
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < KEEP);
+        idle.pop().map(|(connection, _)| connection)
     }
 
     fn keep(&self, connection: Connection) {
-        let now = Instant::now();
-        *self.0.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((connection, now));
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE {
+            idle.push((connection, Instant::now()));
+        }
     }
 }
 
 impl Session {
     fn auth(&self) -> Auth<'_> {
         Auth::Session { id: self.id, key: &self.key }
+    }
+}
+
+/// What was answered. Outer error: the connection is of no more use.
+async fn whole(response: Response<Incoming>) -> Result<Result<Vec<u8>, Error>, Error> {
+    match body(response).await {
+        Err(error @ Error::Unreachable(_)) => Err(error),
+        answer => Ok(answer),
     }
 }
 

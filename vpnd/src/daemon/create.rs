@@ -89,7 +89,7 @@ pub(super) async fn create(
         }
         refusal::coordinator(WHAT, &e)
     })?;
-    let network = daemon.adopt(WHAT, unfinished, contents)?;
+    let network = daemon.adopt(WHAT, unfinished, contents, login.client)?;
 
     replies.progress(Progress::Starting).await;
     // A network that is not up yet is made all the same, and its recovery key must reach the person.

@@ -1,17 +1,19 @@
 //! `join`: this machine becomes a member by an invite.
 //!
-//! The token names the coordinator, the network and the least that the network's head may be. With them the head is
-//! checked, the epoch key taken from the invite's slot, and the roster opened. The record that this machine makes,
+//! The token names the coordinator, the network and the least that the network's head may be. The invite's own key is
+//! enough to be handed the whole state: its head is checked, the epoch key taken from the invite's slot, and the roster
+//! opened. The record that this machine makes,
 //! signed by the invite and by itself, *is* its membership; the join list tells the others of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use proto::{
     api::{ApiError, ErrorCode, Joined, Progress},
     coordinator::{Auth, Join},
-    epoch::EpochKeys,
+    epoch::{EpochKey, EpochKeys, slot},
     identity::MachineKeys,
-    roster::{Head, JoinRecord, Roster, RosterError},
+    relay::month_of,
+    roster::{JoinRecord, PublicState, Roster, RosterError},
     token::{InviteToken, Token},
     wire::Wire,
 };
@@ -22,11 +24,13 @@ use super::{Daemon, accounts, hostname, local_name, refusal};
 use crate::{
     api::Replies,
     coordinator::{Client, Error},
-    network::{Asker, CatchUpError, Query, fetch, fetch_key, now},
+    network::{Query, clock},
     state::{Contents, Coordinator, Intent, Membership, Settings},
 };
 
 const WHAT: &str = "this machine did not join";
+
+const ASK_ANEW: &str = "ask for a new invite: vpnctl invite on a signer";
 
 /// Before a record is sent again whose answer got lost.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
@@ -54,33 +58,24 @@ pub(super) async fn join(
     daemon.need_interface(WHAT).await?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
     let client = accounts::client(WHAT, &coordinator)?;
-    let asker = Asker {
-        network: token.network,
-        keys: Arc::new(MachineKeys::generate(&mut OsRng)),
-        invite: Some(token.secret.clone()),
-    };
+    let keys = MachineKeys::generate(&mut OsRng);
 
     replies.progress(Progress::Contacting).await;
-    let head = head(&client, &token).await?;
+    // The second connection is for the credential, and then for the watch.
+    let (state, _) = tokio::join!(state(&client, &token), client.prepare());
+    let state = state?;
     replies.progress(Progress::Checking).await;
-    let roster = open(&client, &asker, &head).await?;
+    let roster = open(state, &token)?;
     let alias = local_name::alias(WHAT, wanted.alias, roster.name())?;
     daemon.need_free_name(WHAT, alias.as_deref().unwrap_or(roster.name()), "vpnctl join TOKEN")?;
 
     replies.progress(Progress::Keys).await;
-    let record =
-        JoinRecord::create(&roster, &token.secret, &asker.keys, &machine, &mut OsRng).map_err(|e| {
-            ApiError::new(
-                ErrorCode::TokenUsedUp,
-                WHAT,
-                e.to_string(),
-                "ask for a new invite: vpnctl invite on a signer",
-            )
-        })?;
-    let contents = Contents {
+    let record = JoinRecord::create(&roster, &token.secret, &keys, &machine, &mut OsRng)
+        .map_err(|e| ApiError::new(ErrorCode::TokenUsedUp, WHAT, e.to_string(), ASK_ANEW))?;
+    let mut contents = Contents {
         epochs: EpochKeys::new(roster.epoch_key().clone()),
         roster: roster.state().clone(),
-        keys: MachineKeys::from_bytes(&asker.keys.to_bytes()).expect("keys read back what they wrote"),
+        keys,
         settings: Settings { network: token.network, intent: Intent::Up, coordinator, alias },
         membership: Some(Membership { secret: token.secret.clone(), record: record.to_bytes() }),
         credentials: Vec::new(),
@@ -89,8 +84,14 @@ pub(super) async fn join(
 
     replies.progress(Progress::Publishing).await;
     let sealed = Join { invite: token.secret.id(), record: roster.seal_join(&record, &mut OsRng) };
-    append(&client, &token, &sealed).await.map_err(|e| refusal::coordinator(WHAT, &e))?;
-    let network = daemon.adopt(WHAT, unfinished, contents)?;
+    let member = roster.epoch_key().member_key();
+    let month = month_of(clock::day());
+    let (appended, credential) =
+        tokio::join!(append(&client, &token, &sealed), client.credential(&token.network, &member, month));
+    appended.map_err(|e| refusal::coordinator(WHAT, &e))?;
+    // Without one now the network fetches it once it runs.
+    contents.credentials.extend(credential.ok().filter(|credential| credential.month() == month));
+    let network = daemon.adopt(WHAT, unfinished, contents, client)?;
 
     replies.progress(Progress::Starting).await;
     network.ask(Query::Up).await?;
@@ -105,24 +106,34 @@ pub(super) async fn join(
     })
 }
 
-/// The network's present head, checked against the token.
-async fn head(client: &Client, token: &InviteToken) -> Result<Head, ApiError> {
-    let bytes = client.head(&token.network).await.map_err(|e| refusal::coordinator(WHAT, &e))?;
-    let head = Head::from_bytes(&bytes).map_err(|e| untrusted(RosterError::Format(e)))?;
-    head.verify(&token.network).and_then(|()| head.meets(&token.floor)).map_err(untrusted)?;
-    let ask_anew = "ask for a new invite: vpnctl invite on a signer";
+/// The network's present state, which whoever holds a live invite may have.
+async fn state(client: &Client, token: &InviteToken) -> Result<PublicState, ApiError> {
+    let auth = Auth::Invite { id: token.secret.id(), key: &token.secret.signing() };
+    let bytes = client.state(&token.network, &auth).await.map_err(|e| refusal::coordinator(WHAT, &e))?;
+    PublicState::from_bytes(&bytes).map_err(|e| untrusted(&RosterError::Format(e)))
+}
+
+/// The roster in it, checked against the token and opened by the invite's key.
+fn open(state: PublicState, token: &InviteToken) -> Result<Roster, ApiError> {
+    let head = &state.head;
+    head.verify(&token.network).and_then(|()| head.meets(&token.floor)).map_err(|e| untrusted(&e))?;
     match head.header().invites.iter().find(|invite| invite.id == token.secret.id()) {
-        None => Err(ApiError::new(
-            ErrorCode::TokenUsedUp,
-            WHAT,
-            "the invite was used as often as it may be, or was revoked",
-            ask_anew,
-        )),
-        Some(invite) if invite.expires <= now() => {
-            Err(ApiError::new(ErrorCode::TokenExpired, WHAT, "the invite has expired", ask_anew))
+        None => {
+            let why = "the invite was used as often as it may be, or was revoked";
+            return Err(ApiError::new(ErrorCode::TokenUsedUp, WHAT, why, ASK_ANEW));
         }
-        Some(_) => Ok(head),
+        Some(invite) if invite.expires <= clock::now() => {
+            return Err(ApiError::new(ErrorCode::TokenExpired, WHAT, "the invite has expired", ASK_ANEW));
+        }
+        Some(_) => {}
     }
+    let sealing = token.secret.sealing();
+    let epoch = head.header().epoch;
+    let key = state
+        .sealed_key(&slot(&sealing.public(), &epoch))
+        .and_then(|sealed| EpochKey::open(&sealing, &token.network, &epoch, sealed))
+        .ok_or_else(|| untrusted(&RosterError::WrongKey))?;
+    Roster::open(state, key, &token.network).map_err(|e| untrusted(&e))
 }
 
 /// Puts the record on the join list. An answer that got lost would leave it there for a machine that never came, so
@@ -138,25 +149,7 @@ async fn append(client: &Client, token: &InviteToken, join: &Join) -> Result<(),
     client.append_join(&token.network, &auth, join).await
 }
 
-async fn open(client: &Client, asker: &Asker, head: &Head) -> Result<Roster, ApiError> {
-    let key = fetch_key(client, asker, head.header()).await.map_err(refused)?;
-    fetch(client, asker, key, head).await.map_err(refused)
-}
-
-fn refused(error: CatchUpError) -> ApiError {
-    match error {
-        CatchUpError::Coordinator(e) => refusal::coordinator(WHAT, &e),
-        CatchUpError::Roster(e) => untrusted(e),
-        CatchUpError::Removed => ApiError::new(
-            ErrorCode::TokenUsedUp,
-            WHAT,
-            "the invite was revoked",
-            "ask for a new invite: vpnctl invite on a signer",
-        ),
-    }
-}
-
-fn untrusted(error: RosterError) -> ApiError {
+fn untrusted(error: &RosterError) -> ApiError {
     let code = match error {
         RosterError::Format(proto::wire::WireError::Newer { .. }) => ErrorCode::Newer,
         _ => ErrorCode::Untrusted,

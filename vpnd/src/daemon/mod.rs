@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     api::{Access, Listener, ListenerError},
     cli,
+    coordinator::Client,
     message::Message,
     network::{self, Handle, Interface, Query, Wanted},
     state::{Contents, Coordinator, DamagedNetwork, NetworkFolder, StateDir, StateError, Unfinished},
@@ -109,7 +110,7 @@ async fn serve(options: cli::Daemon, state: StateDir, listener: Listener) -> Res
     for (folder, contents) in stored.networks {
         let path = folder.path().to_owned();
         // A network that cannot be opened any more must not keep the others down.
-        if let Err(error) = daemon.start(folder, contents) {
+        if let Err(error) = daemon.start(folder, contents, None) {
             lock(&daemon.damaged).push(DamagedNetwork::new(&path, error));
         }
     }
@@ -141,9 +142,14 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StateError`] if what is kept does not open.
-    fn start(&self, folder: NetworkFolder, contents: Contents) -> Result<Handle, StateError> {
+    fn start(
+        &self,
+        folder: NetworkFolder,
+        contents: Contents,
+        client: Option<Client>,
+    ) -> Result<Handle, StateError> {
         let wanted = self.wanted_interface();
-        let handle = network::start(folder, contents, self.netlink.clone(), wanted)?;
+        let handle = network::start(folder, contents, self.netlink.clone(), wanted, client)?;
         let mut networks = lock(&self.networks);
         networks.push(handle.clone());
         networks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -175,13 +181,23 @@ impl Daemon {
         lock(&self.state).prepare(contents).map_err(|e| refusal::state(what, &e))
     }
 
-    /// Keeps a new network and starts its actor.
+    /// Keeps a new network and starts its actor, which goes on with the connections that `client` has.
     ///
     /// # Errors
     /// What the caller is to be told.
-    fn adopt(&self, what: &str, unfinished: Unfinished, contents: Contents) -> Result<Handle, ApiError> {
+    fn adopt(
+        &self,
+        what: &str,
+        unfinished: Unfinished,
+        contents: Contents,
+        client: Client,
+    ) -> Result<Handle, ApiError> {
         let folder = unfinished.commit().map(NetworkFolder::new).map_err(|e| refusal::state(what, &e))?;
-        self.start(folder, contents).map_err(|e| refusal::state(what, &e))
+        if !contents.credentials.is_empty() {
+            // They came while the folder was on its way. Whatever is not kept is fetched anew after the next start.
+            let _ = folder.save_credentials(&contents.credentials);
+        }
+        self.start(folder, contents, Some(client)).map_err(|e| refusal::state(what, &e))
     }
 
     /// All networks, by name.

@@ -35,6 +35,7 @@ use super::{
 use crate::{
     apply::{self, Peers},
     child,
+    coordinator::Client,
     message::Message,
     relay::RelayEvent,
     state::{Contents, Intent, NetworkFolder, Settings, StateError},
@@ -58,6 +59,8 @@ pub(super) struct Actor {
     pub(super) credentials: Vec<Credential>,
     pub(super) netlink: Netlink,
     wanted: Wanted,
+    /// One that has connections already, for the first time that the network comes up.
+    client: Option<Client>,
 
     pub(super) running: Option<Running>,
     pub(super) peers: Peers,
@@ -141,6 +144,7 @@ pub(crate) fn start(
     contents: Contents,
     netlink: Netlink,
     wanted: Wanted,
+    client: Option<Client>,
 ) -> Result<Handle, StateError> {
     let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
     let opened = Roster::open(roster, epochs.present().clone(), &settings.network);
@@ -162,6 +166,7 @@ pub(crate) fn start(
         credentials,
         netlink,
         wanted,
+        client,
         running: None,
         peers: Peers::default(),
         members: BTreeMap::new(),
@@ -271,7 +276,10 @@ impl Actor {
         let started = self.open_interface(&own).await;
         self.health.lack = started.as_ref().err().map(InterfaceError::lack);
         let interface = started.map_err(|e| e.refusal(WHAT))?;
-        let client = crate::daemon::client(WHAT, &self.settings.coordinator)?;
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => crate::daemon::client(WHAT, &self.settings.coordinator)?,
+        };
         let begun = Running::start(
             interface,
             client,

@@ -44,7 +44,6 @@ mod underlay;
 mod view;
 
 pub(crate) use actor::start;
-pub(crate) use catch_up::{Asker, CatchUpError, fetch, fetch_key};
 pub(crate) use clock::now;
 pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply, Revocation};
 pub(crate) use interface::{Interface, Wanted};

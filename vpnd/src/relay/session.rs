@@ -1,4 +1,4 @@
-//! One welcomed connection, until it ends.
+//! One connection, from the relay's welcome to its end.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -59,6 +59,7 @@ pub(super) struct Session<'a> {
     outbox: &'a Outbox,
     /// What we listen to, by mailbox.
     mailboxes: HashMap<MailboxId, Mailbox>,
+    welcomed: bool,
     up: bool,
 }
 
@@ -75,7 +76,7 @@ impl<'a> Session<'a> {
         clock: Clock,
         outbox: &'a Outbox,
     ) -> Self {
-        Self { relay, key, events, clock, outbox, mailboxes: HashMap::new(), up: false }
+        Self { relay, key, events, clock, outbox, mailboxes: HashMap::new(), welcomed: false, up: false }
     }
 
     /// Whether [`RelayEvent::Up`] was told.
@@ -173,7 +174,7 @@ impl<'a> Session<'a> {
             let frame = received.split_to(len).freeze();
             self.handle(&frame).await?;
         }
-        if !self.up && self.mailboxes.values().all(|mailbox| mailbox.opened) {
+        if !self.up && self.welcomed && self.mailboxes.values().all(|mailbox| mailbox.opened) {
             self.up = true;
             self.tell(RelayEvent::Up { relay: self.relay }).await?;
         }
@@ -198,7 +199,11 @@ impl<'a> Session<'a> {
                 self.outbox.say(&Frame::Pong);
                 Ok(())
             }
-            Frame::Pong | Frame::Welcome | Frame::Unknown => Ok(()),
+            Frame::Welcome => {
+                self.welcomed = true;
+                Ok(())
+            }
+            Frame::Pong | Frame::Unknown => Ok(()),
             Frame::RelayHello(_)
             | Frame::ClientHello(_)
             | Frame::Open(_)
