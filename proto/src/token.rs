@@ -99,8 +99,10 @@ pub enum TokenError {
     /// Letters are missing, added or changed.
     #[error("the token is mistyped or incomplete: copy it again, the whole line")]
     Mistyped,
-    /// A newer Tacet wrote it.
-    #[error("the token was written by a newer version of Tacet: update it here")]
+    /// A newer Tacet wrote it, or its digit is mistyped, which no checksum of an unknown format tells.
+    #[error(
+        "the token is of a newer version of Tacet, or its digit is mistyped: copy it again, or update Tacet here"
+    )]
     Newer,
     /// Unharmed, but its content makes no sense.
     #[error("the token is not valid: ask for a new one")]

@@ -487,6 +487,11 @@ fn a_draft_refuses_what_makes_no_sense() {
         err(f.edit(|d| d.add_invite(NewInvite { expires: NOW, ..uses(1) }).map(drop))),
         EditError::InvalidExpiry
     );
+    let named = |name: &str| NewInvite { name: Some(name.into()), ..uses(1) };
+    for taken in ["server", "nas"] {
+        let twice = f.edit(|d| d.add_invite(named("nas")).and_then(|_| d.add_invite(named(taken))).map(drop));
+        assert_eq!(err(twice), EditError::NameTaken, "{taken}");
+    }
     assert_eq!(err(f.edit(|d| d.set_signers(&[]))), EditError::LastSigner);
     assert_eq!(err(f.edit(|d| d.set_signers(&[laptop]))), EditError::OwnRemoval);
     assert!(matches!(

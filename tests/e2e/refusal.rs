@@ -72,6 +72,8 @@ fn a_mistyped_a_foreign_and_a_used_up_token_are_told_apart() {
     let typo = refused(&joiner, &["join", &mistyped(&token)], "", "invalid_token", 2);
     let other = refused(&joiner, &["join", &enrol], "", "invalid_token", 2);
     let none = refused(&joiner, &["join", "hello"], "", "invalid_token", 2);
+    // One digit, mistyped or of a time to come: like any other letter.
+    refused(&joiner, &["join", &token.replacen("invite1", "invite2", 1)], "", "invalid_token", 2);
     let why = |said: &Said| said.json["error"]["why"].as_str().unwrap().to_owned();
     assert!(why(&typo) != why(&other) && why(&other) != why(&none) && why(&typo) != why(&none));
     assert_eq!(networks(&joiner), 0);
@@ -174,6 +176,23 @@ fn a_wrong_password_a_taken_and_an_invalid_name_are_refused() {
     refused(first, &["machines", "rename", "home-1", "not a name"], "", "invalid_name", 2);
     refused(first, &["machines", "rename", "nobody", "somebody"], "", "not_found", 1);
     refused(first, &["--network", "other", "status"], "", "not_found", 1);
+}
+
+#[test]
+fn an_invite_for_a_name_that_is_taken_is_refused_and_a_later_clash_is_shown() {
+    let world = World::of(Lab::up(TWO).unwrap(), &["cloud-1"]);
+    let first = world.node("cloud-1");
+    refused(first, &["invite", "create", "--name", "cloud-1"], "", "name_taken", 1);
+    let token = first.invite(&["--name", "nas"]).unwrap();
+    refused(first, &["invite", "create", "--name", "nas"], "", "name_taken", 1);
+    let group = refused(first, &["invite", "create", "--groups", "No Group"], "", "invalid_name", 2);
+    assert!(group.text.contains("a group has"), "{}", group.text);
+
+    first.ask(&["machines", "rename", "cloud-1", "nas"]).unwrap();
+    let joiner = Node::start(&world.lab.host("home-1")).unwrap();
+    let joined = joiner.join(&token).unwrap();
+    assert_eq!((&joined["machine"], &joined["wanted"]), (&Value::from("nas2"), &Value::from("nas")));
+    assert_eq!(joiner.status().unwrap()["machine"]["name"], "nas2");
 }
 
 #[test]

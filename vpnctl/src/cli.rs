@@ -35,21 +35,24 @@ pub(crate) struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// The socket of vpnd
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        env = "TACET_SOCKET",
-        default_value = "/run/tacet/vpnd.sock"
-    )]
-    pub(crate) socket: PathBuf,
+    /// The socket of vpnd [default: $TACET_SOCKET, else /run/tacet/vpnd.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Which network, where this machine is in several
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) network: Option<String>,
     /// Print one JSON document and nothing else
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Global {
+    /// The socket that is meant. The variable is read here and not by the parser, whose usage lines would show the option
+    /// as one that must be given.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let named = self.socket.clone().or_else(|| std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from));
+        named.unwrap_or_else(|| SOCKET.into())
+    }
 }
 
 #[derive(Subcommand)]
@@ -384,6 +387,12 @@ pub(crate) struct Ping {
     #[arg(short, long, value_name = "INTERVAL", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,
 }
+
+/// Where vpnd is, unless told otherwise.
+const SOCKET: &str = "/run/tacet/vpnd.sock";
+
+/// What may tell otherwise, beside the option.
+const SOCKET_VARIABLE: &str = "TACET_SOCKET";
 
 /// An invite lives from a minute to a year.
 fn lifetime(text: &str) -> Result<Duration, String> {

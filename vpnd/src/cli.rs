@@ -8,7 +8,18 @@ use crate::data_path::{self, lockdown::Missing};
 
 /// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
 #[derive(Parser)]
-#[command(name = "vpnd", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "vpnd",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  vpnd                                          as root; then see vpnctl --help
+  vpnd --interface vpn0 --port 51900
+  vpnd --state-dir /tmp/try --socket /tmp/try.sock    beside one that runs already
+
+It stays in the foreground, and says when it is ready. SIGTERM ends it."
+)]
 pub struct Cli {
     /// Another process than the daemon itself.
     #[command(subcommand)]

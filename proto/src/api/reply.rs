@@ -200,6 +200,9 @@ pub struct Joined {
     pub ipv6: Ipv6Addr,
     /// Whether a signer has yet to take the machine into the roster.
     pub provisional: bool,
+    /// The name that it was to get, if another machine has it; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
 }
 
 /// An invite was revoked.
@@ -383,6 +386,8 @@ pub enum Warning {
     NoTun,
     /// The state directory cannot be written: full, or read-only.
     StateNotWritable,
+    /// Another machine had the name that this one was to get, and a signer gave it another.
+    Renamed,
     /// One that this build does not know.
     #[serde(other)]
     Other,

@@ -51,8 +51,8 @@ pub enum EditError {
     /// The name is no DNS label.
     #[error("a name has 1 to 63 lower-case letters, digits and inner hyphens")]
     InvalidName,
-    /// Another machine has the name.
-    #[error("the name is taken by another machine")]
+    /// Another machine has the name, or is to get it by an invite.
+    #[error("the name is taken: another machine has it, or is to get it by an invite")]
     NameTaken,
     /// The network has as many as it can have.
     #[error("the network is full")]
@@ -143,7 +143,8 @@ impl<'a> Draft<'a> {
     /// Adds an invite and returns its secret, for the token. One of a single use carries an IPv4 address.
     ///
     /// # Errors
-    /// [`EditError`] if a value is not valid, or the network or its IPv4 range is full.
+    /// [`EditError`] if a value is not valid, a machine or another invite has the name, or the network or its IPv4 range
+    /// is full.
     pub fn add_invite(&mut self, new: NewInvite) -> Result<InviteSecret, EditError> {
         if !(1..=MAX_USES).contains(&new.uses) {
             return Err(EditError::InvalidUses);
@@ -153,6 +154,12 @@ impl<'a> Draft<'a> {
         }
         if !new.name.iter().chain(&new.groups).all(|name| valid_name(name)) {
             return Err(EditError::InvalidName);
+        }
+        if let Some(name) = &new.name {
+            let machine = self.machines().any(|machine| machine.name == *name);
+            if machine || self.invites().any(|invite| invite.name.as_ref() == Some(name)) {
+                return Err(EditError::NameTaken);
+            }
         }
         if self.invites().count() >= MAX_INVITES {
             return Err(EditError::Full);

@@ -38,7 +38,7 @@ struct Context<'a> {
 
 /// Does what was typed.
 pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
-    let context = Context { ui, socket: cli.global.socket, network: cli.global.network };
+    let context = Context { ui, socket: cli.global.socket(), network: cli.global.network };
     let done = match cli.command {
         cli::Command::Ping(args) => return ping::run(&context, args),
         cli::Command::Privacy(command) => return privacy::run(&context, &command),

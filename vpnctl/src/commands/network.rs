@@ -57,6 +57,9 @@ pub(super) fn join(context: &Context<'_>, args: &Join) -> Result<(), Failure> {
             printable(&joined.machine),
             addresses(joined.ipv4, joined.ipv6)
         );
+        if let Some(wanted) = &joined.wanted {
+            text.push_str(&format!("Another machine is named {} already.\n", printable(wanted)));
+        }
         if joined.provisional {
             text.push_str("The membership is provisional until a signer that is up takes it into the roster");
             text.push_str(if joined.ipv4.is_some() {

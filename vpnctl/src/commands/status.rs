@@ -106,6 +106,7 @@ fn warning_text(warning: Warning) -> &'static str {
         Warning::InterfaceNameTaken => "the interface's name is taken; remove it, or change --interface",
         Warning::NoTun => "/dev/net/tun is missing; load it (modprobe tun), or give it here",
         Warning::StateNotWritable => "the state directory cannot be written; make room, or check it",
+        Warning::Renamed => "another machine had this one's name first; it got another",
         Warning::Other => "something that this vpnctl does not know; is it older than vpnd?",
     }
 }

@@ -95,5 +95,6 @@ pub(crate) const WARNINGS: &[Warning] = &[
     Warning::InterfaceNameTaken,
     Warning::NoTun,
     Warning::StateNotWritable,
+    Warning::Renamed,
     Warning::Other,
 ];

@@ -54,6 +54,18 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn what_may_be_left_out_does_not_stand_in_a_usage_line() {
+    let with_socket = std::process::Command::new(env!("CARGO_BIN_EXE_vpnctl"))
+        .args(["ping"])
+        .env("TACET_SOCKET", "/nonexistent/vpnd.sock")
+        .output()
+        .unwrap();
+    let run = Run::of(with_socket);
+    let usage = run.err.lines().find(|line| line.starts_with("Usage:")).unwrap();
+    assert!(run.code == 2 && !usage.contains("--socket"), "{}", run.err);
+}
+
+#[test]
 fn every_command_in_the_help_is_in_this_list() {
     for group in COMMANDS {
         let help = alone(&format!("{group} --help"));

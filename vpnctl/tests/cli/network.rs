@@ -27,6 +27,7 @@ fn joined(ipv4: Option<&str>, provisional: bool) -> Answer {
         ipv4: ipv4.map(|ip| ip.parse().unwrap()),
         ipv6: "fd12:3456:789a::2".parse().unwrap(),
         provisional,
+        wanted: None,
     })
 }
 
@@ -145,7 +146,7 @@ fn join_tells_its_progress_to_people_only() {
 }
 
 #[test]
-fn a_network_may_have_another_name_here() {
+fn a_network_and_a_machine_may_have_other_names_than_asked_for() {
     let joined = Answer::Joined(Joined {
         network: "work".to_owned(),
         roster_name: Some("home".to_owned()),
@@ -153,10 +154,12 @@ fn a_network_may_have_another_name_here() {
         ipv4: None,
         ipv6: "fd12:3456:789a::2".parse().unwrap(),
         provisional: false,
+        wanted: Some("nas".to_owned()),
     });
     let vpnd = Vpnd::answering(joined);
     let run = vpnd.run(&["join", "tacet-invite1abc", "--as", "work"]);
     assert!(run.done().starts_with("Joined home (here: work) as laptop: "), "{}", run.out);
+    assert!(run.out.contains("\nAnother machine is named nas already.\n"), "{}", run.out);
     assert_eq!(vpnd.asked()["cmd"]["join"]["alias"], "work");
     vpnd.run(&["network", "create", "home", "--as", "work"]);
     assert_eq!(vpnd.asked()["cmd"]["network_create"]["alias"], "work");

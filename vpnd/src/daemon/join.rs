@@ -72,6 +72,8 @@ pub(super) async fn join(
     replies.progress(Progress::Keys).await;
     let record = JoinRecord::create(&roster, &token.secret, &keys, &machine, &mut OsRng)
         .map_err(|e| ApiError::new(ErrorCode::TokenUsedUp, WHAT, e.to_string(), ASK_ANEW))?;
+    let invited = roster.invite(&token.secret.id()).and_then(|invite| invite.name.clone());
+    let wanted = invited.unwrap_or(machine);
     let mut contents = Contents {
         epochs: EpochKeys::new(roster.epoch_key().clone()),
         roster: roster.state().clone(),
@@ -99,6 +101,7 @@ pub(super) async fn join(
     Ok(Joined {
         roster_name: (network.name != roster.name()).then(|| roster.name().to_owned()),
         network: network.name,
+        wanted: (own.name != wanted).then_some(wanted),
         machine: own.name,
         ipv4: own.ipv4,
         ipv6: own.ipv6,

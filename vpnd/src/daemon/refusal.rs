@@ -29,7 +29,12 @@ pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
             ErrorCode::Unreachable,
             "check this machine's internet connection and the coordinator, then try again",
         ),
-        Error::WrongPin | Error::Untrusted => (
+        Error::Untrusted => (
+            ErrorCode::WrongPin,
+            "tell its operator; if it is to have no such certificate, log in with its pin, which `coordinator serve` \
+             prints: --coordinator URL --pin PIN",
+        ),
+        Error::WrongPin => (
             ErrorCode::WrongPin,
             "ask the coordinator's operator for its present URL and pin; if they are what you have, somebody \
              is in between",
@@ -85,8 +90,7 @@ fn refused(what: &str, reason: Reason) -> ApiError {
 pub(crate) fn token(what: &str, error: TokenError) -> ApiError {
     let text = error.to_string();
     let (why, next) = text.split_once(": ").unwrap_or((&text, "ask for a new one"));
-    let code = if error == TokenError::Newer { ErrorCode::Newer } else { ErrorCode::InvalidToken };
-    ApiError::new(code, what, why, next)
+    ApiError::new(ErrorCode::InvalidToken, what, why, next)
 }
 
 /// What a state directory that cannot be changed means.

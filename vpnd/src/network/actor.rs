@@ -91,6 +91,8 @@ pub(super) struct Health {
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,
     pub(super) not_saved: bool,
+    /// A signer gave this machine another name than it was to get.
+    pub(super) renamed: bool,
 }
 
 /// Answers of the data path that are waited for, by token.
@@ -317,8 +319,12 @@ impl Actor {
         self.peers = Peers::default();
         self.waiting = Waiting::default();
         self.configured = None;
-        self.health =
-            Health { removed: self.health.removed, not_saved: self.health.not_saved, ..Health::default() };
+        self.health = Health {
+            removed: self.health.removed,
+            not_saved: self.health.not_saved,
+            renamed: self.health.renamed,
+            ..Health::default()
+        };
         self.folding = false;
     }
 

@@ -23,7 +23,10 @@ impl Actor {
         epochs.prune(clock::now());
         self.health.removed = false;
         self.joiners.settle(&roster);
+        let wanted = self.own().filter(|_| self.membership.is_some()).map(|own| own.name);
         self.present.send_replace(Arc::new(Present { roster, epochs }));
+        let named = self.own().map(|own| own.name);
+        self.health.renamed |= wanted.is_some_and(|wanted| named.is_some_and(|named| named != wanted));
         self.save();
         if let Some(running) = &self.running {
             running.relays.listen(&self.keys, &self.present.borrow().epochs);

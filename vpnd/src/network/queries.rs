@@ -181,8 +181,16 @@ fn created(
 }
 
 fn check_invite(what: &str, wish: &NewInvite) -> Option<ApiError> {
-    if !wish.name.iter().chain(&wish.groups).all(|name| valid_name(name)) {
+    if !wish.name.iter().all(|name| valid_name(name)) {
         return Some(crate::daemon::hostname::invalid(what));
+    }
+    if !wish.groups.iter().all(|group| valid_name(group)) {
+        return Some(ApiError::new(
+            ErrorCode::InvalidName,
+            what,
+            "a group has 1 to 63 lower-case letters, digits and hyphens, and starts and ends with a letter or digit",
+            "name the groups with commas between them: --groups family,guests",
+        ));
     }
     if wish.name.is_some() && wish.uses > 1 {
         return Some(ApiError::new(

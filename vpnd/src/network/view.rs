@@ -92,6 +92,7 @@ impl Actor {
             when(running.is_some_and(|running| running.data.is_none()), Warning::DataPathDown),
             health.lack.map(Lack::warning),
             when(health.not_saved, Warning::StateNotWritable),
+            when(health.renamed, Warning::Renamed),
         ]
         .into_iter()
         .flatten()
