@@ -137,7 +137,9 @@ fn a_start_without_an_interface_says_why_and_comes_up_once_the_reason_is_gone() 
     node.before("mount -t tmpfs tacet /dev/net");
     lacks(node, "no_tun", "/dev/net/tun is missing");
     let pid = node.process().unwrap().pid().to_string();
-    let done = Command::new("nsenter").args(["-t", &pid, "-m", "umount", "/dev/net"]).status().unwrap();
+    // As a module's device appears, or a container is given one.
+    let appears = ["-t", &pid, "-m", "mknod", "/dev/net/tun", "c", "10", "200"];
+    let done = Command::new("nsenter").args(appears).status().unwrap();
     assert!(done.success());
     comes_up(node);
     let address = world.node("cloud-1").address("ipv4").unwrap();
