@@ -1,5 +1,6 @@
 //! The join list.
 
+use ed25519_dalek::SigningKey;
 use proto::{
     coordinator::{Auth, Join, Reason},
     identity::MachineKeys,
@@ -7,102 +8,70 @@ use proto::{
     wire::Wire,
 };
 use rand_core::OsRng;
+use tempfile::TempDir;
 use vpnd::coordinator::{Client, Error};
 
 use crate::house::{House, Network, directory, now, refused};
 
 #[tokio::test]
 async fn an_invite_reads_the_roster_and_appends_its_record() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
-    let secret = invite(&mut network, &client, 1).await;
-    let key = secret.signing();
-    let auth = Auth::Invite { id: secret.id(), key: &key };
-    let state = client.state(&network.id(), &auth).await.unwrap();
-    assert!(state == network.roster.state().to_bytes());
-    let join = record(&network, &secret);
-    client.append_join(&network.id(), &auth, &join).await.unwrap();
-    assert!(client.joins(&network.id(), &auth).await.unwrap() == [join.clone()]);
-    assert!(client.joins(&network.id(), &Auth::Member(&network.member())).await.unwrap() == [join]);
+    let stage = Stage::with_an_invite(1).await;
+    let state = stage.client.state(&stage.network.id(), &stage.invite()).await.unwrap();
+    assert!(state == stage.network.roster.state().to_bytes());
+    let join = stage.record();
+    stage.append(&join).await.unwrap();
+    assert!(stage.client.joins(&stage.network.id(), &stage.invite()).await.unwrap() == [join.clone()]);
+    assert!(stage.listed().await == [join]);
 }
 
 #[tokio::test]
 async fn no_more_records_wait_than_an_invite_has_uses_and_the_same_one_counts_once() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
-    let secret = invite(&mut network, &client, 2).await;
-    let key = secret.signing();
-    let auth = Auth::Invite { id: secret.id(), key: &key };
-    let joins = [record(&network, &secret), record(&network, &secret), record(&network, &secret)];
-    client.append_join(&network.id(), &auth, &joins[0]).await.unwrap();
-    client.append_join(&network.id(), &auth, &joins[0]).await.unwrap();
-    client.append_join(&network.id(), &auth, &joins[1]).await.unwrap();
-    let over = refused(client.append_join(&network.id(), &auth, &joins[2]).await);
+    let stage = Stage::with_an_invite(2).await;
+    let joins = [stage.record(), stage.record(), stage.record()];
+    stage.append(&joins[0]).await.unwrap();
+    stage.append(&joins[0]).await.unwrap();
+    stage.append(&joins[1]).await.unwrap();
+    let over = refused(stage.append(&joins[2]).await);
     assert!(matches!(over, Error::Refused(Reason::InviteUsedUp)), "{over}");
-    assert_eq!(client.joins(&network.id(), &auth).await.unwrap().len(), 2);
+    assert_eq!(stage.listed().await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_folded_record_leaves_the_list_with_the_change_that_folds_it() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
-    let secret = invite(&mut network, &client, 2).await;
-    let key = secret.signing();
-    let auth = Auth::Invite { id: secret.id(), key: &key };
-    let (one, two) = (record(&network, &secret), record(&network, &secret));
-    client.append_join(&network.id(), &auth, &one).await.unwrap();
-    client.append_join(&network.id(), &auth, &two).await.unwrap();
+    let mut stage = Stage::with_an_invite(2).await;
+    let (one, two) = (stage.record(), stage.record());
+    stage.append(&one).await.unwrap();
+    stage.append(&two).await.unwrap();
+    let network = &mut stage.network;
     let opened = network.roster.open_join(&one.record).unwrap_or_else(|_| panic!("a record"));
     let (roster, delta, _) = network.edit(|draft| draft.fold(&opened));
-    client.push(&network.id(), &network.member(), delta.to_bytes(), vec![one.id()]).await.unwrap();
+    stage.client.push(&network.id(), &network.member(), delta.to_bytes(), vec![one.id()]).await.unwrap();
     network.roster = roster;
-    assert!(client.joins(&network.id(), &Auth::Member(&network.member())).await.unwrap() == [two]);
+    assert!(stage.listed().await == [two]);
 }
 
 #[tokio::test]
 async fn a_revoked_invite_takes_its_waiting_records_with_it() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
-    let secret = invite(&mut network, &client, 1).await;
-    let key = secret.signing();
-    let auth = Auth::Invite { id: secret.id(), key: &key };
-    let (early, late) = (record(&network, &secret), record(&network, &secret));
-    client.append_join(&network.id(), &auth, &early).await.unwrap();
-    network.publish(&client, |draft| draft.remove_invite(&secret.id())).await;
-    assert!(client.joins(&network.id(), &Auth::Member(&network.member())).await.unwrap().is_empty());
-    let refusal = refused(client.append_join(&network.id(), &auth, &late).await);
+    let mut stage = Stage::with_an_invite(1).await;
+    let (early, late) = (stage.record(), stage.record());
+    stage.append(&early).await.unwrap();
+    let id = stage.secret.id();
+    stage.network.publish(&stage.client, |draft| draft.remove_invite(&id)).await;
+    assert!(stage.listed().await.is_empty());
+    let refusal = refused(stage.append(&late).await);
     assert!(matches!(refusal, Error::Refused(Reason::InviteUnknown)), "{refusal}");
 }
 
 #[tokio::test]
 async fn an_expired_invite_opens_nothing() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
     let yesterday = now() - 86_400;
-    let (roster, delta, secret) =
-        network.edit_at(yesterday, |draft| draft.add_invite(new(1, yesterday + 60)));
-    client.push(&network.id(), &network.member(), delta.to_bytes(), Vec::new()).await.unwrap();
-    network.roster = roster;
-    let key = secret.signing();
-    let auth = Auth::Invite { id: secret.id(), key: &key };
+    let stage = Stage::set(yesterday, new(1, yesterday + 60)).await;
+    let (network, client, auth) = (stage.network.id(), &stage.client, stage.invite());
+    let (join, member) = (stage.record(), stage.network.member());
     let refusals = [
-        refused(client.state(&network.id(), &auth).await),
-        refused(client.append_join(&network.id(), &auth, &record(&network, &secret)).await),
-        refused(
-            client
-                .append_join(&network.id(), &Auth::Member(&network.member()), &record(&network, &secret))
-                .await,
-        ),
+        refused(client.state(&network, &auth).await),
+        refused(stage.append(&join).await),
+        refused(client.append_join(&network, &Auth::Member(&member), &join).await),
     ];
     for refusal in refusals {
         assert!(matches!(refusal, Error::Refused(Reason::InviteExpired)), "{refusal}");
@@ -111,27 +80,68 @@ async fn an_expired_invite_opens_nothing() {
 
 #[tokio::test]
 async fn an_invite_appends_in_no_other_invites_name_and_changes_nothing() {
-    let directory = directory();
-    let house = House::open(directory.path()).await;
-    let mut network = house.network("anna").await;
-    let client = house.client();
-    let (one, two) = (invite(&mut network, &client, 1).await, invite(&mut network, &client, 1).await);
-    let (key, stranger) = (one.signing(), two.signing());
-    let auth = Auth::Invite { id: one.id(), key: &key };
-    let forged = Auth::Invite { id: one.id(), key: &stranger };
+    let mut stage = Stage::with_an_invite(1).await;
+    let other = stage.network.publish(&stage.client, |draft| draft.add_invite(new(1, now() + 3600))).await;
+    let (network, client) = (stage.network.id(), &stage.client);
+    let stranger = other.signing();
+    let forged = Auth::Invite { id: stage.secret.id(), key: &stranger };
     let refusals = [
-        refused(client.append_join(&network.id(), &auth, &record(&network, &two)).await),
-        refused(client.append_join(&network.id(), &forged, &record(&network, &one)).await),
-        refused(client.state(&network.id(), &forged).await),
-        refused(client.watch(&network.id(), &key).await),
+        refused(stage.append(&record(&stage.network, &other)).await),
+        refused(client.append_join(&network, &forged, &stage.record()).await),
+        refused(client.state(&network, &forged).await),
+        refused(client.watch(&network, &stage.key).await),
     ];
     for refusal in refusals {
         assert!(matches!(refusal, Error::NotPermitted), "{refusal}");
     }
 }
 
-async fn invite(network: &mut Network, client: &Client, uses: u32) -> InviteSecret {
-    network.publish(client, |draft| draft.add_invite(new(uses, now() + 3600))).await
+/// A coordinator with a network that has an invite.
+struct Stage {
+    network: Network,
+    client: Client,
+    secret: InviteSecret,
+    key: SigningKey,
+    _house: House,
+    _directory: TempDir,
+}
+
+impl Stage {
+    async fn with_an_invite(uses: u32) -> Self {
+        Self::set(now(), new(uses, now() + 3600)).await
+    }
+
+    /// The same by a signer whose clock says `time`.
+    async fn set(time: u64, invite: NewInvite) -> Self {
+        let directory = directory();
+        let house = House::open(directory.path()).await;
+        let mut network = house.network("anna").await;
+        let client = house.client();
+        let (roster, delta, secret) = network.edit_at(time, |draft| draft.add_invite(invite));
+        client.push(&network.id(), &network.member(), delta.to_bytes(), Vec::new()).await.unwrap();
+        network.roster = roster;
+        let key = secret.signing();
+        Self { network, client, secret, key, _house: house, _directory: directory }
+    }
+
+    /// The invite's proof.
+    fn invite(&self) -> Auth<'_> {
+        Auth::Invite { id: self.secret.id(), key: &self.key }
+    }
+
+    /// A record of one more machine that joins by it.
+    fn record(&self) -> Join {
+        record(&self.network, &self.secret)
+    }
+
+    async fn append(&self, join: &Join) -> Result<(), Error> {
+        self.client.append_join(&self.network.id(), &self.invite(), join).await
+    }
+
+    /// The list, as a member reads it.
+    async fn listed(&self) -> Vec<Join> {
+        self.client.joins(&self.network.id(), &Auth::Member(&self.network.member())).await.unwrap()
+    }
 }
 
 fn new(uses: u32, expires: u64) -> NewInvite {

@@ -1,6 +1,11 @@
 //! Bad input, each kind with its own error and exit code, and nothing changed by it.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::Value;
 use tests::{Coordinator, Lab, Node, node::Said, wait};
@@ -89,10 +94,12 @@ fn a_mistyped_a_foreign_and_a_used_up_token_are_told_apart() {
 #[test]
 fn an_expired_invite_is_refused() {
     let world = World::of(Lab::up(TWO).unwrap(), &["cloud-1"]);
-    let token = world.node("cloud-1").invite(&["--expires", "1m"]).unwrap();
+    let made = world.node("cloud-1").ask(&["invite", "create", "--expires", "1m"]).unwrap();
     let joiner = Node::start(&world.lab.host("home-1")).unwrap();
-    std::thread::sleep(Duration::from_secs(121)); // an invite lives for a minute at least, and to the end of one
-    refused(&joiner, &["join", &token], "", "token_expired", 1);
+    // An invite lives for a minute at least, and to the end of one.
+    let end = UNIX_EPOCH + Duration::from_secs(made["expires"].as_u64().unwrap() + 1);
+    std::thread::sleep(end.duration_since(SystemTime::now()).unwrap());
+    refused(&joiner, &["join", made["token"].as_str().unwrap()], "", "token_expired", 1);
     assert_eq!(networks(&joiner), 0);
 }
 

@@ -309,11 +309,11 @@ impl ServerCertVerifier for Anything {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        content: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        self.verify_tls13_signature(content, certificate, signature)
     }
 
     fn verify_tls13_signature(
