@@ -30,6 +30,8 @@
 //! * A message about paths comes from the machine at the other end of the session: not from a TUN, not forwarded.
 //! * Queues, tables and rates are bounded by named constants.
 
+#![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod announce;
 mod batch;
 mod machine;

@@ -10,6 +10,8 @@
 //! Every `unsafe` block of the project is in this crate and in `sandbox`. Errors name what failed and the system's reason, never an
 //! address or a name. Nothing here prints or logs.
 
+#![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod epoll;
 pub mod inherit;
 pub mod netlink;

@@ -2,6 +2,7 @@
 //! Needs root; without it the tests say that they were skipped.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a test that cannot go on fails, one that is skipped says so"

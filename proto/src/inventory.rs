@@ -140,16 +140,58 @@ pub fn granularity_of(seconds: u64) -> Option<Granularity> {
     }
 }
 
-/// Every time within a day of `now` that stands anywhere in the bytes as a 64-bit integer of either order, in unix
-/// seconds or milliseconds. A time at which something happened is found when it is written; a wider range would find
-/// one by chance wherever a small number stands beside random bytes.
+/// Every time within a day of `now` that stands anywhere in the bytes: as a 64-bit integer of either order or in decimal
+/// digits, in unix seconds, milliseconds or microseconds, or as a date of the calendar with or without a time of day. A time at
+/// which something happened is found when it is written; a wider range would find one by chance wherever a small number
+/// stands beside random bytes.
 fn times(bytes: &[u8], now: u64) -> impl Iterator<Item = u64> {
     let range = now.saturating_sub(DAY)..now.saturating_add(DAY);
-    bytes.windows(8).filter_map(move |window| {
-        let window: [u8; 8] = window.try_into().ok()?;
-        let plausible = |n: u64| [n, n / 1000].into_iter().find(|time| range.contains(time));
-        plausible(u64::from_be_bytes(window)).or_else(|| plausible(u64::from_le_bytes(window)))
-    })
+    let near = range.clone();
+    let numbers = bytes
+        .windows(8)
+        .filter_map(|window| window.try_into().ok())
+        .flat_map(|window: [u8; 8]| [u64::from_be_bytes(window), u64::from_le_bytes(window)]);
+    let written = bytes
+        .split(|byte| !byte.is_ascii_digit())
+        .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    let plausible = move |n: u64| [n, n / 1_000, n / 1_000_000].into_iter().find(|time| range.contains(time));
+    // A date alone is not near enough by itself: its day is.
+    let dates = bytes.windows(10).enumerate().filter_map(|(at, window)| {
+        let day = date(window)?;
+        Some(day * DAY + time_of_day(bytes.get(at + 10..at + 19).unwrap_or_default()))
+    });
+    numbers
+        .chain(written)
+        .filter_map(plausible)
+        .chain(dates.filter(move |time| near.contains(time) || near.contains(&(time + DAY - 1))))
+}
+
+/// The unix day of `2026-11-22`.
+fn date(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut parts = text.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+        return None;
+    }
+    let (year, month, day): (u64, u64, u64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // The year begins in March, so that the leap day is its last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    Some(days - 719_468)
+}
+
+/// The seconds of `T05:06:07`, 0 where there is no such text.
+fn time_of_day(text: &[u8]) -> u64 {
+    let read = || {
+        let text = std::str::from_utf8(text).ok()?.strip_prefix(['T', 't', ' '])?;
+        let mut parts = text.split(':').map(|part| part.parse::<u64>().ok());
+        Some(parts.next()?? * 3_600 + parts.next()?? * 60 + parts.next()??)
+    };
+    read().unwrap_or_default()
 }
 
 /// Whether an IP address stands in the bytes as text.
@@ -218,6 +260,27 @@ mod tests {
         assert!(!found(Granularity::Minute, minute));
         assert!(found(Granularity::Day, minute) && !found(Granularity::Day, day));
         assert!(found(Granularity::Month, day) && !found(Granularity::Month, month));
+    }
+
+    #[test]
+    fn a_time_is_found_in_words_too() {
+        // 2026-11-22 03:00:00 and seven seconds.
+        let found = |declared, text: &str| {
+            !inventory(declared, false).violations("networks/1/keys", text.as_bytes(), NOW).is_empty()
+        };
+        for text in [
+            "seen=1795316407;",
+            "1795316407123",
+            "1795316407123456",
+            "at 2026-11-22T03:00:07Z",
+            "2026-11-22 03:00:07",
+        ] {
+            assert!(found(Granularity::Day, text), "{text}");
+        }
+        assert!(found(Granularity::Month, "2026-11-22") && !found(Granularity::Day, "2026-11-22"));
+        for text in ["1195316407", "2019-11-22T03:00:07Z", "17953164071", "2026-13-22", "version 1.795.316"] {
+            assert!(!found(Granularity::Month, text), "{text}");
+        }
     }
 
     #[test]

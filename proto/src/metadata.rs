@@ -168,6 +168,18 @@ lacks!(crate::identity::MachineKeys, crate::epoch::EpochKey, crate::epoch::Epoch
     crate::relay::Credential, crate::relay::Pseudonym, crate::roster::Roster, crate::roster::MachineEntry:
     std::fmt::Debug, std::fmt::Display, serde::Serialize);
 
+lacks!(crate::pipe::Config, crate::pipe::Peer, crate::pipe::Pong, crate::pipe::Status, crate::relay::Frame<'static>,
+    crate::relay::Handle, crate::relay::Open, crate::relay::RelayHello, crate::introduction::Introduction,
+    crate::mailbox::BlindedKey, crate::roster::Entry, crate::roster::InviteEntry, crate::roster::RelayEntry,
+    crate::roster::Join, crate::roster::JoinRecord, crate::roster::Settings, crate::coordinator::Join,
+    crate::coordinator::Joins, crate::coordinator::WatchEvent, crate::roster::Delta, crate::roster::PublicState,
+    crate::token::InviteToken, crate::token::RecoveryKey, crate::token::EnrolToken, crate::account::AccountName:
+    std::fmt::Debug, std::fmt::Display, serde::Serialize);
+// Views of the local API are documents, and no text.
+lacks!(crate::api::Status, crate::api::NetworkStatus, crate::api::Own, crate::api::Peer, crate::api::Machine,
+    crate::api::Invite, crate::api::Joined:
+    std::fmt::Debug, std::fmt::Display);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,11 +19,14 @@
 //! | [`certificate`] | ... or one that the operator has, which is renewed |
 //! | [`limits`] | what one network, one connection and all together may use |
 //! | [`stun`] | the STUN server |
+//! | [`message`] | the sentences that the program may say |
 //! | [`walls`] | what a server gives up before it serves |
 //! | [`ready`] | tells systemd that it serves |
 //!
 //! [`Relay`] is made of a switchboard (who is where), connections (one task each), their queues, and the networks'
 //! budgets.
+
+#![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bucket;
 pub mod certificate;
@@ -32,6 +35,7 @@ mod connection;
 pub mod leaks;
 pub mod limits;
 pub mod listener;
+pub mod message;
 mod queue;
 pub mod ready;
 mod relay;

@@ -19,6 +19,7 @@ use relay::{
     Relay,
     certificate::Certificate,
     listener::Port,
+    message::Message,
     ready::Ready,
     stun::StunServer,
     tls::Authority,
@@ -131,10 +132,9 @@ fn say_why(error: &anyhow::Error) {
     eprintln!("the relay cannot start: {error:#}");
 }
 
-/// The kernel lacks a wall, and `--allow-unsandboxed` was given.
 #[expect(clippy::disallowed_macros, clippy::print_stderr, reason = "before the first connection")]
-fn say_unsandboxed() {
-    eprintln!("relay: this kernel lacks Landlock or seccomp, the relay is not locked down");
+fn say(message: Message) {
+    eprintln!("{}", message.text());
 }
 
 /// A panic's place in the source and nothing of what it was about; once the walls stand, not even that.
@@ -200,7 +200,7 @@ fn missing(allowed: bool) -> anyhow::Result<Missing> {
     match (sandbox::available(), allowed) {
         (Ok(()), _) => Ok(Missing::Refuse),
         (Err(_), true) => {
-            say_unsandboxed();
+            say(Message::Unsandboxed);
             Ok(Missing::Allow)
         }
         (Err(error), false) => bail!(

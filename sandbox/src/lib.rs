@@ -9,6 +9,7 @@
 //! | [`memory`] | the way of secrets into swap |
 //! | [`user`] | root, and standard input and output |
 //! | [`wipe`] | what was in memory that is not used any more |
+//! | [`readings`] | the file system's notes of when files were read |
 //!
 //! Mechanism only: which process keeps what is written where that process starts. The kernel keeps all of these walls
 //! for each thread, and threads made later inherit them: put them up while there is one ([`process::single_threaded`]).
@@ -20,6 +21,7 @@ pub mod capabilities;
 pub mod files;
 pub mod memory;
 pub mod process;
+pub mod readings;
 pub mod user;
 pub mod wipe;
 

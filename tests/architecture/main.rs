@@ -5,9 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole program is a test")]
 
+mod bites;
+mod features;
 mod licence;
 mod quiet;
 mod rules;
+mod words;
 mod workspace;
 
 use workspace::Workspace;
@@ -91,5 +94,11 @@ fn leaks_on_purpose_are_behind_their_feature() {
 fn services_say_only_what_the_catalogue_lists() {
     let workspace = Workspace::load();
     assert_holds(&quiet::mouths(&workspace.sources));
+    assert_holds(&words::said(&workspace.sources));
     assert_holds(&quiet::sentences(&workspace.sources, include_str!("../../docs/messages.md")));
+}
+
+#[test]
+fn no_type_that_can_be_printed_holds_an_address_a_name_or_a_key() {
+    assert_holds(&words::printable(&Workspace::load().sources));
 }

@@ -34,11 +34,11 @@ const FORBIDDEN: [&str; 14] = [
 ];
 
 /// Crates whose code runs in a service.
-const SERVICES: [&str; 7] =
+pub(crate) const SERVICES: [&str; 7] =
     ["vpnd/src/", "coordinator/src/", "relay/src/", "mesh/src/", "netio/src/", "proto/src/", "sandbox/src/"];
 
 /// Where a service says something; each sentence is in docs/messages.md.
-const MOUTHS: [&str; 6] = [
+pub(crate) const MOUTHS: [&str; 6] = [
     "vpnd/src/main.rs",
     "vpnd/src/message.rs",
     "vpnd/src/harden.rs",
@@ -77,7 +77,10 @@ pub(crate) fn sentences(sources: &[File], catalogue: &str) -> Vec<String> {
     for (path, sentence) in [
         ("coordinator/src/main.rs", "coordinator: a fault at {}:{}"),
         ("relay/src/main.rs", "a fault at {}:{}"),
-        ("relay/src/main.rs", "relay: this kernel lacks Landlock or seccomp, the relay is not locked down"),
+        (
+            "relay/src/message.rs",
+            "relay: this kernel lacks Landlock or seccomp, the relay is not locked down",
+        ),
         ("relay/src/main.rs", "the relay cannot start: {error:#}"),
     ] {
         let says =

@@ -4,14 +4,18 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
+mod egress;
 mod epochs;
 mod laboratory;
+mod life;
+mod log_texts;
 mod memory;
 mod outage;
 mod privacy;
 mod reach;
 mod refusal;
 mod service;
+mod silence;
 mod start;
 mod trust;
 mod units;

@@ -143,7 +143,7 @@ fn joining_takes_few_round_trips() {
 }
 
 /// A quarter of a MiB there and back, compared byte by byte.
-fn tcp_echo(from: &Node, to: &Node, address: IpAddr) {
+pub(crate) fn tcp_echo(from: &Node, to: &Node, address: IpAddr) {
     let content: Vec<u8> = (0..256 * 1024_u32).map(|index| (index * 31 % 251) as u8).collect();
     let listener = to.host().inside(|| TcpListener::bind((address, 0)).unwrap()).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -171,7 +171,7 @@ fn tcp_echo(from: &Node, to: &Node, address: IpAddr) {
 }
 
 /// Datagrams of every length up to a full packet, each there and back.
-fn udp_echo(from: &Node, to: &Node, address: IpAddr) {
+pub(crate) fn udp_echo(from: &Node, to: &Node, address: IpAddr) {
     let server = to.host().inside(|| UdpSocket::bind((address, 0)).unwrap()).unwrap();
     let port = server.local_addr().unwrap().port();
     server.set_read_timeout(Some(wait::SOON)).unwrap();

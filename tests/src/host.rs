@@ -27,8 +27,8 @@ pub struct Host {
     folder: PathBuf,
 }
 
-/// Runs as root inside the network namespace. Arguments: host name, host folder, a shell line to run first, the program
-/// and its arguments.
+/// Runs as root inside the network namespace. Arguments: host name, host folder, a shell line to run first, the network
+/// namespace, [`LAYERS`] or nothing, the program and its arguments.
 const ENTER: &str = r#"
     set -e
     hostname "$1"
@@ -40,9 +40,69 @@ const ENTER: &str = r#"
         mount --bind "$2/$place" "/$place"
     done
     cd "$2"
+    if [ -n "$5" ]; then
+        eval "$5"
+    fi
     eval "$3"
-    shift 3
+    shift 5
     exec "$@""#;
+
+/// All that is not `/run`, `/var/lib` or the host's folder beneath layers of its own, in memory, that show what the program
+/// changed; `$4` is the network namespace, whose files in `/etc` go over it again.
+const LAYERS: &str = r#"
+    mkdir /run/layers /run/layers/host
+    mount --bind "$2" /run/layers/host
+    for place in /* /var/*; do
+        case $place in /proc | /sys | /dev | /run | /var | /var/lib) continue ;; esac
+        if [ ! -d "$place" ] || [ -L "$place" ]; then continue; fi
+        # A file system that is mounted beneath would be hidden.
+        if [ "$place" != /etc ] && grep -q " $place/" /proc/self/mounts; then continue; fi
+        layer=/run/layers/$(echo "$place" | tr / %)
+        mkdir "$layer" "$layer/changed" "$layer/work"
+        mount -t overlay -o "lowerdir=$place,upperdir=$layer/changed,workdir=$layer/work" tacet "$place"
+    done
+    mount --bind /run/layers/host "$2"
+    umount /run/layers/host
+    rmdir /run/layers/host
+    for file in /etc/netns/"$4"/*; do
+        mount --bind "$file" "/etc/${file##*/}"
+    done
+    rm -rf /run/mount"#;
+
+/// What a running program, of a laboratory that keeps changes apart, changed outside of its host's folders: paths as the
+/// program knows them. Every file that it made, wrote, renamed or removed anywhere is among them, or its folder.
+///
+/// # Errors
+/// If the program ended, or has no layers.
+pub fn changed_by(process: u32) -> Result<Vec<PathBuf>> {
+    let root = PathBuf::from(format!("/proc/{process}/root"));
+    let mut changed = Vec::new();
+    let entries = |folder: &Path| -> Result<Vec<PathBuf>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    };
+    for (folder, ours) in [("run", ["tacet", "layers"]), ("var/lib", ["tacet", "tacet-coordinator"])] {
+        for path in entries(&root.join(folder))? {
+            let name = path.file_name().unwrap_or_default();
+            if !ours.iter().any(|ours| name == *ours) {
+                changed.push(Path::new("/").join(folder).join(name));
+            }
+        }
+    }
+    let layers = entries(&root.join("run/layers"))
+        .map_err(|_| Trouble::new(format!("the process {process} has no layers")))?;
+    for layer in layers {
+        let place = layer.file_name().unwrap_or_default().to_string_lossy().replace('%', "/");
+        let top = layer.join("changed");
+        let mut left = entries(&top)?;
+        while let Some(path) = left.pop() {
+            changed.push(Path::new(&place).join(path.strip_prefix(&top).unwrap_or(&path)));
+            if path.symlink_metadata()?.is_dir() {
+                left.extend(entries(&path)?);
+            }
+        }
+    }
+    Ok(changed)
+}
 
 impl Host {
     pub(crate) fn new(lab: &Arc<Lab>, name: &str) -> Self {
@@ -100,7 +160,12 @@ impl Host {
             .args(["netns", "exec", &self.namespace()])
             .args(["unshare", "--uts", "sh", "-c", ENTER, "sh", &self.called])
             .arg(&self.folder)
-            .args([line, program])
+            .args([
+                line,
+                &self.namespace(),
+                if self.lab.keeps_changes_apart() { LAYERS } else { "" },
+                program,
+            ])
             .env("PATH", path(&self.folder.join("bin")))
             .env_remove("TACET_SOCKET")
             .stdin(Stdio::null());

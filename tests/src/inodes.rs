@@ -113,8 +113,6 @@ impl Inodes {
                 }
             } else if kind.is_file() {
                 inode.content = content(&path)?;
-            } else if kind.is_socket() {
-                inode.read = (0, 0); // connecting to one is noted, in memory
             }
             inodes.insert(path, inode);
         }
@@ -164,15 +162,17 @@ impl Inodes {
 impl Inode {
     fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::symlink_metadata(path)?;
+        let kind = meta.file_type();
         Ok(Self {
             number: meta.ino(),
             mode: meta.mode(),
             owner: (meta.uid(), meta.gid()),
             // A folder's size is the file system's affair.
-            size: if meta.is_dir() { 0 } else { meta.size() },
+            size: if kind.is_dir() { 0 } else { meta.size() },
             written: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
-            read: (meta.atime(), meta.atime_nsec()),
+            // A connection to a unix socket is noted as a reading, in memory where its folder is.
+            read: if kind.is_socket() { (0, 0) } else { (meta.atime(), meta.atime_nsec()) },
             content: 0,
         })
     }

@@ -12,7 +12,7 @@ use std::{
     process::{self, Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -26,6 +26,7 @@ pub struct Lab {
     run: String,
     folder: PathBuf,
     guard: Option<Child>,
+    apart: AtomicBool,
     _turn: Option<Turn>,
 }
 
@@ -55,7 +56,7 @@ impl Lab {
         let folder = std::env::temp_dir().join(format!("tacet-lab-{run}"));
         fs::create_dir(&folder)?;
         let guard = Some(guard(&run, &folder)?);
-        let lab = Self { run, folder, guard, _turn: Some(turn) };
+        let lab = Self { run, folder, guard, apart: AtomicBool::new(false), _turn: Some(turn) };
         // It must not go on building for us when we are dead.
         let built = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -84,7 +85,13 @@ impl Lab {
         let owner = fs::read_to_string(Path::new(RUNS).join(run).join("owner"))
             .map_err(|_| Trouble::new(format!("there is no laboratory {run}")))?;
         let folder = owner.split_once(' ').map(|(_, folder)| PathBuf::from(folder)).unwrap_or_default();
-        Ok(Arc::new(Self { run: run.to_owned(), folder, guard: None, _turn: None }))
+        Ok(Arc::new(Self {
+            run: run.to_owned(),
+            folder,
+            guard: None,
+            apart: AtomicBool::new(false),
+            _turn: None,
+        }))
     }
 
     /// The computer `name` in it: `srv`, or SITE-NUMBER.
@@ -103,6 +110,16 @@ impl Lab {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// From now on every program started here has all of the file system in layers of its own, which show what it changed:
+    /// [`crate::host::changed_by`].
+    pub fn keep_changes_apart(&self) {
+        self.apart.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn keeps_changes_apart(&self) -> bool {
+        self.apart.load(Ordering::Relaxed)
     }
 
     /// Changes a condition or asks something: `lab.natlab(&["cut", "home"])`. Returns what natlab printed.

@@ -16,6 +16,7 @@
 //! | [`node`] | a machine: vpnd, and vpnctl to talk to it |
 //! | [`servers`] | coordinator and relay |
 //! | [`inodes`] | what became of every file beneath some folders |
+//! | [`pcap`] | the packets that leave a host |
 //! | [`strace`] | what running processes do to files, call by call |
 //! | [`wait`] | wait until something holds, with a deadline |
 //! | [`binaries`] | where the programs under test are |
@@ -25,6 +26,7 @@ pub mod host;
 pub mod inodes;
 pub mod lab;
 pub mod node;
+pub mod pcap;
 pub mod process;
 pub mod servers;
 pub mod strace;

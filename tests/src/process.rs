@@ -15,6 +15,14 @@ use nix::{
 
 use crate::{Result, Trouble, wait};
 
+/// `kill -9` of a process that is no child of ours.
+///
+/// # Errors
+/// If there is no such process.
+pub fn kill_process(process: u32) -> Result<()> {
+    kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL).map_err(|error| Trouble::new(error.desc()))
+}
+
 /// A running program. Dropping it kills it.
 pub struct Process {
     name: String,

@@ -122,6 +122,12 @@ pub struct RelayProcess {
 }
 
 impl RelayProcess {
+    /// The host it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Starts one that trusts the coordinator whose key is in the file `key`.
     ///
     /// # Errors

@@ -30,6 +30,17 @@ pub const CALLS: &str = "trace=write,pwrite64,writev,pwritev,pwritev2,sendfile,c
 /// Options of strace that [`calls`] can read: paths of descriptors, no contents, no signals.
 pub const OPTIONS: [&str; 6] = ["-f", "-y", "-s0", "-qq", "-esignal=none", "-e"];
 
+/// A line for the shell that becomes a program: it goes on when the program is followed, from its first call on, and its
+/// record is written to `record`. The record is whole when all that is followed has ended.
+#[must_use]
+pub fn from_birth(record: &str) -> String {
+    let options = OPTIONS.join(" ");
+    format!(
+        "(setsid strace {options} {CALLS} -o {record} -p $$ </dev/null >/dev/null 2>&1 &)
+        until grep -q '^TracerPid:.*[1-9]' /proc/$$/status; do sleep 0.02; done"
+    )
+}
+
 /// A tracer that runs.
 pub struct Trace {
     tracer: Child,

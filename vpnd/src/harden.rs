@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, umask};
 ///
 /// # Errors
 /// If the kernel refuses to turn core dumps off.
+#[expect(clippy::disallowed_methods, reason = "a fault in the program, not an event of traffic")]
 pub fn process() -> io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         // A panic's message may hold anything; its place in the source holds nothing of a user's.

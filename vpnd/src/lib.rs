@@ -21,6 +21,8 @@
 //! | [`walls`] | what control gives up before it serves anybody |
 //! | [`data_path`] | the data path's own process |
 
+#![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod api;
 pub mod apply;
 pub mod child;

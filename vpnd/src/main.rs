@@ -12,6 +12,7 @@ use vpnd::cli::{Cli, Command};
 #[global_allocator]
 static MEMORY: sandbox::wipe::Wiping = sandbox::wipe::Wiping;
 
+#[expect(clippy::disallowed_methods, reason = "why it cannot start")]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

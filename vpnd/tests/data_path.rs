@@ -3,6 +3,7 @@
 //! skipped.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a test that cannot go on fails, one that is skipped says so"

@@ -27,9 +27,10 @@ const LIST: &str = "usr/local/lib/tacet/installed";
 
 /// Folders and files below `packaging/` and where they go.
 const UNITS: &str = "usr/local/lib/systemd/system";
-const CONFIGURATION: [(&str, &str); 2] = [
+const CONFIGURATION: [(&str, &str); 3] = [
     ("sysusers.d/tacet.conf", "usr/local/lib/sysusers.d/tacet.conf"),
     ("tmpfiles.d/tacet.conf", "usr/local/lib/tmpfiles.d/tacet.conf"),
+    ("sysctl.d/tacet.conf", "usr/local/lib/sysctl.d/tacet.conf"),
 ];
 const SERVICES: [&str; 3] = ["vpnd.service", "tacet-coordinator.service", "tacet-relay.service"];
 
@@ -80,6 +81,7 @@ pub(crate) fn install(target: &Target) -> Result<()> {
     if target.live() {
         make_accounts();
         reload_units();
+        forget_connections();
         println!(
             "installed: vpnd, vpnctl, tacet-coordinator, tacet-relay in /usr/local/bin, and their units"
         );
@@ -239,6 +241,15 @@ fn make_accounts() {
     if !quietly("systemd-tmpfiles", &["--create", &tmpfiles]) {
         println!("the folders of {tmpfiles} were not made: there is no systemd-tmpfiles here");
     }
+}
+
+/// The kernel remembers no more who spoke to whom over TCP; what it remembers by now, too.
+fn forget_connections() {
+    let settings = format!("/{}", CONFIGURATION[2].1);
+    if !quietly("sysctl", &["--load", &settings]) {
+        println!("{settings} takes effect at the next start of this machine");
+    }
+    quietly("ip", &["tcp_metrics", "flush", "all"]);
 }
 
 fn reload_units() {

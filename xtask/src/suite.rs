@@ -80,13 +80,13 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
         checks.push(audited("canary audit", audit::Options::default(), &laboratory));
     }
     if scope.long {
-        nightly(&laboratory, &mut checks)?;
+        nightly(runner, scope, &laboratory, &mut checks)?;
     }
     Ok(summary(&checks, began.elapsed()))
 }
 
 /// What is too slow for every change, or needs the network.
-fn nightly(laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
+fn nightly(runner: Runner, scope: &Scope, laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
     if laboratory.is_ok() {
         let mut natlab = Command::new(tests::binaries::lab_file("natlab.sh"));
         checks.push(yes_or_no(
@@ -94,6 +94,9 @@ fn nightly(laboratory: &Result<()>, checks: &mut Vec<Check>) -> Result<()> {
             natlab.arg("selftest"),
             "tests/lab/natlab.sh selftest",
         )?);
+        let mut hour = runner.end_to_end_of("silence::");
+        hour.env("TACET_SILENCE", "3600");
+        checks.push(counted("an hour without a byte written", &mut hour, scope)?);
     }
     let shipped = audit::Options { dist: true, ..audit::Options::default() };
     checks.push(audited("canary audit of what is shipped", shipped, laboratory));
@@ -144,6 +147,22 @@ impl Runner {
             }
         }
         Ok(command)
+    }
+
+    /// Those end-to-end tests whose names hold `part`.
+    fn end_to_end_of(self, part: &str) -> Command {
+        let mut command = cargo();
+        match self {
+            Self::Nextest => {
+                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
+                command.arg(format!("binary({END_TO_END}) & test({part})"));
+            }
+            Self::Cargo => {
+                command.args("test --release --locked --workspace --test".split(' '));
+                command.args([END_TO_END, "--", part]);
+            }
+        }
+        command
     }
 
     fn end_to_end(self) -> Command {

@@ -120,6 +120,7 @@ impl DataDir {
         let path = self.dir.join(LOCK);
         let file = private().create(true).truncate(false).write(true).open(&path)?;
         give_to_owner_of(&self.dir, &path)?;
+        self.leave_no_readings();
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
@@ -149,9 +150,21 @@ impl DataDir {
     pub async fn open(&self) -> Result<Store, StoreError> {
         // SQLite itself does not tell a missing file from one it may not open.
         OpenOptions::new().read(true).write(true).open(&self.database)?;
+        self.leave_no_readings();
         match self.open_sealed().await? {
             Some(store) => Ok(store),
             None => self.seal(&self.lock()?).await,
+        }
+    }
+
+    /// When somebody last asked is not to stay with the files. A file system that cannot leave it notes it
+    /// (docs/PRIVACY.md).
+    fn leave_no_readings(&self) {
+        let _ = sandbox::readings::forget(&self.dir);
+        for path in
+            [self.database.clone(), self.keys(), beside(&self.database, "-journal"), self.dir.join(LOCK)]
+        {
+            let _ = sandbox::readings::forget(&path);
         }
     }
 

@@ -122,7 +122,7 @@ impl Report {
             vpnd: version_of_vpnd(),
             running: networks.is_some(),
             system: system(),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| kernel_version(&text)),
             architecture: std::env::consts::ARCH,
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             features: features.into_iter().map(|(name, there)| Feature { name, there }).collect(),
@@ -218,9 +218,55 @@ fn version_of_vpnd() -> Option<String> {
     (version.len() < 40 && version.chars().all(plain)).then(|| version.to_owned())
 }
 
+/// A kernel's release without what its builder may have put into it, such as the machine's name: numbers, and flavours that
+/// distributions use.
+fn kernel_version(release: &str) -> String {
+    const FLAVOURS: [&str; 16] = [
+        "amd64",
+        "arm64",
+        "armmp",
+        "aws",
+        "azure",
+        "cloud",
+        "gcp",
+        "generic",
+        "hardened",
+        "lts",
+        "microsoft",
+        "raspi",
+        "rpi",
+        "rt",
+        "standard",
+        "zen",
+    ];
+    let plain = |part: &str, also: &[char]| {
+        part.len() < 12 && part.chars().all(|c| c.is_ascii_digit() || also.contains(&c))
+    };
+    let parts: Vec<&str> = release.trim().split('-').collect();
+    let known = |(at, part): &(usize, &str)| {
+        if *at == 0 { plain(part, &['.', '+']) } else { plain(part, &[]) || FLAVOURS.contains(part) }
+    };
+    let told: Vec<&str> = parts.iter().copied().enumerate().filter(known).map(|(_, part)| part).collect();
+    let more = if told.len() < parts.len() { " (and a name of its own)" } else { "" };
+    told.join("-") + more
+}
+
 /// The distribution's name and version.
 fn system() -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(name.trim_matches('"').chars().filter(|c| !c.is_control()).take(60).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_named_after_its_machine_does_not_tell_the_name() {
+        assert_eq!(kernel_version("6.1.0-26-amd64\n"), "6.1.0-26-amd64");
+        assert_eq!(kernel_version("6.18.44-generic"), "6.18.44-generic");
+        assert_eq!(kernel_version("6.18.44-anns-laptop"), "6.18.44 (and a name of its own)");
+        assert_eq!(kernel_version("6.18.44-198.51.100.7"), "6.18.44 (and a name of its own)");
+    }
 }

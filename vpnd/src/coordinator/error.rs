@@ -25,7 +25,7 @@ pub enum Error {
     NotFound,
     /// Another change came first. Holds the present head (roster's `Head`), unverified.
     #[error("another change of the network came first")]
-    Conflict(Vec<u8>),
+    Conflict(UnverifiedHead),
     /// There is no session, or it has ended.
     #[error("not logged in at the coordinator, or the login has expired")]
     LoginNeeded,
@@ -38,6 +38,15 @@ pub enum Error {
     /// What answered is not a coordinator, or a broken one.
     #[error("what answers at this address is not a Tacet coordinator")]
     NotACoordinator,
+}
+
+/// A roster's head as the coordinator sent it. It names the network, so it is not part of any text.
+pub struct UnverifiedHead(pub Vec<u8>);
+
+impl std::fmt::Debug for UnverifiedHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UnverifiedHead")
+    }
 }
 
 /// Why a coordinator cannot be reached.
@@ -72,7 +81,7 @@ impl Error {
             Reason::NotPermitted => Self::NotPermitted,
             Reason::NotFound => Self::NotFound,
             Reason::LoginNeeded => Self::LoginNeeded,
-            Reason::Conflict => Self::Conflict(refusal.head.unwrap_or_default()),
+            Reason::Conflict => Self::Conflict(UnverifiedHead(refusal.head.unwrap_or_default())),
             reason => Self::Refused(reason),
         }
     }

@@ -14,6 +14,6 @@ mod trust;
 mod watch;
 
 pub use client::{BadUrl, Client, Session};
-pub use error::{Cause, Error};
+pub use error::{Cause, Error, UnverifiedHead};
 pub use trust::Trust;
 pub use watch::Watch;

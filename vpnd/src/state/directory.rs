@@ -74,6 +74,8 @@ impl StateDir {
         }
         let networks = Folder::open(root.path().join("networks"))?;
         networks.remove_unfinished()?;
+        // On a file system that cannot leave it, the day of the last start stays with the files (docs/PRIVACY.md).
+        let _ = sandbox::readings::forget_all(root.path());
         Ok(Self { root, networks, _lock: lock })
     }
 

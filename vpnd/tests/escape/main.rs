@@ -10,6 +10,7 @@
 //! test's name as the usual one does.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::exit,
     clippy::print_stdout,
