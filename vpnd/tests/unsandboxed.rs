@@ -6,6 +6,7 @@
 //! and a test's name as the usual one does. Needs root for a TUN device; without it the tests say that they were skipped.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::exit,
     clippy::print_stdout,
@@ -37,7 +38,7 @@ use sandbox::calls::{Calls, Violation};
 const VPND: &str = env!("CARGO_BIN_EXE_vpnd");
 
 /// The frame with which a data path says that it is ready.
-const READY: [u8; 6] = [0, 0, 0, 2, 129, 1];
+const READY: [u8; 6] = [0, 0, 0, 2, 129, proto::pipe::VERSION];
 
 /// What a start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -153,7 +154,7 @@ fn control_starts(folder: &Path) {
 fn data_path_refuses(_: &Path) {
     for (wall, _) in WALLS {
         let mut data_path = DataPath::without(wall, &[]);
-        assert_eq!(data_path.said(), []);
+        assert!(data_path.said().is_empty());
         assert_eq!(data_path.process.0.wait().unwrap().code(), Some(1));
     }
 }
