@@ -161,7 +161,7 @@ const AS_ITS_UNIT: &str = r#"
     chmod 666 /run/notify
     export NOTIFY_SOCKET=/run/notify
     chown -R 64321:64321 /run/tacet /var/lib/tacet
-    shift 4
+    shift 6
     exec setpriv --reuid=64321 --regid=64321 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
         --bounding-set=-all,+net_admin --no-new-privs /run/vpnd "$@""#;
 

@@ -179,8 +179,14 @@ fn look_up(node: &Node, arguments: &[&str], calls: &mut Vec<Call>) {
     let record = "vpnctl.strace";
     let mut command = node.host().command("strace").unwrap();
     command.args(strace::OPTIONS).args([strace::CALLS, "-o", record, "vpnctl", "--json"]).args(arguments);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut said = String::new();
+    // A ping may be lost while a path changes.
+    let answered = wait::until("vpnctl is answered", wait::SOON, || {
+        let output = command.output().unwrap();
+        said = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success()
+    });
+    assert!(answered.is_ok(), "{arguments:?}: {said}");
     let traced = strace::calls(&std::fs::read_to_string(node.host().folder().join(record)).unwrap());
     assert!(traced.iter().any(|call| call.name == "connect"), "{arguments:?} is traced");
     // What it answers goes to its standard output, here a pipe.
