@@ -100,7 +100,6 @@ async fn a_deleted_account_network_or_invite_and_older_rosters_are_nowhere_on_th
 }
 
 #[tokio::test]
-#[ignore = "fails more often than not: docs/STATUS.md, known faults"]
 async fn a_power_cut_takes_back_neither_a_change_nor_an_erasure() {
     if !available() {
         return;

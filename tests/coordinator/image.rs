@@ -8,6 +8,10 @@ use std::{
     process::Command,
 };
 
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use tempfile::TempDir;
 
 /// Bytes that are compared first; needles are at least as long.
@@ -19,8 +23,12 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// A fresh one of `size` bytes, mounted.
+    /// A fresh one of `size` bytes, mounted where this thread and the programs that it starts see it, and nobody else:
+    /// a program that got mounts of its own meanwhile, as a laboratory's hosts do, would have this one too, and keep the
+    /// file system in use while it is unmounted here.
     pub(crate) fn mounted(size: u64) -> Self {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         let image = Self { folder: tempfile::tempdir().unwrap() };
         File::create(image.file()).unwrap().set_len(size).unwrap();
         // All of it laid out at once, and nothing discarded: what was written stays where it was.
