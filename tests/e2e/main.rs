@@ -13,6 +13,7 @@ mod memory;
 mod outage;
 mod privacy;
 mod reach;
+mod recovery;
 mod refusal;
 mod service;
 mod silence;

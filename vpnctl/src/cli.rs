@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::duration::{interval, lifetime};
+
 /// Control this machine's Tacet networks.
 #[derive(Parser)]
 #[command(
@@ -102,6 +104,31 @@ Examples:
   vpnctl machines rename laptop old-laptop
   vpnctl machines remove old-laptop")]
     Machines(Machines),
+    /// The machines that may change the network; alone it means `signer list`
+    #[command(after_help = "\
+Examples:
+  vpnctl signer
+  vpnctl signer add laptop
+  vpnctl signer remove laptop
+
+Two signers are better than one: one may be lost.")]
+    Signer(Signer),
+    /// The relays of the network; alone it means `relay list`
+    #[command(after_help = "\
+Examples:
+  vpnctl relay
+  vpnctl relay add
+  vpnctl relay remove https://relay.example")]
+    Relay(Relay),
+    /// Take a network back with its recovery key; this machine becomes its signer
+    #[command(after_help = "\
+Examples:
+  vpnctl recover
+  vpnctl recover --key-file key.txt --from own --keep nas,laptop --yes
+
+It shows the newest roster beside this machine's last one and asks which one to
+go on from and whom to keep. The recovery key is asked for, never an argument.")]
+    Recover(Recover),
     /// How the networks are, and which way each machine is reached
     #[command(after_help = "\
 Examples:
@@ -338,6 +365,95 @@ The invites that it made, and the one that it joined by, end with it.")]
     },
 }
 
+#[derive(Args)]
+pub(crate) struct Signer {
+    #[command(subcommand)]
+    pub(crate) command: Option<SignerCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SignerCommand {
+    /// List the signers of the network
+    #[command(after_help = "Examples:\n  vpnctl signer list\n  vpnctl --json signer list")]
+    List,
+    /// Make a machine a signer
+    #[command(after_help = "Example:\n  vpnctl signer add laptop")]
+    Add {
+        /// Its name
+        name: String,
+    },
+    /// Take a machine's right to sign; it stays in the network
+    #[command(after_help = "Example:\n  vpnctl signer remove laptop")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Relay {
+    #[command(subcommand)]
+    pub(crate) command: Option<RelayCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RelayCommand {
+    /// List the relays of the network, and those that its coordinator offers
+    #[command(after_help = "Examples:\n  vpnctl relay list\n  vpnctl --json relay list")]
+    List,
+    /// Add a relay that the coordinator offers
+    #[command(after_help = "Examples:\n  vpnctl relay add\n  vpnctl relay add https://relay.example")]
+    Add {
+        /// Its URL [default: all that the coordinator offers]
+        url: Option<String>,
+    },
+    /// Remove a relay
+    #[command(after_help = "Example:\n  vpnctl relay remove https://relay.example")]
+    Remove {
+        /// Its URL
+        url: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) key: KeySource,
+    /// Which roster to go on from: the coordinator's, or this machine's last one
+    #[arg(long, value_name = "ROSTER")]
+    pub(crate) from: Option<Base>,
+    /// The machines to keep; the others are removed [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) keep: Option<Vec<String>>,
+    /// This machine's name, if it is not in that roster [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Where the recovery key comes from if not from the terminal.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(crate) struct KeySource {
+    /// Read the recovery key from standard input
+    #[arg(long)]
+    pub(crate) key_stdin: bool,
+    /// Read the recovery key from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Which roster a recovery goes on from.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Base {
+    /// The coordinator's
+    Newest,
+    /// This machine's last one
+    Own,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Privacy {
     /// Read from the kernel what the running processes may do; vpnd is not asked
@@ -394,105 +510,14 @@ const SOCKET: &str = "/run/tacet/vpnd.sock";
 /// What may tell otherwise, beside the option.
 const SOCKET_VARIABLE: &str = "TACET_SOCKET";
 
-/// An invite lives from a minute to a year.
-fn lifetime(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if duration < Duration::from_secs(60) {
-        return Err("an invite lives for at least a minute".to_owned());
-    }
-    if duration > Duration::from_secs(365 * DAY) {
-        return Err("an invite lives for at most 365d".to_owned());
-    }
-    Ok(duration)
-}
-
-/// Probes are from 10 ms to an hour apart.
-fn interval(text: &str) -> Result<Duration, String> {
-    let duration = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| "not a time".to_owned())?,
-        Err(_) => duration(text)?,
-    };
-    if duration < Duration::from_millis(10) || duration > Duration::from_secs(3600) {
-        return Err("from 10ms to 1h".to_owned());
-    }
-    Ok(duration)
-}
-
-/// Numbers with units, one after the other: `7d`, `1h30m`, `200ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration is a number and a unit (ms, s, m, h, d, w), such as 30m, 1h or 7d".to_owned();
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_len);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let part = match unit {
-            "ms" => Some(Duration::from_millis(number)),
-            "s" => Some(Duration::from_secs(number)),
-            "m" => number.checked_mul(60).map(Duration::from_secs),
-            "h" => number.checked_mul(3600).map(Duration::from_secs),
-            "d" => number.checked_mul(DAY).map(Duration::from_secs),
-            "w" => number.checked_mul(7 * DAY).map(Duration::from_secs),
-            _ => None,
-        };
-        total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-        rest = tail;
-    }
-    if total.is_zero() { Err(wrong()) } else { Ok(total) }
-}
-
-/// Seconds.
-const DAY: u64 = 86_400;
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::CommandFactory;
 
-    use super::{Cli, interval, lifetime};
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_lifetime_is_numbers_with_units() {
-        assert_eq!(lifetime("1h"), Ok(Duration::from_secs(3600)));
-        assert_eq!(lifetime("7d"), Ok(Duration::from_secs(604_800)));
-        assert_eq!(lifetime("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(lifetime("90s"), Ok(Duration::from_secs(90)));
-    }
-
-    #[test]
-    fn what_is_no_lifetime_is_refused() {
-        for text in [
-            "",
-            "1",
-            "h",
-            "1y",
-            "0d",
-            "-1h",
-            "1h2",
-            "59s",
-            "366d",
-            "99999999999999999999d",
-            "18446744073709551615w",
-        ] {
-            assert!(lifetime(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_interval_may_be_bare_seconds() {
-        assert_eq!(interval("0.2"), Ok(Duration::from_millis(200)));
-        assert_eq!(interval("200ms"), Ok(Duration::from_millis(200)));
-        for text in ["0", "NaN", "inf", "-1", "1e300", "2h", "x"] {
-            assert!(interval(text).is_err(), "{text}");
-        }
     }
 }

@@ -17,6 +17,7 @@
 mod cli;
 mod client;
 mod commands;
+mod duration;
 mod failure;
 mod password;
 mod show;

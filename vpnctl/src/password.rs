@@ -10,7 +10,10 @@ use std::{
 use proto::api::{ErrorCode, Password, Secret};
 use zeroize::Zeroizing;
 
-use crate::{cli::PasswordSource, failure::Failure};
+use crate::{
+    cli::{KeySource, PasswordSource},
+    failure::Failure,
+};
 
 /// The shortest password that an account is created with, in characters.
 const SHORTEST: usize = 8;
@@ -62,6 +65,28 @@ pub(crate) fn token(argument: &str) -> Result<Secret, Failure> {
     } else {
         Zeroizing::new(argument.to_owned())
     };
+    sound(&text)
+}
+
+/// The recovery key: from the terminal without echo, from standard input or from a file.
+pub(crate) fn recovery_key(source: &KeySource) -> Result<Secret, Failure> {
+    let (bytes, name) = if source.key_stdin {
+        (read_stdin(LONGEST_TOKEN), "standard input".to_owned())
+    } else if let Some(path) = &source.key_file {
+        (read_file(path, LONGEST_TOKEN), path.display().to_string())
+    } else {
+        let typed = rpassword::prompt_password("Recovery key: ").map(Zeroizing::new).map_err(|_| {
+            let why = "there is no terminal";
+            let next = "use --key-stdin or --key-file FILE";
+            Failure::new(ErrorCode::Usage, "the recovery key could not be asked for", why, next)
+        })?;
+        return sound(&typed);
+    };
+    let bytes = bytes.map_err(|why| unread(&name, &why))?;
+    sound(&Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn sound(text: &str) -> Result<Secret, Failure> {
     let token = Secret::new(text.split_whitespace().collect());
     let sound = !token.expose().is_empty()
         && token.expose().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
@@ -84,7 +109,7 @@ fn given(source: &PasswordSource) -> Result<Option<Password>, Failure> {
     let (bytes, name) = if source.password_stdin {
         (read_stdin(LONGEST), "standard input".to_owned())
     } else if let Some(path) = &source.password_file {
-        (read_file(path), path.display().to_string())
+        (read_file(path, LONGEST), path.display().to_string())
     } else {
         return Ok(None);
     };
@@ -107,8 +132,8 @@ fn read_stdin(longest: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     read(File::from(stdin), longest)
 }
 
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    read(File::open(path).map_err(|error| error.to_string())?, LONGEST)
+fn read_file(path: &Path, longest: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    read(File::open(path).map_err(|error| error.to_string())?, longest)
 }
 
 /// All of `source`, at most `longest` bytes, in one buffer that never moves.

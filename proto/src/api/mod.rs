@@ -26,8 +26,8 @@ mod secret;
 pub use error::{ApiError, ErrorCode};
 pub use reply::{
     Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Left, Machine, MachineRemoved,
-    NetworkCreated, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, Reply, Revoked,
-    Status, Warning,
+    NetworkCreated, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, RecoverFrom,
+    Recovered, Recovery, RecoveryRoster, Relay, Reply, Revoked, Status, Warning,
 };
 pub use request::{Command, Request, RequestError, VERSION};
 pub use secret::{Password, Secret};

@@ -91,6 +91,12 @@ pub enum Answer {
     Machines(Vec<Machine>),
     /// Of `machines remove`.
     MachineRemoved(MachineRemoved),
+    /// Of `relay list`.
+    Relays(Vec<Relay>),
+    /// Of the first half of `recover`.
+    Recovery(Recovery),
+    /// Of `recover`.
+    Recovered(Recovered),
     /// Of `ip`.
     Machine(Machine),
     /// Of `status`.
@@ -255,6 +261,66 @@ pub struct Machine {
     pub provisional: bool,
     /// Whether it is the machine that answers.
     pub this: bool,
+}
+
+/// A relay of a network, or one that its coordinator offers.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Relay {
+    /// Its URL.
+    pub url: String,
+    /// Whether the network uses it.
+    pub used: bool,
+    /// Whether the coordinator offers it; `None` if the coordinator could not be asked.
+    pub offered: Option<bool>,
+}
+
+/// Which roster a recovery goes on from.
+#[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoverFrom {
+    /// The newest one, which the coordinator has.
+    Newest,
+    /// The last one that this machine accepted.
+    Own,
+}
+
+/// What a recovery key could recover from.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Recovery {
+    /// The network's name.
+    pub network: String,
+    /// The coordinator's roster; `None` if it has none that was signed as it must be and that the key opens.
+    pub newest: Option<RecoveryRoster>,
+    /// This machine's last roster; `None` if it was not in the network.
+    pub own: Option<RecoveryRoster>,
+}
+
+/// One roster that a network can be recovered from.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct RecoveryRoster {
+    /// How often the network was recovered before.
+    pub recovery: u64,
+    /// The signers' generation.
+    pub generation: u64,
+    /// The roster's version under that generation.
+    pub version: u64,
+    /// Its machines.
+    pub machines: Vec<Machine>,
+}
+
+/// A network was recovered.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+pub struct Recovered {
+    /// Its name on this machine.
+    pub network: String,
+    /// This machine's name in it; it is the only signer.
+    pub machine: String,
+    /// This machine's IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// This machine's IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// The machines that were not kept.
+    pub removed: Vec<String>,
 }
 
 /// The live state of the networks this machine is in.

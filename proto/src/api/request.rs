@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, ErrorCode, Password, Secret};
+use super::{ApiError, ErrorCode, Password, RecoverFrom, Secret};
 
 /// The version of the local API that this build speaks.
 pub const VERSION: u32 = 1;
@@ -127,6 +127,48 @@ pub enum Command {
     MachinesRemove {
         /// Its name.
         name: String,
+    },
+    /// Makes a machine a signer. Answer: [`Answer::Done`](super::Answer::Done).
+    SignerAdd {
+        /// Its name.
+        name: String,
+    },
+    /// Takes a machine's right to sign; it stays a member. Answer: [`Answer::Done`](super::Answer::Done).
+    SignerRemove {
+        /// Its name.
+        name: String,
+    },
+    /// The network's relays, and those that its coordinator offers. Answer: [`Answer::Relays`](super::Answer::Relays).
+    RelayList {},
+    /// Adds relays that the coordinator offers. Answer: [`Answer::Done`](super::Answer::Done).
+    RelayAdd {
+        /// Which one. `None`: all that it offers.
+        #[serde(default)]
+        url: Option<String>,
+    },
+    /// Removes a relay. Answer: [`Answer::Done`](super::Answer::Done).
+    RelayRemove {
+        /// Its URL.
+        url: String,
+    },
+    /// What a recovery key could recover from. Changes nothing. Answer: [`Recovery`](super::Recovery).
+    RecoveryShow {
+        /// The recovery key.
+        key: Secret,
+    },
+    /// Takes a network back by its recovery key: this machine becomes its only signer, and all invites end.
+    /// Answer: [`Recovered`](super::Recovered).
+    Recover {
+        /// The recovery key.
+        key: Secret,
+        /// Which roster to go on from.
+        from: RecoverFrom,
+        /// The machines that stay, by name. `None`: all.
+        #[serde(default)]
+        keep: Option<Vec<String>>,
+        /// This machine's name, if it is not in that roster. `None`: the one it had, or the host name.
+        #[serde(default)]
+        machine: Option<String>,
     },
     /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
     Status {},

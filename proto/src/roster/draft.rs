@@ -13,11 +13,12 @@ use crate::{
     roster::{
         address::{random_ipv4, random_ipv6},
         entry::{
-            Entry, EntryId, InviteEntry, MAX_INVITES, MAX_MACHINES, MAX_USES, MachineEntry, RelayEntry,
-            Settings, valid_name,
+            Entry, EntryId, InviteEntry, MAX_INVITES, MAX_MACHINES, MAX_RELAYS, MAX_USES, MachineEntry,
+            RelayEntry, Settings, valid_name,
         },
         error::{MembershipError, RosterError},
         generation::MAX_SIGNERS,
+        header::renewal_is_due,
         invite::InviteSecret,
         join::JoinRecord,
         membership::{admit, free_name, overused},
@@ -72,6 +73,24 @@ pub enum EditError {
     /// A signer cannot sign itself away: what follows must be signed by who remains.
     #[error("a signer cannot remove itself: do it on another signer")]
     OwnRemoval,
+    /// The machine may change the network already.
+    #[error("the machine is a signer already")]
+    SignerAlready,
+    /// The machine may not change the network.
+    #[error("the machine is no signer")]
+    NoSigner,
+    /// There is no such relay.
+    #[error("the network has no such relay")]
+    NoRelay,
+    /// There is nothing to add.
+    #[error("the network has these relays already")]
+    RelaysPresent,
+    /// The network has as many relays as it can have.
+    #[error("a network has at most {MAX_RELAYS} relays")]
+    RelaysFull,
+    /// Another signer renewed the roster in time.
+    #[error("the roster was renewed already")]
+    Fresh,
     /// The network asks for the signatures of more than one signer.
     #[error("the network asks for more than one signature, which this program cannot gather")]
     Threshold,
@@ -106,6 +125,8 @@ pub struct Draft<'a> {
     /// The signers as they will be.
     pub(super) signers: Vec<[u8; 32]>,
     pub(super) threshold: u8,
+    /// Until when the roster that is changed counts as fresh.
+    pub(super) not_after: u64,
 }
 
 impl<'a> Draft<'a> {
@@ -121,6 +142,7 @@ impl<'a> Draft<'a> {
             new_epoch: false,
             signers: generation.signers.clone(),
             threshold: generation.threshold,
+            not_after: roster.not_after(),
         }
     }
 
@@ -357,6 +379,52 @@ impl<'a> Draft<'a> {
         self.put_single(Entry::Relays(relays), |entry| matches!(entry, Entry::Relays(_)));
     }
 
+    /// Adds relays behind those that are there. One with the URL of another takes its place: its key is another now.
+    ///
+    /// # Errors
+    /// [`EditError::RelaysPresent`] if nothing is new, [`EditError::RelaysFull`].
+    pub fn add_relays(&mut self, more: &[RelayEntry]) -> Result<(), EditError> {
+        let before = self.relays();
+        let mut relays = before.clone();
+        for relay in more {
+            match relays.iter_mut().find(|known| known.url == relay.url) {
+                Some(known) => known.clone_from(relay),
+                None => relays.push(relay.clone()),
+            }
+        }
+        if relays == before {
+            return Err(EditError::RelaysPresent);
+        }
+        if relays.len() > MAX_RELAYS {
+            return Err(EditError::RelaysFull);
+        }
+        self.set_relays(relays);
+        Ok(())
+    }
+
+    /// Removes the relay with this URL.
+    ///
+    /// # Errors
+    /// [`EditError::NoRelay`].
+    pub fn remove_relay(&mut self, url: &str) -> Result<(), EditError> {
+        let mut relays = self.relays();
+        let before = relays.len();
+        relays.retain(|relay| relay.url != url);
+        if relays.len() == before {
+            return Err(EditError::NoRelay);
+        }
+        self.set_relays(relays);
+        Ok(())
+    }
+
+    fn relays(&self) -> Vec<RelayEntry> {
+        let found = self.entries.values().find_map(|entry| match entry {
+            Entry::Relays(relays) => Some(relays.clone()),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
     /// Sets the policy document.
     pub fn set_policy(&mut self, document: Vec<u8>) {
         self.put_single(Entry::Policy(document), |entry| matches!(entry, Entry::Policy(_)));
@@ -397,6 +465,60 @@ impl<'a> Draft<'a> {
         }
         self.signers = signers;
         Ok(())
+    }
+
+    /// Makes a machine a signer, in a new generation.
+    ///
+    /// # Errors
+    /// [`EditError::NoMachine`], [`EditError::SignerAlready`], [`EditError::Full`].
+    pub fn add_signer(&mut self, id: &EntryId) -> Result<(), EditError> {
+        let identity = self.machine_mut(id)?.identity.identity;
+        if self.signers.contains(&identity) {
+            return Err(EditError::SignerAlready);
+        }
+        if self.signers.len() >= MAX_SIGNERS {
+            return Err(EditError::Full);
+        }
+        self.signers.push(identity);
+        Ok(())
+    }
+
+    /// Takes a signer's right away, in a new generation; it stays a member.
+    ///
+    /// # Errors
+    /// [`EditError::NoMachine`], [`EditError::NoSigner`], [`EditError::LastSigner`], [`EditError::OwnRemoval`].
+    pub fn remove_signer(&mut self, id: &EntryId) -> Result<(), EditError> {
+        let identity = self.machine_mut(id)?.identity.identity;
+        if !self.signers.contains(&identity) {
+            return Err(EditError::NoSigner);
+        }
+        if self.signers == [identity] {
+            return Err(EditError::LastSigner);
+        }
+        if *id == self.by {
+            return Err(EditError::OwnRemoval);
+        }
+        self.signers.retain(|signer| *signer != identity);
+        Ok(())
+    }
+
+    /// Renews the roster: its freshness and its epoch.
+    ///
+    /// # Errors
+    /// [`EditError::Fresh`] if it does not need that yet ([`renewal_is_due`]).
+    pub fn renew(&mut self) -> Result<(), EditError> {
+        if !renewal_is_due(self.not_after, self.now) {
+            return Err(EditError::Fresh);
+        }
+        self.remove_expired_invites();
+        self.new_epoch = true;
+        Ok(())
+    }
+
+    /// Removes every invite, as after a theft: nobody knows who has seen their tokens.
+    pub fn remove_all_invites(&mut self) {
+        self.entries.retain(|_, entry| !matches!(entry, Entry::Invite(_)));
+        self.new_epoch = true;
     }
 
     /// Starts a new epoch with this change.

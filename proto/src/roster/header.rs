@@ -27,6 +27,13 @@ pub fn fresh_until(now: u64) -> u64 {
     now.saturating_add(FRESH).div_ceil(FRESH).saturating_mul(FRESH)
 }
 
+/// Whether a header that is fresh until `not_after` is to be renewed: once in [`FRESH`]. Any change that a signer makes
+/// from then on renews it, and starts a new epoch.
+#[must_use]
+pub fn renewal_is_due(not_after: u64, now: u64) -> bool {
+    fresh_until(now) > not_after
+}
+
 const VERSION: u8 = 1;
 const MAX_HEADER: usize = 64 << 10;
 const WRAPPED: usize = 32 + LOCK_OVERHEAD;

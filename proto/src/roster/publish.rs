@@ -20,7 +20,9 @@ use crate::{
         entry::{Entry, EntryId, Plain, RelayEntry, Settings, valid_name},
         error::RosterError,
         generation::{Chain, MAX_GENERATIONS},
-        header::{Head, Header, HeaderInvite, MAX_WRAPPED, SignedHeader, WrappedKey, fresh_until},
+        header::{
+            Head, Header, HeaderInvite, MAX_WRAPPED, SignedHeader, WrappedKey, fresh_until, renewal_is_due,
+        },
         merkle,
         opened::{Opened, Roster},
         order::Order,
@@ -101,6 +103,7 @@ impl Roster {
             new_epoch: true,
             signers: signers.clone(),
             threshold: 1,
+            not_after: 0,
         };
         draft.put_settings(settings);
         draft.set_relays(new.relays);
@@ -154,6 +157,8 @@ impl Roster {
         if present.threshold != 1 || threshold != 1 {
             return Err(EditError::Threshold);
         }
+        // An epoch lasts a month at most, whatever the change is.
+        let new_epoch = new_epoch || renewal_is_due(self.not_after(), now);
         let key = if new_epoch { EpochKey::generate(rng) } else { self.epoch_key().clone() };
         let not_after = fresh_until(now);
         let roster =

@@ -6,11 +6,13 @@ mod machines;
 mod network;
 mod ping;
 mod privacy;
+mod relay;
 mod report;
+mod signer;
 mod status;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -51,6 +53,9 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
         cli::Command::Join(args) => network::join(&context, &args),
         cli::Command::Leave(args) => network::leave(&context, &args),
         cli::Command::Machines(args) => machines::run(&context, args),
+        cli::Command::Signer(args) => signer::run(&context, args),
+        cli::Command::Relay(args) => relay::run(&context, args),
+        cli::Command::Recover(args) => signer::recover(&context, args),
         cli::Command::Status => status::run(&context),
         cli::Command::Ip(args) => machines::ip(&context, args),
         cli::Command::Completions { shell } => completions(ui, shell),
@@ -98,15 +103,19 @@ impl Context<'_> {
 
     /// Asks the person at the terminal; without one `--yes` is needed. False if the person does not want it.
     fn agreed(&self, what: &str, question: &str) -> Result<bool, Failure> {
-        if !io::stdin().is_terminal() {
-            let why = "there is no terminal to ask at";
-            return Err(Failure::new(ErrorCode::Usage, what, why, "if you are sure, add --yes"));
-        }
-        // Nobody can answer a question that cannot be seen: then the line that is read is not a yes.
-        let _ = write!(io::stderr(), "{question} [y/N] ");
+        self.need_terminal(what)?;
+        self.ui.ask(&format!("{question} [y/N]"));
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    fn need_terminal(&self, what: &str) -> Result<(), Failure> {
+        if io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let why = "there is no terminal to ask at";
+        Err(Failure::new(ErrorCode::Usage, what, why, "if you are sure, add --yes"))
     }
 
     /// Shows a result: the document to a program, the text to a person.

@@ -43,6 +43,11 @@ impl Ui {
         }
     }
 
+    /// The same for what goes to standard error: its colours there are those of standard error.
+    pub(crate) fn aside(&self) -> Self {
+        Self { out_colour: self.err_colour, ..*self }
+    }
+
     /// Whether one JSON document is wanted.
     pub(crate) fn json(&self) -> bool {
         self.json
@@ -79,6 +84,12 @@ impl Ui {
         if !self.json {
             let _ = writeln!(io::stderr(), "{text}");
         }
+    }
+
+    /// Asks a person something; the answer is typed on the same line. Nobody can answer a question that cannot be seen:
+    /// then the line that is read is no yes.
+    pub(crate) fn ask(&self, question: &str) {
+        let _ = write!(io::stderr(), "{question} ");
     }
 
     /// `text` for standard output.

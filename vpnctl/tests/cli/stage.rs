@@ -5,7 +5,10 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::Duration,
 };
@@ -28,6 +31,15 @@ impl Vpnd {
             for line in &lines {
                 let _ = stream.write_all(line);
             }
+        })
+    }
+
+    /// Answers the first request with the first reply, and so on.
+    pub(crate) fn in_turn(replies: &[Reply]) -> Self {
+        let lines: Vec<Vec<u8>> = replies.iter().map(|reply| line::encode(reply).to_vec()).collect();
+        let turn = AtomicUsize::new(0);
+        Self::acting(move |mut stream| {
+            let _ = stream.write_all(&lines[turn.fetch_add(1, Ordering::Relaxed)]);
         })
     }
 

@@ -8,7 +8,7 @@ use proto::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Daemon, accounts, create, damaged, join, lock, refusal};
+use super::{Daemon, accounts, create, damaged, join, lock, recover, refusal, relays};
 use crate::{
     api::{Replies, Serve},
     inventory,
@@ -78,6 +78,33 @@ impl Serve for Daemon {
             Command::MachinesRemove { name } => {
                 let network = self.one(network, "the machine was not removed")?;
                 network.ask(|reply| Query::Remove(name, reply)).await.map(Answer::MachineRemoved)
+            }
+            Command::SignerAdd { name } => {
+                let network = self.one(network, "the machine was not made a signer")?;
+                network.ask(|reply| Query::AddSigner(name, reply)).await?;
+                Ok(Answer::Done {})
+            }
+            Command::SignerRemove { name } => {
+                let network = self.one(network, "the machine is a signer still")?;
+                network.ask(|reply| Query::RemoveSigner(name, reply)).await?;
+                Ok(Answer::Done {})
+            }
+            Command::RelayList {} => {
+                relays::list(&self.one(network, "the relays cannot be shown")?).await.map(Answer::Relays)
+            }
+            Command::RelayAdd { url } => {
+                relays::add(&self.one(network, "no relay was added")?, url.as_deref()).await?;
+                Ok(Answer::Done {})
+            }
+            Command::RelayRemove { url } => {
+                let network = self.one(network, "the relay was not removed")?;
+                network.ask(|reply| Query::RemoveRelay(url, reply)).await?;
+                Ok(Answer::Done {})
+            }
+            Command::RecoveryShow { key } => recover::show(self, &key, &replies).await.map(Answer::Recovery),
+            Command::Recover { key, from, keep, machine } => {
+                let wanted = recover::Wanted { key, from, keep, machine };
+                recover::recover(self, wanted, &replies).await.map(Answer::Recovered)
             }
             Command::Status {} => self.status(network).await,
             Command::PrivacyInventory {} => self.record().map(Answer::Record),

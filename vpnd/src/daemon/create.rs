@@ -109,7 +109,7 @@ fn checked_name(name: &str) -> Result<String, ApiError> {
     if valid_name(name) { Ok(name.to_owned()) } else { Err(hostname::invalid(WHAT)) }
 }
 
-fn relay(offer: RelayOffer) -> RelayEntry {
+pub(super) fn relay(offer: RelayOffer) -> RelayEntry {
     RelayEntry { url: offer.url, key: offer.key, stun_port: offer.stun_port }
 }
 

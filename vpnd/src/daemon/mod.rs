@@ -7,7 +7,9 @@ mod damaged;
 pub(crate) mod hostname;
 mod join;
 mod local_name;
+mod recover;
 pub(crate) mod refusal;
+mod relays;
 
 pub(crate) use accounts::client;
 

@@ -31,6 +31,7 @@ use super::{
     link::{LinkEvent, Trouble},
     mailboxes::Mailboxes,
     running::{Ears, Running},
+    signers::renewal_patience,
 };
 use crate::{
     apply::{self, Peers},
@@ -76,6 +77,9 @@ pub(super) struct Actor {
     /// What interface and data path were last configured as.
     configured: Option<MachineEntry>,
     pub(super) folding: bool,
+    pub(super) renewing: bool,
+    /// How long this machine leaves a renewal to other signers, in seconds.
+    pub(super) patience: u64,
     pub(super) unsaved: bool,
     pub(super) resolved: Option<Instant>,
     pub(super) notes: mpsc::Sender<Note>,
@@ -121,6 +125,8 @@ pub(super) enum Note {
     InterfaceGone,
     /// The fold that was asked for is done, or not.
     Folded,
+    /// So is the renewal.
+    Renewed,
 }
 
 /// What can come.
@@ -178,6 +184,8 @@ pub(crate) fn start(
         waiting: Waiting::default(),
         configured: None,
         folding: false,
+        renewing: false,
+        patience: renewal_patience(),
         unsaved: false,
         resolved: None,
         notes,
@@ -214,6 +222,10 @@ impl Actor {
                 Occurrence::Query(Query::Down(reply)) => {
                     let done = self.down(&mut ears).await.map(|()| self.summary());
                     let _ = reply.send(done);
+                }
+                Occurrence::Query(Query::Adopt(roster, reply)) => {
+                    self.adopt(*roster).await;
+                    let _ = reply.send(Ok(()));
                 }
                 Occurrence::Query(Query::Leave(force, reply)) => match self.leave(force, &mut ears).await {
                     Ok(left) => {
@@ -325,7 +337,7 @@ impl Actor {
             renamed: self.health.renamed,
             ..Health::default()
         };
-        self.folding = false;
+        (self.folding, self.renewing) = (false, false);
     }
 
     async fn tick(&mut self, ears: &mut Option<Ears>) {
@@ -347,6 +359,7 @@ impl Actor {
             self.resolve();
         }
         self.fold();
+        self.renew();
     }
 
     async fn heed_note(&mut self, note: Note) {
@@ -362,6 +375,7 @@ impl Actor {
                 // What was not folded is tried again at the next tick.
                 self.folding = false;
             }
+            Note::Renewed => self.renewing = false,
         }
     }
 

@@ -1,16 +1,18 @@
 //! How the rest of the daemon speaks to a network's actor.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use proto::{
     api::{
         ApiError, ErrorCode, Invite, InviteCreated, Left, Machine, MachineRemoved, NetworkStatus,
         NetworkSummary, Path, Revoked,
     },
-    identity::NetworkId,
+    identity::{MachineKeys, NetworkId},
+    roster::{RelayEntry, Roster},
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::catch_up::Present;
 use crate::state::Coordinator;
 
 /// Queries that wait for a busy actor.
@@ -43,6 +45,18 @@ pub(crate) enum Query {
     RevokeInvite(Revocation, Reply<Revoked>),
     /// Erase all that is kept of the network, and end; forced also on its only signer.
     Leave(bool, Reply<Left>),
+    /// Make the machine of this name a signer.
+    AddSigner(String, Reply<()>),
+    /// Take its right to sign.
+    RemoveSigner(String, Reply<()>),
+    /// Add relays.
+    AddRelays(Vec<RelayEntry>, Reply<()>),
+    /// Remove the relay with this URL.
+    RemoveRelay(String, Reply<()>),
+    /// Tell what a recovery goes on from.
+    Kept(Reply<Kept>),
+    /// Take a recovered roster that the coordinator took.
+    Adopt(Box<Roster>, Reply<()>),
     /// Tell the live invites.
     Invites(Reply<Vec<Invite>>),
     /// Measure the round trip to a machine once.
@@ -63,6 +77,14 @@ pub(crate) struct Revocation {
     pub(crate) id: String,
     /// Whether who joined by it is taken in first.
     pub(crate) fold: bool,
+}
+
+/// What a recovery goes on from.
+pub(crate) struct Kept {
+    /// The roster and the epoch keys.
+    pub(crate) present: Arc<Present>,
+    /// This machine's keys.
+    pub(crate) keys: Arc<MachineKeys>,
 }
 
 /// What an invite is to be like.

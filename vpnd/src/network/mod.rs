@@ -16,6 +16,7 @@
 //! | [`removal`] | removing a machine, revoking an invite, leaving |
 //! | [`link`], [`catch_up`] | the coordinator: pushes, catching up |
 //! | [`signer`] | changes of the roster |
+//! | [`signers`] | who may sign, what signers renew |
 //! | [`joiners`] | members that no signer has folded in yet |
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
@@ -39,12 +40,15 @@ mod running;
 #[cfg(test)]
 pub(crate) mod sample;
 mod signer;
+mod signers;
 mod traffic;
 mod underlay;
 mod view;
 
 pub(crate) use actor::start;
+pub(crate) use catch_up::{Asker, CatchUpError, fetch};
 pub(crate) use clock::now;
-pub(crate) use handle::{Handle, NewInvite, Query, Rename, Reply, Revocation};
+pub(crate) use handle::{Handle, Kept, NewInvite, Query, Rename, Reply, Revocation};
 pub(crate) use interface::{Interface, Wanted};
 pub(crate) use range::choose as choose_range;
+pub(crate) use view::listed;

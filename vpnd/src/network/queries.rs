@@ -15,7 +15,7 @@ use super::{
     actor::Actor,
     catch_up::{CatchUpError, Present},
     clock,
-    handle::{Echo, NewInvite, Query, Rename, Reply},
+    handle::{Echo, Kept, NewInvite, Query, Rename, Reply},
     signer::{ChangeError, Changed, Edit, Outcome},
     view::{enliven, invite, path},
 };
@@ -51,7 +51,15 @@ impl Actor {
             Query::CreateInvite(wish, reply) => self.create_invite(wish, reply),
             Query::Remove(name, reply) => self.remove(&name, reply),
             Query::RevokeInvite(wish, reply) => self.revoke(&wish, reply),
-            Query::Up(_) | Query::Down(_) | Query::Leave(..) | Query::Stop(_) => {
+            Query::AddSigner(name, reply) => self.add_signer(&name, reply),
+            Query::RemoveSigner(name, reply) => self.remove_signer(&name, reply),
+            Query::AddRelays(relays, reply) => self.add_relays(relays, reply),
+            Query::RemoveRelay(url, reply) => self.remove_relay(url, reply),
+            Query::Kept(reply) => {
+                let kept = Kept { present: self.present.borrow().clone(), keys: self.keys.clone() };
+                drop(reply.send(Ok(kept)));
+            }
+            Query::Adopt(..) | Query::Up(_) | Query::Down(_) | Query::Leave(..) | Query::Stop(_) => {
                 unreachable!("the loop handles these")
             }
         }
@@ -216,6 +224,10 @@ fn refuse(what: &str, error: &ChangeError) -> ApiError {
     let edit = match error {
         ChangeError::Edit(edit) => edit,
         ChangeError::CatchUp(CatchUpError::Coordinator(e)) => return refusal::coordinator(what, e),
+        ChangeError::CatchUp(e @ CatchUpError::Removed) => {
+            let next = "ask for a new invite, then: vpnctl join TOKEN";
+            return ApiError::new(ErrorCode::NotPermitted, what, e.to_string(), next);
+        }
         ChangeError::CatchUp(e) => {
             return ApiError::new(ErrorCode::Untrusted, what, e.to_string(), "see vpnctl status");
         }
@@ -229,6 +241,12 @@ fn refuse(what: &str, error: &ChangeError) -> ApiError {
         EditError::NameTaken => (ErrorCode::NameTaken, "choose another name"),
         EditError::InvalidName => (ErrorCode::InvalidName, "choose another name"),
         EditError::NoInvite => (ErrorCode::NotFound, "see the live ones: vpnctl invite list"),
+        EditError::NoRelay => (ErrorCode::NotFound, "see them: vpnctl relay list"),
+        EditError::RelaysFull => (ErrorCode::Failed, "remove another one first: vpnctl relay remove URL"),
+        EditError::RelaysPresent => (ErrorCode::Failed, "see them: vpnctl relay list"),
+        EditError::SignerAlready | EditError::NoSigner => {
+            (ErrorCode::Failed, "see who is: vpnctl signer list")
+        }
         EditError::OwnRemoval => (ErrorCode::Usage, "do it on another signer"),
         EditError::InvalidUses | EditError::InvalidExpiry => (ErrorCode::Usage, "choose another value"),
         _ => (ErrorCode::Failed, "see vpnctl status"),

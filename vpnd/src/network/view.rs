@@ -8,7 +8,7 @@ use std::{
 use proto::{
     api::{Invite, Machine, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Warning},
     pipe::{PathView, PeerStatus, Status},
-    roster::{InviteEntry, MachineEntry},
+    roster::{InviteEntry, MachineEntry, Roster},
 };
 
 use super::{
@@ -187,6 +187,22 @@ fn idle(machine: &Machine) -> Peer {
         rx_bytes: 0,
         tx_bytes: 0,
     }
+}
+
+/// The machines of a roster by name, as seen by the one with the identity `this`.
+pub(crate) fn listed(roster: &Roster, this: Option<&[u8; 32]>) -> Vec<Machine> {
+    let view = |machine: &MachineEntry| Machine {
+        name: machine.name.clone(),
+        ipv4: machine.ipv4,
+        ipv6: machine.ipv6,
+        groups: machine.groups.clone(),
+        signer: roster.is_signer(&machine.identity.identity),
+        provisional: false,
+        this: this == Some(&machine.identity.identity),
+    };
+    let mut machines: Vec<Machine> = roster.machines().map(view).collect();
+    machines.sort_by(|a, b| a.name.cmp(&b.name));
+    machines
 }
 
 /// An invite as the list shows it.

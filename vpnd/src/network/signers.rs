@@ -1,0 +1,135 @@
+//! Who may sign, which relays there are, and what signers renew.
+
+use proto::{
+    api::{ApiError, ErrorCode},
+    roster::{RelayEntry, Roster, renewal_is_due},
+};
+use rand_core::{OsRng, RngCore};
+use tokio::sync::oneshot;
+
+use super::{
+    actor::{Actor, Note},
+    clock,
+    handle::Reply,
+    queries::{no_machine, not_yet},
+    signer::{Edit, Outcome},
+};
+
+/// Signers renew at a random time within this after it is due, so that they do not all do it at once; in seconds.
+const RENEWAL_SPREAD: u64 = 6 * 3_600;
+
+/// A time to wait with renewals, drawn once for each start.
+pub(super) fn renewal_patience() -> u64 {
+    u64::from(OsRng.next_u32()) % RENEWAL_SPREAD
+}
+
+impl Actor {
+    pub(super) fn add_signer(&self, name: &str, reply: Reply<()>) {
+        self.set_signer("the machine was not made a signer", name, true, reply);
+    }
+
+    pub(super) fn remove_signer(&self, name: &str, reply: Reply<()>) {
+        const WHAT: &str = "the machine is a signer still";
+        if self.own().is_some_and(|own| own.name == name) {
+            return drop(reply.send(Err(ApiError::new(
+                ErrorCode::Usage,
+                WHAT,
+                "it is this machine, and a signer cannot take its own right: what follows is signed by those who stay",
+                "do it on another signer: vpnctl signer list shows them",
+            ))));
+        }
+        self.set_signer(WHAT, name, false, reply);
+    }
+
+    fn set_signer(&self, what: &'static str, name: &str, signs: bool, reply: Reply<()>) {
+        let machine = self.present.borrow().roster.machine_by_name(name).map(|machine| machine.id);
+        let Some(id) = machine else {
+            let joiner = self.members.values().any(|machine| machine.name == name);
+            return drop(reply.send(Err(if joiner { not_yet(what) } else { no_machine(what) })));
+        };
+        let edit: Edit = Box::new(move |draft| {
+            if signs {
+                draft.add_signer(&id)?;
+            } else {
+                draft.remove_signer(&id)?;
+            }
+            Ok(Outcome::default())
+        });
+        self.change(what, edit, reply, |_| Ok(()));
+    }
+
+    pub(super) fn add_relays(&self, relays: Vec<RelayEntry>, reply: Reply<()>) {
+        let edit: Edit = Box::new(move |draft| {
+            draft.add_relays(&relays)?;
+            Ok(Outcome::default())
+        });
+        self.change("no relay was added", edit, reply, |_| Ok(()));
+    }
+
+    pub(super) fn remove_relay(&self, url: String, reply: Reply<()>) {
+        let edit: Edit = Box::new(move |draft| {
+            draft.remove_relay(&url)?;
+            Ok(Outcome::default())
+        });
+        self.change("the relay was not removed", edit, reply, |_| Ok(()));
+    }
+
+    /// Renews header and epoch, if this machine may and it is time.
+    pub(super) fn renew(&mut self) {
+        let Some(running) = &self.running else { return };
+        let present = self.present.borrow().clone();
+        let may = present.roster.is_signer(&self.keys.identity_public());
+        let now = clock::now().saturating_sub(self.patience);
+        if self.renewing || !may || self.health.trouble.is_some() || !is_due(&present.roster, now) {
+            return;
+        }
+        self.renewing = true;
+        let (done, outcome) = oneshot::channel();
+        running.signer.ask(renewal(), done);
+        let notes = self.notes.clone();
+        tokio::spawn(async move {
+            // Renewed by this signer or by another, or not: the next tick sees.
+            let _ = outcome.await;
+            let _ = notes.send(Note::Renewed).await;
+        });
+    }
+}
+
+fn is_due(roster: &Roster, now: u64) -> bool {
+    renewal_is_due(roster.not_after(), now)
+}
+
+/// The change that renews. It fails where another signer was faster.
+fn renewal() -> Edit {
+    Box::new(|draft| {
+        draft.renew()?;
+        Ok(Outcome::default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::roster::FRESH;
+
+    use super::*;
+    use crate::network::sample::network;
+
+    #[test]
+    fn a_roster_is_renewed_once_a_month_by_whichever_signer_is_first() {
+        let (roster, keys, _) = network(1);
+        let due = roster.not_after() - FRESH + 1;
+        assert!(!is_due(&roster, due - 1) && is_due(&roster, due));
+        let renewed = roster.edit(&keys, due, &mut OsRng, renewal()).unwrap().roster;
+        assert_eq!(renewed.epoch_number(), roster.epoch_number() + 1);
+        assert!(!is_due(&renewed, due));
+        // The other one comes to the renewed roster, and makes nothing of it.
+        assert!(renewed.edit(&keys, due, &mut OsRng, renewal()).is_err());
+    }
+
+    #[test]
+    fn signers_do_not_all_renew_at_once() {
+        let drawn: Vec<u64> = (0..50).map(|_| renewal_patience()).collect();
+        assert!(drawn.iter().all(|wait| *wait < RENEWAL_SPREAD));
+        assert!(drawn.iter().max() > drawn.iter().min());
+    }
+}
