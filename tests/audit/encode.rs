@@ -38,6 +38,11 @@ impl Weight {
     pub(crate) fn number(self) -> bool {
         matches!(self, Self::Number | Self::ShortNumber)
     }
+
+    /// Whether it is a number that many things may have: what it stands next to tells what it is.
+    pub(crate) fn short_number(self) -> bool {
+        self == Self::ShortNumber
+    }
 }
 
 /// Texts shorter than this are no evidence.

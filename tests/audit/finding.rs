@@ -139,7 +139,8 @@ impl Finding {
         }
     }
 
-    /// Whether another life has the like, at the same place in the same form.
+    /// Whether another life has the like: the same detector, of the same component, a canary of the same kind in the same
+    /// form.
     pub(crate) fn again_in(&self, others: &[Self]) -> bool {
         others.iter().any(|other| {
             (self.detector, self.component, &self.sort) == (other.detector, other.component, &other.sort)

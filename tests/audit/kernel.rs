@@ -1,4 +1,4 @@
-//! What the kernel holds of a life: its log, connection tracking, TCP metrics, `/proc/net`, core files.
+//! What the kernel holds of a life: connection tracking, TCP metrics, `/proc/net`, core files.
 
 use std::{fs, io::Read as _, os::unix::process::ExitStatusExt as _, path::Path, process::Command};
 
@@ -10,26 +10,6 @@ use crate::search::{Hit, Searcher};
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) hits: Vec<Hit>,
-}
-
-/// The kernel's log so far, to know later what is new in it.
-pub(crate) struct Log(usize);
-
-impl Log {
-    /// How long it is now.
-    pub(crate) fn now() -> Self {
-        Self(read_log().len())
-    }
-
-    /// Canaries in what came since. The log is a ring: what was pushed out was seen by nobody here.
-    pub(crate) fn since(&self, searcher: &Searcher) -> Vec<Hit> {
-        let text = read_log();
-        searcher.bytes(text.get(self.0..).unwrap_or(&text))
-    }
-}
-
-fn read_log() -> Vec<u8> {
-    Command::new("dmesg").output().map(|output| output.stdout).unwrap_or_default()
 }
 
 /// Canaries in `/proc/net` of a host, and in its tables of connections and of TCP metrics.

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`canary`], [`encode`] | what is searched for, and in which forms |
 //! | [`plan`], [`house`], [`life`] | where the machines stand, how they are watched, what they do |
-//! | [`search`], [`memory`], [`disk`], [`writes`], [`kernel`] | where is looked |
+//! | [`search`], [`memory`], [`disk`], [`writes`], [`kernel`], [`kernel_log`] | where is looked |
 //! | [`rules`], [`stage`], [`finding`] | who may hold what; one life and what was found in it |
 //! | [`leaks`], [`report`] | what must be caught; what a person reads |
 //!
@@ -25,6 +25,7 @@ mod encode;
 mod finding;
 mod house;
 mod kernel;
+mod kernel_log;
 mod leaks;
 mod life;
 mod memory;
@@ -51,6 +52,7 @@ use crate::{
     disk::Disk,
     finding::{Detector, Finding},
     house::{COMPONENTS, Outfit},
+    kernel_log::Log,
     plan::Plan,
     report::Report,
     stage::{Evidence, Way},
@@ -142,6 +144,10 @@ fn audit(options: &Options) -> Result<Report> {
         ));
     }
 
+    if let Err(error) = Log::now() {
+        blind.push(format!("the kernel's log: {error}"));
+    }
+
     let files: Vec<PathBuf> = binaries::PROGRAMS.iter().map(|(name, _)| programs.join(name)).collect();
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let mut dice = Dice::new()?;
@@ -181,16 +187,17 @@ fn audit(options: &Options) -> Result<Report> {
     let (caught, _) = live("leaking", &leaky, true, Signal::SIGKILL, Some(leaks::STOPPED))?;
 
     let canaries = plan.canaries(&members);
+    blind.extend([&joined].into_iter().chain(&lives).flat_map(|life| life.blind.clone()));
     Ok(Report {
         programs: programs.display().to_string(),
         canaries: canaries.len(),
         forms: canaries.iter().map(|canary| canary.forms().len()).sum(),
+        blind,
         findings: joined.findings.into_iter().chain(findings(&lives)).collect(),
         joined: joined.state_bytes[2],
         lives,
         leaks: leaks::outcomes(&caught),
         stopped: caught.stopped.first().cloned(),
-        blind,
         took: began.elapsed(),
     })
 }

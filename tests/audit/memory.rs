@@ -67,13 +67,26 @@ pub(crate) fn shown(pid: u32, searcher: &Searcher) -> io::Result<Vec<(String, Hi
     for descriptor in fs::read_dir(folder.join("fd"))?.flatten() {
         // It may be closed by now.
         let Ok(target) = fs::read_link(descriptor.path()) else { continue };
+        let target = target.as_os_str().as_bytes();
+        if numbered(target) {
+            continue;
+        }
         let number = descriptor.file_name().to_string_lossy().into_owned();
-        texts.push((format!("open file {number}"), target.as_os_str().as_bytes().to_vec()));
+        texts.push((format!("open file {number}"), target.to_vec()));
     }
     Ok(texts
         .into_iter()
         .flat_map(|(place, text)| searcher.bytes(&text).into_iter().map(move |hit| (place.clone(), hit)))
         .collect())
+}
+
+/// Whether an open file has no name but the number that the kernel gave it: `socket:[18425]` says nothing, though it may
+/// be as long as a port.
+fn numbered(target: &[u8]) -> bool {
+    let number = target.strip_prefix(b"socket:[").or_else(|| target.strip_prefix(b"pipe:["));
+    number
+        .and_then(|number| number.strip_suffix(b"]"))
+        .is_some_and(|number| number.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -108,5 +121,15 @@ mod tests {
         assert_eq!(places(0), Vec::<&str>::new());
         assert_eq!(places(1), ["arguments (cmdline)"]);
         assert_eq!(places(2), ["environment (environ)"]);
+    }
+
+    #[test]
+    fn a_socket_s_own_number_is_no_port_and_a_file_s_name_may_have_one() {
+        for target in ["socket:[18425]", "pipe:[18425]"] {
+            assert!(numbered(target.as_bytes()), "{target}");
+        }
+        for target in ["/tmp/18425", "/tmp/socket:[18425]", "/memfd:18425 (deleted)", "socket:[to 18425]"] {
+            assert!(!numbered(target.as_bytes()), "{target}");
+        }
     }
 }

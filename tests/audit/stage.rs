@@ -14,7 +14,9 @@ use crate::{
     disk::{Disk, Snapshot},
     finding::{Detector, Finding},
     house::{self, COMPONENTS, COORDINATOR, FIRST, House, Outfit, PATIENCE, RELAY},
-    kernel, life, memory,
+    kernel,
+    kernel_log::Log,
+    life, memory,
     plan::{CLOUD, FLAT, HOME, Member, Plan},
     rules::{self, When},
     search::{Hit, Searcher},
@@ -40,6 +42,8 @@ pub(crate) struct Evidence {
     pub(crate) states: Vec<Snapshot>,
     /// How the kernel ended processes of ours that did what they must not.
     pub(crate) stopped: Vec<String>,
+    /// What could not be looked at.
+    pub(crate) blind: Vec<String>,
 }
 
 /// How a life is lived.
@@ -75,6 +79,7 @@ pub(crate) fn found(
     plan: &Plan,
     outfit: &Outfit<'_>,
 ) -> Result<(Vec<Member>, Evidence)> {
+    let log = Log::now().ok();
     let house = open(work, disks, plan, outfit)?;
     let members = life::join(&house)?;
     let canaries = plan.canaries(&members);
@@ -83,6 +88,7 @@ pub(crate) fn found(
     stage.shown()?;
     stage.house.end_machines(Signal::SIGKILL)?;
     stage.house.end_servers(Signal::SIGKILL)?;
+    stage.logged(log)?;
     // All of it is a change of the roster.
     stage.calls(0.0, 0.0)?;
     stage.said();
@@ -99,7 +105,7 @@ pub(crate) fn live(work: &Path, disks: &[Disk], way: &Way<'_>) -> Result<Evidenc
     let mut canaries = way.plan.canaries(way.members);
     canaries.extend(way.earlier.canaries(&[]));
     let searcher = Searcher::new(&canaries);
-    let log = kernel::Log::now();
+    let log = Log::now().ok();
     let house = open(work, disks, way.plan, way.outfit)?;
     let mut stage = Stage { canaries, searcher, evidence: Evidence::default(), house };
 
@@ -127,9 +133,7 @@ pub(crate) fn live(work: &Path, disks: &[Disk], way: &Way<'_>) -> Result<Evidenc
     stage.house.end_servers(way.end)?;
 
     stage.tables()?;
-    for hit in log.since(&stage.searcher) {
-        stage.add(Detector::KernelLog, 0, "dmesg", &hit);
-    }
+    stage.logged(log)?;
     stage.calls(began, ended)?;
     stage.said();
     stage.files()?;
@@ -247,6 +251,19 @@ impl Stage {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What the kernel's log gained. Where it cannot be read, the report says so.
+    fn logged(&mut self, log: Option<Log>) -> Result<()> {
+        let Some(log) = log else { return Ok(()) };
+        let heard = log.since(&self.searcher)?;
+        for hit in heard.hits {
+            self.add(Detector::KernelLog, 0, "dmesg", &hit);
+        }
+        if heard.lost {
+            self.evidence.blind.push("the kernel's log: it lost what it said first in a life".to_owned());
         }
         Ok(())
     }
