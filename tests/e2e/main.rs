@@ -15,6 +15,7 @@ mod privacy;
 mod reach;
 mod recovery;
 mod refusal;
+mod roaming;
 mod service;
 mod silence;
 mod start;

@@ -194,7 +194,6 @@ fn look_up(node: &Node, arguments: &[&str], calls: &mut Vec<Call>) {
 }
 
 #[test]
-#[ignore = "a ping in its life stays unanswered: docs/STATUS.md, known faults"]
 fn nothing_is_written_while_a_network_is_used() {
     let seconds = env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(120);
     let lab = Lab::up(TOPOLOGY).unwrap();

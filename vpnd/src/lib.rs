@@ -35,6 +35,7 @@ pub mod inventory;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod message;
+mod moved;
 pub mod network;
 pub mod relay;
 pub mod state;

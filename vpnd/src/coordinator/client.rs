@@ -342,6 +342,12 @@ impl Client {
         in_time(whole(sent.await?)).await?
     }
 
+    /// The network around us has changed: connections of the old one are not used again.
+    pub fn leave_behind(&self) {
+        let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(connection, _)| !connection.is_left_behind());
+    }
+
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < KEEP);

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::error::{Cause, Error};
+use crate::moved::moved_from;
 
 /// For name, TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     exporter: Zeroizing<[u8; 32]>,
     driver: AbortHandle,
+    /// Our end of it.
+    local: Option<SocketAddr>,
 }
 
 /// A request, signed only when it is known which connection carries it.
@@ -82,8 +85,9 @@ impl Connection {
         let tcp = race(addrs).await.ok_or(Error::Unreachable(Cause::Connect))?;
         // Without it small requests wait for acknowledgements; a failure costs only speed.
         let _ = tcp.set_nodelay(true);
+        let local = tcp.local_addr().ok();
         #[cfg(feature = "leaks")]
-        crate::leaks::connected(tcp.local_addr().ok());
+        crate::leaks::connected(local);
         let tls = TlsConnector::from(tls)
             .connect(target.name.clone(), tcp)
             .await
@@ -99,7 +103,12 @@ impl Connection {
             // Its end shows at the sender.
             let _ = connection.await;
         });
-        Ok(Self { sender, exporter: Zeroizing::new(exporter), driver: driver.abort_handle() })
+        Ok(Self { sender, exporter: Zeroizing::new(exporter), driver: driver.abort_handle(), local })
+    }
+
+    /// Whether this machine has moved away from the address that the connection is from.
+    pub(super) fn is_left_behind(&self) -> bool {
+        self.local.is_some_and(moved_from)
     }
 
     pub(super) fn exporter(&self) -> &[u8; 32] {

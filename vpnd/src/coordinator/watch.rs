@@ -19,12 +19,17 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct Watch {
     stream: Incoming,
     buffer: Vec<u8>,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Watch {
     pub(super) fn new(connection: Connection, stream: Incoming) -> Self {
-        Self { stream, buffer: Vec::new(), _connection: connection }
+        Self { stream, buffer: Vec::new(), connection }
+    }
+
+    /// Whether this machine has moved to another network since: nothing will come any more.
+    pub fn is_left_behind(&self) -> bool {
+        self.connection.is_left_behind()
     }
 
     /// The next event. The first is the present head; whoever fetches state and joins after it misses nothing.

@@ -14,7 +14,7 @@ use proto::{
 };
 use rand_core::OsRng;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -67,7 +67,10 @@ pub(crate) enum Trouble {
 }
 
 /// The running task. It ends when this is dropped.
-pub(crate) struct Link(JoinHandle<()>);
+pub(crate) struct Link {
+    task: JoinHandle<()>,
+    retry: Arc<Notify>,
+}
 
 impl Link {
     /// Starts the task. `have` are the months that credentials are at hand for.
@@ -78,14 +81,22 @@ impl Link {
         have: Vec<Credential>,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
-        let mut keeper = Keeper { client, asker, present, credentials: have, events };
-        Self(tokio::spawn(async move { keeper.run().await }))
+        let retry = Arc::new(Notify::new());
+        let mut keeper =
+            Keeper { client, asker, present, credentials: have, events, retry: Arc::clone(&retry) };
+        Self { task: tokio::spawn(async move { keeper.run().await }), retry }
+    }
+
+    /// The network around us has changed: connects now if it waits to, or if the watch is from an address that is ours
+    /// no more.
+    pub(crate) fn retry(&self) {
+        self.retry.notify_one();
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -95,6 +106,7 @@ struct Keeper {
     present: watch::Receiver<Arc<Present>>,
     credentials: Vec<Credential>,
     events: mpsc::Sender<LinkEvent>,
+    retry: Arc<Notify>,
 }
 
 impl Keeper {
@@ -112,7 +124,10 @@ impl Keeper {
                 }
                 other => self.tell(LinkEvent::Offline(trouble(&other))).await,
             }
-            tokio::time::sleep(backoff.next(&mut OsRng)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next(&mut OsRng)) => {}
+                () = self.retry.notified() => backoff.reset(),
+            }
         }
     }
 
@@ -124,22 +139,25 @@ impl Keeper {
         };
         self.tell(LinkEvent::Online).await;
         let mut epoch = self.epoch();
+        let retry = Arc::clone(&self.retry);
         loop {
-            let event = match timeout(CREDENTIALS_EVERY, watch.next()).await {
-                Ok(Ok(event)) => self.heed(event).await,
-                // A watch ends with its epoch: that is no trouble.
-                Ok(Err(_)) if self.epoch() != epoch => match self.open().await {
-                    Ok(next) => {
-                        (watch, epoch) = (next, self.epoch());
-                        Ok(())
-                    }
-                    Err(e) => Err(e),
-                },
-                Ok(Err(e)) => Err(e.into()),
-                Err(_) => self.fetch_credentials().await,
+            let next = tokio::select! {
+                next = timeout(CREDENTIALS_EVERY, watch.next()) => Some(next),
+                () = retry.notified() => None,
             };
-            if let Err(e) = event {
-                return (true, e);
+            let done = match next {
+                Some(Ok(Ok(event))) => self.heed(event).await.map(|()| None),
+                // A watch ends with its epoch: that is no trouble.
+                Some(Ok(Err(_))) if self.epoch() != epoch => self.open().await.map(Some),
+                Some(Ok(Err(e))) => Err(e.into()),
+                Some(Err(_)) => self.fetch_credentials().await.map(|()| None),
+                None if watch.is_left_behind() => self.open().await.map(Some),
+                None => Ok(None),
+            };
+            match done {
+                Ok(None) => {}
+                Ok(Some(opened)) => (watch, epoch) = (opened, self.epoch()),
+                Err(e) => return (true, e),
             }
         }
     }
@@ -148,8 +166,19 @@ impl Keeper {
         self.present.borrow().roster.header().epoch
     }
 
-    /// Opens a watch and fetches all that was missed before it.
+    /// Opens a watch and fetches all that was missed before it, and begins anew when the network around us changes.
     async fn open(&mut self) -> Result<Watch, CatchUpError> {
+        let retry = Arc::clone(&self.retry);
+        loop {
+            self.client.leave_behind();
+            tokio::select! {
+                opened = self.catch_up_and_watch() => return opened,
+                () = retry.notified() => {}
+            }
+        }
+    }
+
+    async fn catch_up_and_watch(&mut self) -> Result<Watch, CatchUpError> {
         let mut watch = match self.watch().await {
             // The member key is of an epoch that has ended, most likely: come to the present one first.
             Err(Error::NotPermitted) => {

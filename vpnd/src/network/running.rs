@@ -75,7 +75,7 @@ pub(super) struct Running {
     pub(super) data: Option<child::Link>,
     pub(super) relays: Relays,
     child: Child,
-    _link: Link,
+    link: Link,
 }
 
 /// The relay clients, numbered as the roster lists the relays.
@@ -115,7 +115,7 @@ impl Running {
             data: None,
             relays: Relays::new(credentials.clone(), relay_events),
             child,
-            _link: Link::start(client, asker, present.subscribe(), credentials, link_events),
+            link: Link::start(client, asker, present.subscribe(), credentials, link_events),
         };
         Ok((running, Ears { data, link, rosters, relays, changes }))
     }
@@ -123,6 +123,12 @@ impl Running {
     /// Sends a frame to the data path. False if there is none, or it dropped the frame.
     pub(super) fn tell(&self, frame: &ToData<'_>) -> bool {
         self.data.as_ref().is_some_and(|data| data.send(frame))
+    }
+
+    /// The underlay changed: connections may be broken without knowing.
+    pub(super) fn retry(&self) {
+        self.link.retry();
+        self.relays.clients.iter().flatten().for_each(RelayClient::retry);
     }
 
     /// Ends the data path and takes the interface away.
@@ -181,11 +187,6 @@ impl Relays {
     /// Shows the relays these credentials from now on.
     pub(super) fn admit(&self, credentials: Vec<Credential>) {
         self.credentials.send_replace(credentials);
-    }
-
-    /// The underlay changed: connections may be broken without knowing.
-    pub(super) fn retry(&self) {
-        self.clients.iter().flatten().for_each(RelayClient::retry);
     }
 
     /// Keeps whether a relay can be sent to.

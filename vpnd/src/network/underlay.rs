@@ -41,14 +41,14 @@ impl Actor {
         }
     }
 
-    /// Tells the data path the addresses of the underlay, and the relays that it changed.
+    /// Tells the data path the addresses of the underlay, and the connections to relays and coordinator that it changed.
     pub(super) async fn read_addresses(&mut self) {
         let Some(running) = &self.running else { return };
         let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
         let usable = all.into_iter().filter(|address| address.global && !address.transient);
         let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
         running.tell(&ToData::LocalAddrs(local.collect()));
-        running.relays.retry();
+        running.retry();
         self.resolve();
     }
 

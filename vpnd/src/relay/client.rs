@@ -140,8 +140,8 @@ impl RelayClient {
         payload.len() <= MAX_PAYLOAD && self.outbox.send(to, payload)
     }
 
-    /// The network around us has changed: connects now if it waits to, and otherwise finds out sooner than usual
-    /// whether the connection still holds.
+    /// The network around us has changed: connects now if the connection is from an address that is ours no more, or
+    /// if there is none, and otherwise finds out sooner than usual whether it still holds.
     pub fn retry(&self) {
         self.retry.notify_one();
     }
@@ -178,6 +178,11 @@ impl Keeper {
             let relay = self.relay;
             let event = match end {
                 End::ReceiverGone => return,
+                // The relay is as well as it was, and traffic waits.
+                End::Moved => {
+                    backoff = Backoff::default();
+                    continue;
+                }
                 End::Lost => None,
                 End::ClockWrong => Some(RelayEvent::ClockWrong { relay }),
                 End::Refused(refusal) => Some(RelayEvent::Refused { relay, refusal }),
@@ -211,9 +216,14 @@ impl Keeper {
     }
 
     async fn visit(&mut self, credential: &Credential) -> End {
-        let connection = match connect::connect(&self.target, credential, self.clock).await {
-            Ok(connection) => connection,
-            Err(end) => return end,
+        let connecting = connect::connect(&self.target, credential, self.clock);
+        let connection = tokio::select! {
+            connected = connecting => match connected {
+                Ok(connection) => connection,
+                Err(end) => return end,
+            },
+            // What was begun on the old network leads nowhere.
+            () = self.retry.notified() => return End::Moved,
         };
         let mut session = Session::new(self.relay, self.target.key(), &self.events, self.clock, &self.outbox);
         let end = session.run(connection, &mut self.mailboxes, &self.retry).await;

@@ -2,7 +2,7 @@
 //!
 //! The relay's welcome is not waited for: what follows the hello may leave with it, and saves a round trip.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
@@ -66,6 +66,8 @@ pub(super) struct Connection {
     pub(super) exporter: ExporterValue,
     /// What was read beyond the hello.
     pub(super) received: BytesMut,
+    /// Our end of it.
+    pub(super) local: Option<SocketAddr>,
 }
 
 impl Target {
@@ -94,15 +96,17 @@ pub(super) async fn connect(
     clock: Clock,
 ) -> Result<Connection, End> {
     timeout(ALL_WITHIN, async {
-        let (io, exporter) = upgrade(target).await?;
-        greet(target, credential, clock, io, exporter).await
+        let tcp = dial(&target.host, target.port).await?;
+        let local = tcp.local_addr().ok();
+        let (mut io, exporter) = upgrade(target, tcp).await?;
+        let received = greet(target, credential, clock, &mut io, &exporter).await?;
+        Ok(Connection { io, exporter, received, local })
     })
     .await
     .unwrap_or(Err(End::Lost))
 }
 
-async fn upgrade(target: &Target) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
-    let tcp = dial(&target.host, target.port).await?;
+async fn upgrade(target: &Target, tcp: TcpStream) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
     // Frames must not wait for more to come. A kernel that refuses does no harm.
     let _ = tcp.set_nodelay(true);
     let _ = setsockopt(&tcp, sockopt::TcpUserTimeout, &UNACKNOWLEDGED);
@@ -149,20 +153,20 @@ async fn dial(host: &Host, port: u16) -> Result<TcpStream, End> {
     Err(End::Lost)
 }
 
-/// The relay's hello, checked; ours.
+/// The relay's hello, checked; ours. What was read beyond the relay's.
 async fn greet(
     target: &Target,
     credential: &Credential,
     clock: Clock,
-    mut io: TokioIo<Upgraded>,
-    exporter: ExporterValue,
-) -> Result<Connection, End> {
+    io: &mut TokioIo<Upgraded>,
+    exporter: &ExporterValue,
+) -> Result<BytesMut, End> {
     let mut received = BytesMut::new();
-    let hello = read_frame(&mut io, &mut received).await?;
+    let hello = read_frame(io, &mut received).await?;
     let Frame::RelayHello(hello) = Frame::decode(&hello)? else {
         return Err(End::Lost);
     };
-    if !hello.verify(&target.key, &exporter) {
+    if !hello.verify(&target.key, exporter) {
         return Err(End::Lost);
     }
     if !calendar::days(clock()).contains(&hello.day) {
@@ -170,7 +174,7 @@ async fn greet(
     }
     io.write_all(&Frame::ClientHello(credential.clone()).to_vec()).await?;
     io.flush().await?;
-    Ok(Connection { io, exporter, received })
+    Ok(received)
 }
 
 async fn read_frame(io: &mut TokioIo<Upgraded>, received: &mut BytesMut) -> Result<BytesMut, End> {

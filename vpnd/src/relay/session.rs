@@ -1,6 +1,6 @@
 //! One connection, from the relay's welcome to its end.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
@@ -22,6 +22,7 @@ use super::{
     connect::Connection,
     outbox::Outbox,
 };
+use crate::moved::moved_from;
 
 /// Silence after which the relay is asked whether it is there; less than a home router forgets a connection in.
 const ASK_AFTER: Duration = Duration::from_secs(20);
@@ -43,6 +44,8 @@ const READ: usize = 16 << 10;
 pub(super) enum End {
     /// It could not be reached, is not who it should be, or the connection broke.
     Lost,
+    /// The network around us changed, and the connection was of the old one.
+    Moved,
     /// It said why.
     Refused(Refusal),
     /// Its day is none that we listen on.
@@ -90,13 +93,13 @@ impl<'a> Session<'a> {
         wanted: &mut watch::Receiver<Vec<Listen>>,
         retry: &Notify,
     ) -> End {
-        let Connection { io, exporter, mut received } = connection;
+        let Connection { io, exporter, mut received, local } = connection;
         let (mut reader, writer) = split(io);
         self.outbox.open();
         let outbox = self.outbox;
         tokio::select! {
             () = write(outbox, writer) => End::Lost,
-            end = self.read(&mut reader, &mut received, &exporter, wanted, retry) => end,
+            end = self.read(&mut reader, &mut received, &exporter, local, wanted, retry) => end,
         }
     }
 
@@ -105,19 +108,21 @@ impl<'a> Session<'a> {
         reader: &mut ReadHalf<TokioIo<Upgraded>>,
         received: &mut BytesMut,
         exporter: &ExporterValue,
+        local: Option<SocketAddr>,
         wanted: &mut watch::Receiver<Vec<Listen>>,
         retry: &Notify,
     ) -> End {
         let mut look = interval(calendar::LOOK_AGAIN);
         let mut heard = Instant::now();
-        let mut answer_by: Option<Instant> = None;
+        // When an answer is due, and what it is the end of if none comes.
+        let mut answer_by: Option<(Instant, End)> = None;
         self.follow(&wanted.borrow_and_update().clone(), exporter);
         loop {
             if let Err(end) = self.handle_all(received).await {
                 return end;
             }
             received.reserve(READ);
-            let deadline = answer_by.unwrap_or(heard + ASK_AFTER);
+            let deadline = answer_by.map_or(heard + ASK_AFTER, |(by, _)| by);
             tokio::select! {
                 biased;
                 read = reader.read_buf(received) => {
@@ -135,15 +140,18 @@ impl<'a> Session<'a> {
                 }
                 _ = look.tick() => self.follow(&wanted.borrow().clone(), exporter),
                 () = retry.notified() => {
-                    self.outbox.say(&Frame::Ping);
-                    answer_by = Some(Instant::now() + SOON);
-                }
-                () = sleep_until(deadline) => {
-                    if answer_by.is_some() {
-                        return End::Lost;
+                    if local.is_some_and(moved_from) {
+                        return End::Moved;
                     }
                     self.outbox.say(&Frame::Ping);
-                    answer_by = Some(Instant::now() + ANSWER_WITHIN);
+                    answer_by = Some((Instant::now() + SOON, End::Moved));
+                }
+                () = sleep_until(deadline) => {
+                    if let Some((_, end)) = answer_by {
+                        return end;
+                    }
+                    self.outbox.say(&Frame::Ping);
+                    answer_by = Some((Instant::now() + ANSWER_WITHIN, End::Lost));
                 }
             }
         }
