@@ -47,7 +47,7 @@ const SILENCERS: [&str; 2] = ["vpnd", "coordinator"];
 const LONGEST: usize = 600;
 
 /// Where `unsafe` is allowed: the system calls that no safe crate wraps, and those by which a test tries to break out.
-const UNSAFE_ROOMS: [&str; 3] = ["netio/src/", "sandbox/src/", "vpnd/tests/escape/"];
+const UNSAFE_ROOMS: [&str; 3] = ["netio/src/", "sandbox/src/", "tests/escape/kernel.rs"];
 
 pub(crate) fn arrows(packages: &[Package]) -> Vec<String> {
     let ours: Vec<&Package> = packages.iter().filter(|package| package.ours).collect();

@@ -1,16 +1,16 @@
-//! The list. An attempt is prepared before the walls stand (memory, addresses), and made behind them.
+//! The list. An attempt is prepared before the walls stand (memory, addresses), and made behind them. All are everybody's, but for
+//! those on descriptors that only one kind of process holds.
 
+mod connections;
 mod descriptors;
-#[path = "../../vpnd/tests/escape/attempts/memory.rs"]
+mod devices;
 mod memory;
-#[path = "../../vpnd/tests/escape/attempts/paths.rs"]
 mod paths;
-#[path = "../../vpnd/tests/escape/attempts/processes.rs"]
 mod processes;
-#[path = "../../vpnd/tests/escape/attempts/sockets.rs"]
 mod sockets;
+mod state;
 
-use crate::{kernel::Outcome, stage::Stage};
+use crate::{kernel::Outcome, stage::Stage, walls::Kind};
 
 /// The call itself.
 pub(crate) type Call = Box<dyn FnOnce() -> Outcome>;
@@ -35,13 +35,18 @@ pub(crate) struct Attempt {
     pub(crate) prepare: Prepare,
 }
 
-pub(crate) fn attempts() -> Vec<Attempt> {
+pub(crate) fn attempts(kind: Kind) -> Vec<Attempt> {
     let mut all = List::new();
     paths::list(all.of("paths"));
     memory::list(all.of("memory"));
     sockets::list(all.of("sockets"));
     processes::list(all.of("processes and the system"));
     descriptors::list(all.of("descriptors"));
+    match kind {
+        Kind::Machine => devices::list(&mut all),
+        Kind::Server => connections::list(&mut all),
+    }
+    state::list(all.of("what control keeps"));
     all.attempts
 }
 
@@ -80,6 +85,12 @@ impl List {
         F: FnOnce() -> Outcome + 'static,
     {
         self.add(name.to_owned(), move |stage| Box::new(prepare(stage))).path = true;
+    }
+
+    /// One of a row, on a path; Landlock alone is tried where the path is sure to be there.
+    pub(crate) fn at_path(&mut self, name: String, free: Free, prepare: impl Fn(&Stage) -> Call + 'static) {
+        let attempt = self.add(name, prepare);
+        (attempt.free, attempt.path) = (free, free == Free::Works);
     }
 
     /// One that the kernel may refuse anyway.

@@ -1,12 +1,21 @@
-//! Ways out of a coordinator and a relay, each tried in a process of its own that has put up the very same walls.
+//! Ways out of the locked data path, of control, of a relay and of a coordinator, each tried in a process of its own that has
+//! put up the very same walls.
 //!
-//! Every attempt is made without the walls, where it must work (or be refused by the kernel itself, where the list says
-//! so: then the battery can tell a wall from a mistake in the attempt), and behind them, where it must not. Seccomp ends the
-//! process, Landlock refuses a path, and a descriptor that the process was born with is closed. The attempts are the data
-//! path's own (`vpnd/tests/escape`), but for those on descriptors, which a server has others of.
+//! Every attempt is made several times: without the walls, where it must work (or be refused by the kernel itself, where
+//! the list says so: then the battery can tell a wall from a mistake in the attempt), and behind them, where it must not.
+//! A call that a data path must not make ends it before the call returns, with all walls and with seccomp alone; Landlock
+//! alone must refuse every path. Control and the servers are stopped by one wall or another, but in what they live from:
+//! [`control`] and [`server`] name it.
 //!
-//! What a server does itself it may do: [`own`] names it. Needs root; without it the tests say that they were skipped.
-//! This file is its own test harness, because an attempt needs a process with one thread.
+//! | file | what is in it |
+//! |---|---|
+//! | [`attempts`] | what is tried |
+//! | [`stage`], [`walls`] | where, and behind what |
+//! | [`battery`], [`kernel`] | how: a process for each, a system call by number |
+//! | [`control`], [`server`] | what must work all the same |
+//!
+//! Needs root; without it the tests say that they were skipped. This file is its own test harness, because an attempt needs
+//! a process with one thread: it answers `--list` and a test's name as the usual one does.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,30 +27,24 @@
 #![cfg(target_arch = "x86_64")]
 
 mod attempts;
-#[path = "../../vpnd/tests/escape/kernel.rs"]
+mod battery;
+mod control;
 mod kernel;
-mod own;
+mod server;
 mod stage;
+mod walls;
 
 use std::{
     collections::BTreeMap,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
 };
 
 use attempts::{Attempt, Free, attempts};
+use battery::{ATTEMPT, UNFIT, WORKED, attempt, failures};
 use nix::{libc, sched::CloneFlags};
-use stage::{Server, Stage};
-
-/// The exit status of a process in which the attempt worked; an error number is its own status.
-const WORKED: i32 = 200;
-
-/// The exit status of a process that could not put up the stage or the walls.
-const UNFIT: i32 = 201;
-
-/// Seconds for one attempt, walls and all.
-const PATIENCE: u32 = 5;
+use walls::{Kind, Walls, Who};
 
 /// The fewest attempts that make a battery.
 const ENOUGH: usize = 60;
@@ -49,23 +52,26 @@ const ENOUGH: usize = 60;
 /// A test, in a folder of its own.
 type Test = fn(&Path);
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 9] = [
     ("every_attempt_works_without_the_walls", every_attempt_works_without_the_walls),
-    ("no_attempt_gets_out_of_a_relay", |folder| none_gets_out_of(Server::Relay, folder)),
-    ("no_attempt_gets_out_of_a_relay_that_reads_its_certificate", |folder| {
-        none_gets_out_of(Server::RelayWithCertificate, folder);
-    }),
-    ("no_attempt_gets_out_of_a_coordinator", |folder| none_gets_out_of(Server::Coordinator, folder)),
+    ("every_attempt_ends_the_locked_data_path", every_attempt_ends_the_locked_data_path),
+    ("seccomp_alone_ends_a_data_path_too", seccomp_alone_ends_a_data_path_too),
     ("landlock_alone_refuses_every_path", landlock_alone_refuses_every_path),
+    ("control_gets_nowhere_but_where_it_has_to", control_gets_nowhere_but_where_it_has_to),
+    ("no_attempt_gets_out_of_a_relay", |folder| none_gets_out_of(Who::Relay, folder)),
+    ("no_attempt_gets_out_of_a_relay_that_reads_its_certificate", |folder| {
+        none_gets_out_of(Who::RelayWithCertificate, folder);
+    }),
+    ("no_attempt_gets_out_of_a_coordinator", |folder| none_gets_out_of(Who::Coordinator, folder)),
     ("what_a_server_does_itself_works_behind_its_walls", what_a_server_does_itself_works),
 ];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, name, server, walls, folder] = arguments.as_slice()
-        && first == "--attempt"
+    if let [first, name, who, walls, folder] = arguments.as_slice()
+        && first == ATTEMPT
     {
-        attempt(name, Server::from_name(server), walls, Path::new(folder));
+        attempt(name, Who::from_name(who), Walls::from_name(walls), Path::new(folder));
     }
     let has = |option: &str| arguments.iter().any(|argument| argument == option);
     let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
@@ -75,10 +81,21 @@ fn main() {
         return;
     }
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root to do harm without the walls");
+        eprintln!("skipped: needs root for a TUN device and to do harm without the walls");
         return;
     }
-    // What the attempts do without the walls stays in here.
+    stay_apart();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, test) in TESTS {
+        if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
+            test(folder.path());
+            println!("test {name} ... ok");
+        }
+    }
+}
+
+/// What the attempts do without the walls stays in here.
+fn stay_apart() {
     let apart = CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -89,31 +106,77 @@ fn main() {
     // The loopback interface of a network of its own is down at first.
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success());
-    let folder = tempfile::tempdir().unwrap();
-    for (name, test) in TESTS {
-        if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-            test(folder.path());
-            println!("test {name} ... ok");
-        }
-    }
 }
 
 fn every_attempt_works_without_the_walls(folder: &Path) {
-    let wrong = failures(folder, attempts(), Server::Relay, "none", |attempt, status| {
-        match (status.code(), attempt.free) {
-            (Some(WORKED), Free::Works) => true,
-            (Some(code), Free::Perhaps) => code <= WORKED,
-            _ => false,
-        }
-    });
-    assert!(wrong.is_empty(), "without the walls:\n{}", wrong.join("\n"));
+    for (kind, who) in [(Kind::Machine, Who::DataPath), (Kind::Server, Who::Relay)] {
+        let wrong = failures(folder, attempts(kind), who, Walls::None, |attempt, status| {
+            match (status.code(), attempt.free) {
+                (Some(WORKED), Free::Works) => true,
+                (Some(code), Free::Perhaps) => code <= WORKED,
+                _ => false,
+            }
+        });
+        assert!(wrong.is_empty(), "without the walls of a {}:\n{}", who.name(), wrong.join("\n"));
+    }
 }
 
-fn none_gets_out_of(server: Server, folder: &Path) {
+fn every_attempt_ends_the_locked_data_path(folder: &Path) {
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    let wrong = failures(folder, attempts(Kind::Machine), Who::DataPath, Walls::All, |attempt, status| {
+        *kinds.entry(attempt.kind).or_default() += 1;
+        status.signal() == Some(libc::SIGSYS)
+    });
+    let tried: usize = kinds.values().sum();
+    println!("escape attempts: {tried} tried, {} stopped", tried - wrong.len());
+    kinds.iter().for_each(|(kind, count)| println!("  {count:3} {kind}"));
+    assert!(wrong.is_empty(), "with the walls:\n{}", wrong.join("\n"));
+    assert!(tried >= ENOUGH);
+}
+
+fn seccomp_alone_ends_a_data_path_too(folder: &Path) {
+    let ended = |_: &Attempt, status: ExitStatus| status.signal() == Some(libc::SIGSYS);
+    let wrong = failures(folder, attempts(Kind::Machine), Who::DataPath, Walls::Calls, ended);
+    assert!(wrong.is_empty(), "with seccomp alone:\n{}", wrong.join("\n"));
+}
+
+fn landlock_alone_refuses_every_path(folder: &Path) {
+    for who in Who::SERVERS.into_iter().chain([Who::DataPath]) {
+        let paths = attempts(who.kind()).into_iter().filter(|attempt| attempt.path);
+        let mut tried = 0;
+        let wrong = failures(folder, paths, who, Walls::Files, |_, status| {
+            tried += 1;
+            matches!(status.code(), Some(libc::EACCES | libc::EXDEV | libc::EPERM))
+        });
+        println!("{}: {tried} paths tried, {} refused by Landlock alone", who.name(), tried - wrong.len());
+        assert!(wrong.is_empty(), "{} with Landlock alone:\n{}", who.name(), wrong.join("\n"));
+    }
+}
+
+fn control_gets_nowhere_but_where_it_has_to(folder: &Path) {
+    let mut stopped = 0;
+    let all = attempts(Kind::Machine);
+    let wrong = failures(folder, all, Who::Control, Walls::All, |attempt, status| {
+        let worked = status.code() == Some(WORKED);
+        match control::may(attempt) {
+            control::May::Always => worked,
+            control::May::Sometimes => true,
+            control::May::Never => {
+                stopped += usize::from(!worked && status.code() != Some(UNFIT));
+                !worked && status.code() != Some(UNFIT)
+            }
+        }
+    });
+    println!("escape attempts of control: {stopped} stopped");
+    assert!(wrong.is_empty(), "within control's walls:\n{}", wrong.join("\n"));
+    assert!(stopped >= ENOUGH);
+}
+
+fn none_gets_out_of(server: Who, folder: &Path) {
     let mut ended = BTreeMap::<&str, usize>::new();
     let mut refused = 0;
-    let hostile = attempts().into_iter().filter(|attempt| !own::may(server, &attempt.name));
-    let wrong = failures(folder, hostile, server, "all", |attempt, status| {
+    let hostile = attempts(Kind::Server).into_iter().filter(|attempt| !server::may(server, &attempt.name));
+    let wrong = failures(folder, hostile, server, Walls::All, |attempt, status| {
         if status.signal() == Some(libc::SIGSYS) {
             *ended.entry(attempt.kind).or_default() += 1;
             return true;
@@ -134,78 +197,10 @@ fn none_gets_out_of(server: Server, folder: &Path) {
     assert!(tried >= ENOUGH);
 }
 
-fn landlock_alone_refuses_every_path(folder: &Path) {
-    for server in Server::ALL {
-        let paths = attempts().into_iter().filter(|attempt| attempt.path);
-        let mut tried = 0;
-        let wrong = failures(folder, paths, server, "files", |_, status| {
-            tried += 1;
-            matches!(status.code(), Some(libc::EACCES | libc::EXDEV | libc::EPERM))
-        });
-        println!("{}: {tried} paths tried, {} refused by Landlock alone", server.name(), tried - wrong.len());
-        assert!(wrong.is_empty(), "{} with Landlock alone:\n{}", server.name(), wrong.join("\n"));
-    }
-}
-
 fn what_a_server_does_itself_works(folder: &Path) {
-    for server in Server::ALL {
-        let wrong =
-            failures(folder, own::needs(server), server, "all", |_, status| status.code() == Some(WORKED));
+    for server in Who::SERVERS {
+        let works = |_: &Attempt, status: ExitStatus| status.code() == Some(WORKED);
+        let wrong = failures(folder, server::needs(server), server, Walls::All, works);
         assert!(wrong.is_empty(), "{} cannot do its work:\n{}", server.name(), wrong.join("\n"));
     }
-}
-
-/// The attempts whose process did not end as it should, with how it ended.
-fn failures(
-    folder: &Path,
-    attempts: impl IntoIterator<Item = Attempt>,
-    server: Server,
-    walls: &str,
-    mut good: impl FnMut(&Attempt, ExitStatus) -> bool,
-) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (number, attempt) in attempts.into_iter().enumerate() {
-        let stage = folder.join(format!("{}-{walls}-{number}", server.name()));
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--attempt", &attempt.name, server.name(), walls, stage.to_str().unwrap()])
-            .stdin(Stdio::null())
-            .process_group(0)
-            .output()
-            .unwrap();
-        if !good(&attempt, output.status) {
-            let said = String::from_utf8_lossy(&output.stderr);
-            wrong.push(format!("  {}: {} {said}", attempt.name, told(output.status)));
-        }
-        let _ = std::fs::remove_dir_all(stage);
-    }
-    wrong
-}
-
-fn told(status: ExitStatus) -> String {
-    match status.code() {
-        Some(WORKED) => "it worked".to_owned(),
-        Some(code) if code < WORKED => nix::errno::Errno::from_raw(code).to_string(),
-        _ => status.to_string(),
-    }
-}
-
-/// One attempt, in this process.
-fn attempt(name: &str, server: Server, walls: &str, folder: &Path) -> ! {
-    std::panic::set_hook(Box::new(|panic| {
-        eprintln!("{panic}");
-        std::process::exit(UNFIT)
-    }));
-    let all = attempts().into_iter().chain(own::needs(server));
-    let attempt = all.into_iter().find(|attempt| attempt.name == name).unwrap();
-    let stage = Stage::set(folder, server, walls != "none");
-    let prepared = (attempt.prepare)(&stage);
-    // Whatever waits has not worked.
-    let _ = nix::unistd::alarm::set(PATIENCE);
-    stage.put_up(walls);
-    let code = match prepared() {
-        Ok(_) => WORKED,
-        Err(errno) => errno,
-    };
-    let _ = kernel::call!(SYS_exit_group, code);
-    std::process::abort()
 }

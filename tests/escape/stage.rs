@@ -1,5 +1,5 @@
-//! Where an attempt is made: a process that holds what a server holds, in a folder with something to steal and something
-//! to spoil, and that was born with descriptors which a careless parent passed on.
+//! Where an attempt is made: a process that holds what a data path, control or a server holds, in a folder with something
+//! to steal and something to spoil, with descriptors that a careless parent passed on.
 
 use std::{
     ffi::CString,
@@ -9,162 +9,195 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::{UnixDatagram, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use coordinator::{
-    store::DataDir,
-    walls::{Needs, put_up},
+use netio::{
+    epoll::{Epoll, Interest},
+    pipe,
+    tun::Tun,
+    udp,
 };
 use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
-    sys::epoll::{Epoll, EpollCreateFlags},
 };
-use relay::walls::{self, Kept, Missing};
-use sandbox::files::{self, Grant, Reach};
 
-/// Whose walls are tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Server {
-    Relay,
-    RelayWithCertificate,
-    Coordinator,
-}
+use crate::walls::{Kind, Who};
 
-impl Server {
-    pub(crate) const ALL: [Self; 3] = [Self::Relay, Self::RelayWithCertificate, Self::Coordinator];
+/// Numbers below this are tried one by one.
+pub(crate) const NUMBERS: RawFd = 65;
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Relay => "relay",
-            Self::RelayWithCertificate => "relay-with-certificate",
-            Self::Coordinator => "coordinator",
-        }
-    }
-
-    pub(crate) fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|server| server.name() == name).unwrap()
-    }
-}
-
-/// What the process was born with lies above this number.
+/// What a server was born with lies above this number.
 const BORN_WITH: RawFd = 100;
 
-/// What a server holds, under the names that the data path's attempts know: a listening socket for its device, its own
-/// pair of sockets for its pipes.
+/// What the process lives from.
 pub(crate) struct Held {
-    pub(crate) tun: RawFd,
+    /// A TUN device; a server's listening socket.
+    pub(crate) device: RawFd,
+    /// A connection, of a server.
+    pub(crate) tcp: Option<RawFd>,
     pub(crate) udp: Vec<RawFd>,
+    /// The two ends that it reads from and writes to: of two pipes; of a server's own pair of sockets.
+    pub(crate) rx: RawFd,
     pub(crate) tx: RawFd,
     pub(crate) epoll: RawFd,
 }
 
 pub(crate) struct Stage {
-    server: Server,
-    data: DataDir,
-    certificates: PathBuf,
     pub(crate) held: Held,
-    /// A connection.
-    pub(crate) tcp: RawFd,
-    /// A file that it was born with, open to read and write.
+    /// A file, open to read and write.
     pub(crate) file: RawFd,
-    /// A folder that it was born with.
+    /// A folder.
     pub(crate) folder: RawFd,
-    /// A unix datagram socket that it was born with.
+    /// A unix datagram socket. The next number is the other end of the same.
     pub(crate) unix: RawFd,
+    /// One without a name.
+    pub(crate) unbound: RawFd,
     _open: Vec<OwnedFd>,
     _epoll: Epoll,
 }
 
+/// What a careless parent left open.
+struct Inherited {
+    file: File,
+    folder: File,
+    unix: UnixDatagram,
+    far: UnixDatagram,
+    unbound: UnixDatagram,
+    /// Somebody listens to it, under the name `log`.
+    log: UnixDatagram,
+}
+
 impl Stage {
-    /// In `folder`, which becomes the working directory.
-    pub(crate) fn set(folder: &Path, server: Server, walls: bool) -> Self {
+    /// In `folder`, which becomes the working directory. A process with `walls` is prepared for them first, as its kind is.
+    pub(crate) fn set(folder: &Path, who: Who, walls: bool) -> Self {
         fs::create_dir(folder).unwrap();
         std::env::set_current_dir(folder).unwrap();
-        fs::write("secret", "a secret, and room for more").unwrap();
-        fs::write("other", "").unwrap();
-        for made in ["folder", "empty", "data", "certificates"] {
-            fs::create_dir(made).unwrap();
+        furnish();
+        let inherited = Inherited::open();
+        match who.kind() {
+            Kind::Machine => of_a_machine(inherited),
+            Kind::Server => of_a_server(inherited, walls),
         }
-        fs::write("data/coordinator.db", "rows").unwrap();
-        fs::write("certificates/chain.pem", "a chain").unwrap();
-        std::os::unix::fs::symlink("secret", "symlink").unwrap();
+    }
+}
 
-        let file = OpenOptions::new().read(true).write(true).open("secret").unwrap();
-        let inside = File::open("folder").unwrap();
-        let log = UnixDatagram::bind("log").unwrap();
+impl Stage {
+    /// Whether it lives from writing to this number.
+    pub(crate) fn writes_to(&self, fd: RawFd) -> bool {
+        let Held { device, tcp, rx, tx, .. } = self.held;
+        match tcp {
+            None => [device, tx].contains(&fd),
+            // A pair of sockets between two ends of the process itself leads nowhere.
+            Some(tcp) => [tcp, tx, rx].contains(&fd),
+        }
+    }
+}
+
+fn furnish() {
+    fs::write("secret", "a secret, and room for more").unwrap();
+    fs::write("other", "").unwrap();
+    for made in ["folder", "empty", "state", "run", "data", "certificates"] {
+        fs::create_dir(made).unwrap();
+    }
+    // What control keeps.
+    fs::write("state/kept", "a key").unwrap();
+    fs::write("run/socket", "").unwrap();
+    // What a server keeps, and what it reads.
+    fs::write("data/coordinator.db", "rows").unwrap();
+    fs::write("certificates/chain.pem", "a chain").unwrap();
+    std::os::unix::fs::symlink("secret", "symlink").unwrap();
+}
+
+impl Inherited {
+    fn open() -> Self {
         let (unix, far) = UnixDatagram::pair().unwrap();
-        [&log, &unix, &far].iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
-        let far_up = |fd: BorrowedFd<'_>| fcntl(fd, FcntlArg::F_DUPFD(BORN_WITH)).unwrap();
-        // The last two are neighbours, as a pair's ends are.
-        let born_with = [file.as_fd(), inside.as_fd(), unix.as_fd(), far.as_fd()].map(far_up);
-        let mut open: Vec<OwnedFd> = Vec::new();
-        if walls {
-            drop((file, inside, log, unix, far));
-            walls::prepare().unwrap();
-        } else {
-            open.extend([log.into(), unix.into(), far.into(), OwnedFd::from(file), OwnedFd::from(inside)]);
-        }
-        let [file, inside, unix, _] = born_with;
-
-        let loopback = (Ipv4Addr::LOCALHOST, 0);
-        let listener = TcpListener::bind(loopback).unwrap();
-        let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let udp = UdpSocket::bind(loopback).unwrap();
-        let (tx, rx) = UnixStream::pair().unwrap();
-        let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        udp.set_nonblocking(true).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        tx.set_nonblocking(true).unwrap();
-        rx.set_nonblocking(true).unwrap();
-        let held = Held {
-            tun: listener.as_raw_fd(),
-            udp: vec![udp.as_raw_fd()],
-            tx: tx.as_raw_fd(),
-            epoll: epoll.0.as_raw_fd(),
-        };
-        let tcp_fd = tcp.as_raw_fd();
-        open.extend([listener.into(), tcp.into(), udp.into(), tx.into(), OwnedFd::from(rx)]);
-        Self {
-            server,
-            data: DataDir::new(&folder.join("data"), None),
-            certificates: folder.join("certificates"),
-            held,
-            tcp: tcp_fd,
-            file,
-            folder: inside,
+        let inherited = Self {
+            file: OpenOptions::new().read(true).write(true).open("secret").unwrap(),
+            folder: File::open("folder").unwrap(),
             unix,
-            _open: open,
-            _epoll: epoll,
-        }
+            far,
+            unbound: UnixDatagram::unbound().unwrap(),
+            log: UnixDatagram::bind("log").unwrap(),
+        };
+        // An attempt to read must not wait for something to come.
+        let sockets = [&inherited.unix, &inherited.far, &inherited.unbound, &inherited.log];
+        sockets.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+        inherited
     }
 
-    /// `all`: as the program puts them up; `files`: all but seccomp; `none`.
-    pub(crate) fn put_up(&self, walls: &str) {
-        let certificate = [(self.certificates.as_path(), Grant::Read)];
-        let certificates = [self.certificates.clone()];
-        let data: Vec<(&Path, Grant)> =
-            self.data.folders().into_iter().map(|folder| (folder, Grant::Write)).collect();
-        let paths = match self.server {
-            Server::Relay => &[][..],
-            Server::RelayWithCertificate => &certificate[..],
-            Server::Coordinator => &data[..],
-        };
-        match (walls, self.server) {
-            ("none", _) => Ok(()),
-            ("files", _) => walls::give_up_powers(None).and_then(|()| files::confine(paths, Reach::NONE)),
-            (_, Server::Coordinator) => {
-                put_up(&Needs { user: None, data: &self.data, certificates: &certificates }, Missing::Refuse)
-            }
-            (_, server) => {
-                let calls = walls::relay(server == Server::RelayWithCertificate);
-                walls::put_up(Kept { user: None, paths, calls, silent: true }, Missing::Refuse)
-            }
-        }
-        .unwrap();
+    fn into_descriptors(self) -> Vec<OwnedFd> {
+        let Self { file, folder, unix, far, unbound, log } = self;
+        vec![file.into(), folder.into(), unix.into(), far.into(), unbound.into(), log.into()]
     }
+}
+
+/// Every low number is open: the walls are what closes them.
+fn of_a_machine(inherited: Inherited) -> Stage {
+    let tun = Tun::create(&format!("tacet{}", std::process::id() % 1_000_000)).unwrap();
+    let udp::Pair { v4, v6, .. } = udp::bind_pair(0, true, None).unwrap();
+    let (rx, to) = pipe::pipe().unwrap();
+    let (from, tx) = pipe::pipe().unwrap();
+    let epoll = Epoll::new().unwrap();
+    epoll.add(&tx, 0, Interest::None).unwrap();
+    let udp: Vec<OwnedFd> = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
+    let held = Held {
+        device: tun.as_fd().as_raw_fd(),
+        tcp: None,
+        udp: udp.iter().map(AsRawFd::as_raw_fd).collect(),
+        rx: rx.as_raw_fd(),
+        tx: tx.as_raw_fd(),
+        epoll: epoll.as_fd().as_raw_fd(),
+    };
+    let Inherited { file, folder, unix, unbound, .. } = &inherited;
+    let [file, folder, unix, unbound] =
+        [file.as_raw_fd(), folder.as_raw_fd(), unix.as_raw_fd(), unbound.as_raw_fd()];
+    let spare = inherited.file.try_clone().unwrap();
+    let mut open = inherited.into_descriptors();
+    open.extend([tun.into_fd(), rx, to, from, tx]);
+    open.extend(udp);
+    while open.last().unwrap().as_raw_fd() < NUMBERS {
+        open.push(spare.try_clone().unwrap().into());
+    }
+    Stage { held, file, folder, unix, unbound, _open: open, _epoll: epoll }
+}
+
+/// What it was born with is closed before it opens anything: its numbers lead nowhere then.
+fn of_a_server(inherited: Inherited, walls: bool) -> Stage {
+    let far_up = |fd: BorrowedFd<'_>| fcntl(fd, FcntlArg::F_DUPFD(BORN_WITH)).unwrap();
+    let Inherited { file, folder, unix, far, unbound, .. } = &inherited;
+    // A pair's ends are neighbours.
+    let [file, folder, unix, _, unbound] =
+        [file.as_fd(), folder.as_fd(), unix.as_fd(), far.as_fd(), unbound.as_fd()].map(far_up);
+    let mut open: Vec<OwnedFd> = Vec::new();
+    if walls {
+        drop(inherited);
+        relay::walls::prepare().unwrap();
+    } else {
+        open = inherited.into_descriptors();
+    }
+    let loopback = (Ipv4Addr::LOCALHOST, 0);
+    let listener = TcpListener::bind(loopback).unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let udp = UdpSocket::bind(loopback).unwrap();
+    let (tx, rx) = UnixStream::pair().unwrap();
+    let epoll = Epoll::new().unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    udp.set_nonblocking(true).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    tx.set_nonblocking(true).unwrap();
+    rx.set_nonblocking(true).unwrap();
+    let held = Held {
+        device: listener.as_raw_fd(),
+        tcp: Some(tcp.as_raw_fd()),
+        udp: vec![udp.as_raw_fd()],
+        rx: rx.as_raw_fd(),
+        tx: tx.as_raw_fd(),
+        epoll: epoll.as_fd().as_raw_fd(),
+    };
+    open.extend([listener.into(), tcp.into(), udp.into(), tx.into(), OwnedFd::from(rx)]);
+    Stage { held, file, folder, unix, unbound, _open: open, _epoll: epoll }
 }
 
 pub(crate) fn text(text: &str) -> CString {

@@ -1,30 +1,27 @@
-//! Descriptors by number, those that the process was born with, and what else can be done with its own.
-
-use std::os::fd::RawFd;
+//! Descriptors by number, those that the process was born with, copies and new ones.
 
 use nix::libc;
 
 use super::{Free, List};
-use crate::kernel::call;
-
-/// Numbers below this are written to one by one.
-const NUMBERS: RawFd = 65;
+use crate::{
+    kernel::call,
+    stage::{NUMBERS, text},
+};
 
 pub(crate) fn list(all: &mut List) {
     every_number(all);
     born_with(all);
     copies(all);
     new(all);
-    own(all);
+    held(all);
 }
 
-/// Writes to each number. A pair of sockets between two ends of the process itself leads nowhere, and its connection is
-/// what it lives from: at a place in the file is what is tried there.
+/// Writes to each number. Those that the process lives from are written to at a place in the file: that is no way to write to
+/// a device, a pipe or a connection.
 fn every_number(all: &mut List) {
     for fd in 0..NUMBERS {
         all.numbered(format!("write to descriptor {fd}"), Free::Perhaps, move |stage| {
-            let own = [stage.tcp, stage.held.tx, stage.held.tx + 1].contains(&fd);
-            let bytes = b"x";
+            let (bytes, own) = (b"x", stage.writes_to(fd));
             Box::new(move || match own {
                 true => call!(SYS_pwrite64, fd, bytes.as_ptr(), 1, 0),
                 false => call!(SYS_write, fd, bytes.as_ptr(), 1),
@@ -61,16 +58,12 @@ fn born_with(all: &mut List) {
         move || call!(SYS_read, file, room.as_mut_ptr(), room.len())
     });
     all.works("sendfile", |stage| {
-        let (file, to) = (stage.file, stage.held.tx);
-        move || call!(SYS_sendfile, to, file, 0, 3)
+        let (file, tx) = (stage.file, stage.held.tx);
+        move || call!(SYS_sendfile, tx, file, 0, 3)
     });
     all.works("copy_file_range", |stage| {
         let (file, mut to) = (stage.file, 64_i64);
         move || call!(SYS_copy_file_range, file, 0, file, &raw mut to, 3, 0)
-    });
-    all.perhaps("splice", |stage| {
-        let (file, tx) = (stage.file, stage.held.tx);
-        move || call!(SYS_splice, file, 0, tx, 0, 3, 0)
     });
     all.works("ftruncate", |stage| {
         let file = stage.file;
@@ -79,6 +72,10 @@ fn born_with(all: &mut List) {
     all.works("fallocate", |stage| {
         let file = stage.file;
         move || call!(SYS_fallocate, file, 0, 0, 65_536)
+    });
+    all.works("fsync", |stage| {
+        let file = stage.file;
+        move || call!(SYS_fsync, file)
     });
     all.works("fchmod", |stage| {
         let file = stage.file;
@@ -89,8 +86,12 @@ fn born_with(all: &mut List) {
         move || call!(SYS_fchown, file, 1, 1)
     });
     all.works("fsetxattr", |stage| {
-        let (file, name, value) = (stage.file, crate::stage::text("trusted.tacet"), [7_u8; 8]);
+        let (file, name, value) = (stage.file, text("trusted.tacet"), [7_u8; 8]);
         move || call!(SYS_fsetxattr, file, name.as_ptr(), value.as_ptr(), value.len(), 0)
+    });
+    all.works("lock a file", |stage| {
+        let file = stage.file;
+        move || call!(SYS_flock, file, libc::LOCK_EX | libc::LOCK_NB)
     });
     all.works("list an open folder", |stage| {
         let (folder, mut room) = (stage.folder, [0_u8; 512]);
@@ -100,28 +101,48 @@ fn born_with(all: &mut List) {
         let folder = stage.folder;
         move || call!(SYS_fchdir, folder)
     });
+    all.works("seek", |stage| {
+        let file = stage.file;
+        move || call!(SYS_lseek, file, 0, 0)
+    });
+    all.works("close what is not its own", |stage| {
+        let file = stage.file;
+        move || call!(SYS_close, file)
+    });
 }
 
 fn copies(all: &mut List) {
     all.works("dup", |stage| {
-        let tcp = stage.tcp;
-        move || call!(SYS_dup, tcp)
+        let device = stage.held.device;
+        move || call!(SYS_dup, device)
+    });
+    all.works("dup over standard output", |stage| {
+        let device = stage.held.device;
+        move || call!(SYS_dup2, device, 1)
     });
     all.works("dup over standard error", |stage| {
         let file = stage.file;
         move || call!(SYS_dup2, file, 2)
     });
-    all.works("dup over a connection", |stage| {
-        let (file, tcp) = (stage.file, stage.tcp);
-        move || call!(SYS_dup3, file, tcp, 0)
+    all.works("dup over its own pipe", |stage| {
+        let (file, tx) = (stage.file, stage.held.tx);
+        move || call!(SYS_dup3, file, tx, 0)
     });
     all.works("dup by fcntl", |stage| {
-        let tcp = stage.tcp;
-        move || call!(SYS_fcntl, tcp, libc::F_DUPFD, 100)
+        let device = stage.held.device;
+        move || call!(SYS_fcntl, device, libc::F_DUPFD, 100)
     });
     all.works("make a descriptor blocking", |stage| {
-        let tcp = stage.tcp;
-        move || call!(SYS_fcntl, tcp, libc::F_SETFL, 0)
+        let device = stage.held.device;
+        move || call!(SYS_fcntl, device, libc::F_SETFL, 0)
+    });
+    all.works("keep a descriptor over exec", |stage| {
+        let device = stage.held.device;
+        move || call!(SYS_fcntl, device, libc::F_SETFD, 0)
+    });
+    all.works("ask about a descriptor", |stage| {
+        let device = stage.held.device;
+        move || call!(SYS_fcntl, device, libc::F_GETFL)
     });
     all.works("close standard error", |_| move || call!(SYS_close, 2));
     all.works("close everything", |_| move || call!(SYS_close_range, 3, i32::MAX, 0));
@@ -141,34 +162,18 @@ fn new(all: &mut List) {
     all.works("another epoll", |_| move || call!(SYS_epoll_create1, 0));
 }
 
-/// Its own descriptors, used for what it does not use them for.
-fn own(all: &mut List) {
+/// Its own, used for what it does not use them for.
+fn held(all: &mut List) {
     all.works("poll", |stage| {
-        let descriptor = [stage.held.epoll as u32, 1];
+        let descriptor = [stage.held.device as u32, 1];
         move || call!(SYS_poll, descriptor.as_ptr(), 1, 0)
     });
     all.perhaps("type into a terminal", |stage| {
-        let (tcp, byte) = (stage.tcp, b"x");
-        move || call!(SYS_ioctl, tcp, libc::TIOCSTI as usize, byte.as_ptr())
+        let (device, byte) = (stage.held.device, b"x");
+        move || call!(SYS_ioctl, device, libc::TIOCSTI as usize, byte.as_ptr())
     });
     all.works("ask for the interfaces", |stage| {
         let (udp, mut room) = (stage.held.udp[0], [0_u8; 40]);
         move || call!(SYS_ioctl, udp, libc::SIOCGIFCONF as usize, room.as_mut_ptr())
-    });
-    all.works("its peer's address", |stage| {
-        let (tcp, mut room, mut len) = (stage.tcp, [0_u8; 128], 128_u32);
-        move || call!(SYS_getpeername, tcp, room.as_mut_ptr(), &raw mut len)
-    });
-    all.perhaps("connect a connection elsewhere", |stage| {
-        let (tcp, address) = (stage.tcp, [0_u8; 16]);
-        move || call!(SYS_connect, tcp, address.as_ptr(), address.len())
-    });
-    all.perhaps("wrap a connection in another protocol", |stage| {
-        let (tcp, name) = (stage.tcp, crate::stage::text("tls"));
-        move || call!(SYS_setsockopt, tcp, libc::IPPROTO_TCP, libc::TCP_ULP, name.as_ptr(), 4)
-    });
-    all.perhaps("filter a connection by a program", |stage| {
-        let (tcp, program) = (stage.tcp, [0_u8; 16]);
-        move || call!(SYS_setsockopt, tcp, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program.as_ptr(), 16)
     });
 }

@@ -247,8 +247,8 @@ fn tables(all: &mut List) {
     // The upper table of x86-64, whose calls have this bit: a filter by number alone would see another call.
     all.perhaps("getpid of the x32 table", |_| move || kernel::make(libc::SYS_getpid | 0x4000_0000, &[]));
     all.perhaps("write of the x32 table", |stage| {
-        let (tun, bytes) = (stage.held.tun as usize, b"x");
-        move || kernel::make(libc::SYS_write | 0x4000_0000, &[tun, bytes.as_ptr() as usize, 1])
+        let (device, bytes) = (stage.held.device as usize, b"x");
+        move || kernel::make(libc::SYS_write | 0x4000_0000, &[device, bytes.as_ptr() as usize, 1])
     });
     all.perhaps("getpid of the 32-bit table", |_| kernel::getpid_of_i386);
     all.perhaps("a call that no kernel has", |_| move || kernel::make(9_999, &[]));

@@ -70,13 +70,7 @@ fn own(all: &mut List) {
             sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
             sin_zero: [0; 8],
         };
-        move || {
-            // Without the walls the loopback of this namespace is down: no way there is the kernel's ordinary answer.
-            match call!(SYS_connect, udp, &raw const address, size_of_val(&address)) {
-                Err(libc::ENETUNREACH) => Ok(0),
-                outcome => outcome,
-            }
-        }
+        move || call!(SYS_connect, udp, &raw const address, size_of_val(&address))
     });
     all.perhaps("bind its own socket anew", |stage| {
         let (udp, address) = (stage.held.udp[0], [AF_INET as u16, 0, 0, 0, 0, 0, 0, 0]);
