@@ -33,12 +33,8 @@ const FEATURES: &str = "vpnd/leaks,coordinator/leaks,relay/leaks";
 /// Runs it. True if nothing was found in the release, and every leak of the other build was.
 pub(crate) fn run(options: Options) -> Result<bool> {
     packages::prepare_lab()?;
-    build()?;
+    let leaking = leaking_build()?;
     let folder = built()?;
-    let leaking = folder.join("leaking");
-    let made = make_leaking(&folder, &leaking);
-    build()?;
-    made?;
     let mut command = Command::new(folder.join("audit"));
     command.arg("--leaking").arg(&leaking);
     for (chosen, flag) in [(options.quick, "--quick"), (options.json, "--json"), (options.keep, "--keep")] {
@@ -54,6 +50,16 @@ pub(crate) fn run(options: Options) -> Result<bool> {
         command.env(binaries::FOLDER, target.join("dist"));
     }
     Ok(command.stdin(Stdio::null()).status().context("the audit did not start")?.success())
+}
+
+/// Makes the release and the build that leaks on purpose, and returns the folder of the latter's programs.
+pub(crate) fn leaking_build() -> Result<PathBuf> {
+    build()?;
+    let folder = built()?;
+    let leaking = folder.join("leaking");
+    let made = make_leaking(&folder, &leaking);
+    build()?;
+    made.map(|()| leaking)
 }
 
 /// The folder of the release: where this program is.

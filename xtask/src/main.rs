@@ -5,6 +5,7 @@
 //! | [`suite`] | `test` and `nightly`: every check in turn, one line each at the end |
 //! | [`outcome`] | reads how many tests passed out of a test runner's output |
 //! | [`packages`] | the Debian packages that the laboratory needs |
+//! | [`bench`] | `bench`: what things cost, as ratios between what ran side by side |
 //! | [`audit`] | `audit`: does anything of what a network does stay anywhere? |
 //! | [`demo`] | `demo`: a coordinator and three machines, and what a person would type |
 //! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
@@ -14,6 +15,7 @@
 #![allow(clippy::print_stdout, reason = "these commands talk to a person")]
 
 mod audit;
+mod bench;
 mod demo;
 mod docs;
 mod install;
@@ -77,6 +79,9 @@ enum Command {
         #[arg(long)]
         dist: bool,
     },
+    /// What things cost, as ratios between what ran side by side. Needs root.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Write docs/PRIVACY.md anew from the inventories of what is stored.
     Docs,
     /// The demonstration that was kept, and the laboratory under it.
@@ -125,6 +130,7 @@ fn main() -> ExitCode {
         Command::Test { no_lab } => suite::test(&suite::Scope { lab: !no_lab, long: false }),
         Command::Nightly => suite::test(&suite::Scope { lab: true, long: true }),
         Command::Audit { quick, json, keep, dist } => audit::run(audit::Options { quick, json, keep, dist }),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Docs => docs::write().map(|()| true),
         Command::Demo { keep } => demo::run(keep),
         Command::Lab(Lab::Shell { host, command }) => lab::shell(&host, &command),

@@ -1,0 +1,60 @@
+//! `cargo xtask bench`: what things cost, as ratios between what ran side by side.
+
+mod lockdown;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// What the walls around vpnd cost: throughput and processor time with them and without.
+    ///
+    /// Two pairs of machines of one network, from one build: one pair behind its walls, one without them. They are
+    /// measured in turn. Needs root; takes two minutes and the build.
+    Lockdown(Rounds),
+}
+
+/// How long is measured.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Rounds {
+    /// How often each pair is measured.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each measurement.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Print one JSON document in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one. True: a benchmark measures, it does not judge.
+pub(crate) fn run(bench: &Bench) -> Result<bool> {
+    match bench {
+        Bench::Lockdown(rounds) => lockdown::run(*rounds),
+    }
+}
+
+/// The middle of the samples, the mean of the two in the middle where they are even; 0 of none.
+fn median(samples: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = samples.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match (sorted.get(half.wrapping_sub(1)), sorted.get(half)) {
+        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => f64::midpoint(*below, *above),
+        (_, Some(middle)) => *middle,
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median([4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!((median([7.0]) - 7.0).abs() < 1e-9);
+    }
+}
