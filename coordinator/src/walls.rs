@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use relay::walls::{self, Kept, Missing};
+use relay::walls::{self, Kept};
 use sandbox::{
-    SandboxError,
+    Missing, SandboxError,
     calls::{Argument, Calls, Violation},
     files::Grant,
     user::User,
@@ -136,8 +136,5 @@ fn speaking(calls: Calls) -> Calls {
 /// A filter sees the flags of `clone`, which tell a thread from a process, and not those of `clone3`, which lie in memory.
 /// As if the kernel did not have it: then libc takes the other.
 fn refuse_clone3(missing: Missing) -> Result<(), SandboxError> {
-    match Calls::new().any(&[libc::SYS_clone3]).forbid(Violation::Fail(libc::ENOSYS)) {
-        Err(SandboxError::NoSeccomp) if missing == Missing::Allow => Ok(()),
-        refused => refused,
-    }
+    missing.tolerate(Calls::new().any(&[libc::SYS_clone3]).forbid(Violation::Fail(libc::ENOSYS)))
 }

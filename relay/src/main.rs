@@ -23,9 +23,10 @@ use relay::{
     ready::Ready,
     stun::StunServer,
     tls::Authority,
-    walls::{self, Kept, Missing},
+    walls::{self, Kept},
 };
 use sandbox::{
+    Missing,
     files::Grant,
     user::{self, User},
 };

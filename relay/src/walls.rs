@@ -12,7 +12,7 @@ use std::{ffi::c_long, io, path::Path};
 
 use nix::libc;
 use sandbox::{
-    SandboxError,
+    Missing, SandboxError,
     calls::{Argument, Calls, Violation},
     capabilities,
     files::{self, Grant, Reach},
@@ -21,15 +21,6 @@ use sandbox::{
 };
 
 use crate::tls;
-
-/// What happens where the kernel lacks a wall.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Missing {
-    /// The server does not start.
-    Refuse,
-    /// It starts with the walls that there are: `--allow-unsandboxed`.
-    Allow,
-}
 
 /// What a server keeps.
 pub struct Kept<'a> {
@@ -73,13 +64,13 @@ pub fn put_up(kept: Kept<'_>, missing: Missing) -> Result<(), SandboxError> {
     // While there are paths.
     let nothing = kept.silent.then(Nothing::open).transpose()?;
     give_up_powers(kept.user)?;
-    tolerate(files::confine(kept.paths, Reach::NONE), missing)?;
+    missing.tolerate(files::confine(kept.paths, Reach::NONE))?;
     // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
     let _ = memory::lock();
     if let Some(nothing) = nothing {
         fall_silent(&nothing)?;
     }
-    tolerate(kept.calls.allow_only(Violation::Kill), missing)
+    missing.tolerate(kept.calls.allow_only(Violation::Kill))
 }
 
 /// Becomes `user`, gives up every capability and the ways to regain one, and makes sure that nothing dumps this process's memory.
@@ -112,16 +103,6 @@ pub fn relay(reads_files: bool) -> Calls {
 /// memory but its own; nothing is written to standard output or error.
 #[must_use]
 pub fn serving() -> Calls {
-    const WITHOUT: [c_long; 6] = [
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-        libc::SYS_restart_syscall,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sched_yield,
-        libc::SYS_sigaltstack,
-    ];
-    const CLOCK_AND_CHANCE: [c_long; 2] = [libc::SYS_clock_gettime, libc::SYS_getrandom];
-    const MEMORY: [c_long; 4] = [libc::SYS_brk, libc::SYS_futex, libc::SYS_mremap, libc::SYS_munmap];
     const WAITING: [c_long; 3] = [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_epoll_ctl];
     const CONVERSING: [c_long; 13] = [
         libc::SYS_accept4,
@@ -139,12 +120,6 @@ pub fn serving() -> Calls {
         libc::SYS_writev,
         libc::SYS_close,
     ];
-    const EXEC: u32 = libc::PROT_EXEC as u32;
-    const ANONYMOUS: u32 = libc::MAP_ANONYMOUS as u32;
-    const SHARED: u32 = libc::MAP_SHARED as u32;
-    /// What an allocator tells the kernel about pages: that it is done with them, or how large they may be.
-    const ADVICE: [i32; 4] =
-        [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE];
     /// What the listener sets on each connection.
     const OPTIONS: [(i32, i32); 6] = [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -155,25 +130,8 @@ pub fn serving() -> Calls {
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
     ];
 
-    let mut calls = Calls::new()
-        .any(&WITHOUT)
-        .any(&CLOCK_AND_CHANCE)
-        .any(&MEMORY)
-        .any(&WAITING)
-        .only(&CONVERSING, &[Argument::Above(0, STANDARD)])
-        .only(
-            &[libc::SYS_mmap],
-            &[
-                Argument::Without(2, EXEC),
-                Argument::With(3, ANONYMOUS),
-                Argument::Without(3, SHARED),
-                Argument::Fd(4, -1),
-            ],
-        )
-        .only(&[libc::SYS_mprotect], &[Argument::Without(2, EXEC)]);
-    for advice in ADVICE {
-        calls = calls.only(&[libc::SYS_madvise], &[Argument::Is(2, advice as u32)]);
-    }
+    let mut calls =
+        Calls::of_every_process().any(&WAITING).only(&CONVERSING, &[Argument::Above(0, STANDARD)]);
     for (level, option) in OPTIONS {
         let named = [Argument::Is(1, level as u32), Argument::Is(2, option as u32)];
         calls = calls.only(&[libc::SYS_setsockopt], &named);
@@ -213,11 +171,4 @@ fn fall_silent(nothing: &Nothing) -> io::Result<()> {
         std::process::exit(101)
     }));
     Ok(())
-}
-
-fn tolerate(wall: Result<(), SandboxError>, missing: Missing) -> Result<(), SandboxError> {
-    match wall {
-        Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if missing == Missing::Allow => Ok(()),
-        wall => wall,
-    }
 }

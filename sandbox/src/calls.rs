@@ -48,6 +48,46 @@ impl Calls {
         Self::default()
     }
 
+    /// What every process of ours lives from, whatever it does: the clock, chance, memory of its own that holds no code, its end.
+    #[must_use]
+    pub fn of_every_process() -> Self {
+        const WITHOUT: [c_long; 6] = [
+            libc::SYS_exit,
+            libc::SYS_exit_group,
+            libc::SYS_restart_syscall,
+            libc::SYS_rt_sigreturn,
+            libc::SYS_sched_yield,
+            libc::SYS_sigaltstack,
+        ];
+        const CLOCK_AND_CHANCE: [c_long; 2] = [libc::SYS_clock_gettime, libc::SYS_getrandom];
+        const MEMORY: [c_long; 4] = [libc::SYS_brk, libc::SYS_futex, libc::SYS_mremap, libc::SYS_munmap];
+        const EXEC: u32 = libc::PROT_EXEC as u32;
+        const ANONYMOUS: u32 = libc::MAP_ANONYMOUS as u32;
+        const SHARED: u32 = libc::MAP_SHARED as u32;
+        /// What an allocator tells the kernel about pages: that it is done with them, or how large they may be.
+        const ADVICE: [i32; 4] =
+            [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE];
+        let calls = Self::new()
+            .any(&WITHOUT)
+            .any(&CLOCK_AND_CHANCE)
+            .any(&MEMORY)
+            // No code but the program's own, and no memory but its own.
+            .only(
+                &[libc::SYS_mmap],
+                &[
+                    Argument::Without(2, EXEC),
+                    Argument::With(3, ANONYMOUS),
+                    Argument::Without(3, SHARED),
+                    Argument::Fd(4, -1),
+                ],
+            )
+            .only(&[libc::SYS_mprotect], &[Argument::Without(2, EXEC)]);
+        let advise = |calls: Self, advice: i32| {
+            calls.only(&[libc::SYS_madvise], &[Argument::Is(2, advice.cast_unsigned())])
+        };
+        ADVICE.into_iter().fold(calls, advise)
+    }
+
     /// Adds these, whatever their arguments.
     #[must_use]
     pub fn any(mut self, calls: &[c_long]) -> Self {

@@ -46,6 +46,28 @@ pub enum SandboxError {
     Io(#[from] io::Error),
 }
 
+/// What happens where the kernel lacks a wall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The process does not start.
+    Refuse,
+    /// It starts with the walls that there are: `--allow-unsandboxed`.
+    Allow,
+}
+
+impl Missing {
+    /// Passes over a wall that this kernel does not have, where that is allowed.
+    ///
+    /// # Errors
+    /// What kept the wall from standing, else.
+    pub fn tolerate(self, wall: Result<(), SandboxError>) -> Result<(), SandboxError> {
+        match wall {
+            Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if self == Self::Allow => Ok(()),
+            wall => wall,
+        }
+    }
+}
+
 /// Whether this kernel has what every wall here needs: Landlock, and seccomp that can end a process.
 ///
 /// # Errors

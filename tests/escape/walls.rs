@@ -5,7 +5,7 @@ use std::path::Path;
 use coordinator::{store::DataDir, walls::Needs};
 use relay::walls::Kept;
 use sandbox::{
-    SandboxError,
+    Missing, SandboxError,
     files::{self, Grant, Reach},
 };
 use vpnd::{
@@ -92,7 +92,7 @@ impl Walls {
             (_, Who::DataPath) => self.around_a_data_path(stage),
             (Self::All, Who::Control) => {
                 let places = Places { state: Path::new("state"), socket: Path::new("run/socket") };
-                vpnd::walls::put_up(&places, lockdown::Missing::Refuse)
+                vpnd::walls::put_up(&places, Missing::Refuse)
             }
             (Self::All | Self::Files, Who::Relay | Who::RelayWithCertificate | Who::Coordinator) => {
                 self.around_a_server(who)
@@ -115,7 +115,7 @@ impl Walls {
             Self::None => Ok(()),
             Self::Files => lockdown::give_up_powers(&held).and_then(|()| close_files()),
             Self::Calls => lockdown::give_up_powers(&held).and_then(|()| close_calls(&held)),
-            Self::All => lockdown(&held, lockdown::Missing::Refuse),
+            Self::All => lockdown(&held, Missing::Refuse),
         }
     }
 
@@ -133,7 +133,7 @@ impl Walls {
         if self == Self::Files {
             return relay::walls::give_up_powers(None).and_then(|()| files::confine(paths, Reach::NONE));
         }
-        let refuse = relay::walls::Missing::Refuse;
+        let refuse = Missing::Refuse;
         if who == Who::Coordinator {
             let needs = Needs { user: None, data: &data, certificates: std::slice::from_ref(&certificates) };
             return coordinator::walls::put_up(&needs, refuse);

@@ -18,6 +18,7 @@ use std::{
 };
 
 use nix::sys::signal::{Signal, raise};
+use sandbox::Missing;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -26,7 +27,7 @@ use tokio::{
 
 pub use self::link::{Event, Link};
 use self::process::Process;
-use crate::{data_path::lockdown::Missing, message::Message};
+use crate::message::Message;
 
 /// This program, whatever file lies at its path by now.
 const SELF: &str = "/proc/self/exe";

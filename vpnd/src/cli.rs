@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::data_path::{self, lockdown::Missing};
+use sandbox::Missing;
+
+use crate::data_path;
 
 /// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
 #[derive(Parser)]

@@ -9,16 +9,14 @@ use std::{
     time::Duration,
 };
 
+use sandbox::Missing;
 use tempfile::TempDir;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::timeout,
 };
-use vpnd::{
-    child::{Child, Descriptors, Event},
-    data_path::lockdown::Missing,
-};
+use vpnd::child::{Child, Descriptors, Event};
 
 /// The frame `Ready`.
 const READY: &str = r"\000\000\000\002\201\002";

@@ -1,16 +1,13 @@
 //! A kernel without Landlock, or without system call filters: vpnd and its data path refuse to start on it, and say what to
 //! do, unless they are told `--allow-unsandboxed`. On one that has both, a call that is not on its list ends a data path.
 //!
-//! Such a kernel is played by a filter that answers the one call as an older kernel does. This program puts it up and
-//! becomes the other one, for which it needs to have one thread: so it is its own test harness, which answers `--list`
-//! and a test's name as the usual one does. Needs root for a TUN device; without it the tests say that they were skipped.
+//! Such a kernel is played by a filter that answers the one call as an older kernel does: to the thread that puts it up and
+//! to what it starts. Needs root for a TUN device; without it the tests say that they were skipped.
 
 #![allow(
     clippy::disallowed_macros,
     clippy::unwrap_used,
-    clippy::exit,
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "a test that cannot go on fails, and says so"
 )]
 
@@ -19,10 +16,11 @@ use std::{
     io::Read as _,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::process::{CommandExt, ExitStatusExt},
+        unix::process::ExitStatusExt,
     },
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -46,134 +44,119 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A wall, and what tells that it is missed.
 const WALLS: [(&str, &str); 2] = [("landlock", "no Landlock"), ("seccomp", "no seccomp filters")];
 
-/// A test, in a folder of its own.
-type Test = fn(&Path);
-
-const TESTS: [(&str, Test); 5] = [
-    ("control_refuses_a_kernel_without_a_wall_and_says_what_to_do", control_refuses),
-    ("control_starts_on_it_if_told_to_and_puts_up_what_there_is", control_starts),
-    ("the_data_path_refuses_a_kernel_without_a_wall", data_path_refuses),
-    ("the_data_path_starts_on_it_if_told_to", data_path_starts),
-    ("a_forbidden_call_ends_a_data_path_that_serves", forbidden_call),
-];
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, wall, rest @ ..] = arguments.as_slice()
-        && first == "--without"
-    {
-        become_vpnd_without(wall, rest);
-    }
-    let has = |option: &str| arguments.iter().any(|argument| argument == option);
-    let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    if has("--list") {
-        let listed = if has("--ignored") { &[][..] } else { &TESTS[..] };
-        listed.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
+/// Does `work` in a network of its own, if there is root.
+fn apart(work: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root for a TUN device");
+        println!("skipped: needs root for a TUN device");
         return;
     }
     nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    for (name, test) in TESTS {
-        if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-            test(tempfile::tempdir().unwrap().path());
-            println!("test {name} ... ok");
-        }
-    }
+    work();
 }
 
-/// Plays the kernel without `wall` for vpnd with these arguments.
-fn become_vpnd_without(wall: &str, arguments: &[String]) -> ! {
+/// Starts what `command` makes where the kernel lacks `wall`.
+fn started_without(wall: &str, mut command: Command) -> Child {
     let (call, answer) = match wall {
         "landlock" => (libc::SYS_landlock_create_ruleset, libc::ENOSYS),
         "seccomp" => (libc::SYS_seccomp, libc::EINVAL),
         _ => panic!("no such wall"),
     };
-    Calls::new().any(&[call]).forbid(Violation::Fail(answer)).unwrap();
-    panic!("{}", Command::new(VPND).args(arguments).exec());
+    let hidden = move || {
+        Calls::new().any(&[call]).forbid(Violation::Fail(answer)).unwrap();
+        command.spawn().unwrap()
+    };
+    thread::spawn(hidden).join().unwrap()
 }
 
-fn vpnd_without(wall: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--without", wall]);
-    command
-}
-
-fn control_without(wall: &str, folder: &Path) -> Command {
-    let mut command = vpnd_without(wall);
+fn control(folder: &Path) -> Command {
+    let mut command = Command::new(VPND);
     command.arg("--state-dir").arg(folder.join("state")).arg("--socket").arg(folder.join("socket"));
+    command.stderr(Stdio::piped());
     command
 }
 
-fn control_refuses(folder: &Path) {
-    for (wall, missed) in WALLS {
-        let output = control_without(wall, folder).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(
-            said.contains(missed) && said.contains("update the kernel") && said.lines().count() == 1,
-            "{said}"
-        );
-        assert!(said.contains("pass --allow-unsandboxed"), "{said}");
-        assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "it made something");
-    }
-}
-
-fn control_starts(folder: &Path) {
-    for (wall, _) in WALLS {
-        let mut vpnd = Killed(
-            control_without(wall, folder).arg("--allow-unsandboxed").stderr(Stdio::piped()).spawn().unwrap(),
-        );
-        let mut said = String::new();
-        let mut stderr = vpnd.0.stderr.take().unwrap();
-        let mut read = [0; 1_024];
-        while !said.contains("vpnd: ready\n") {
-            let n = stderr.read(&mut read).unwrap();
-            assert!(n > 0, "it ended: {said}");
-            said += std::str::from_utf8(&read[..n]).unwrap();
+#[test]
+fn control_refuses_a_kernel_without_a_wall_and_says_what_to_do() {
+    apart(|| {
+        for (wall, missed) in WALLS {
+            let folder = tempfile::tempdir().unwrap();
+            let output = started_without(wall, control(folder.path())).wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(
+                said.contains(missed) && said.contains("update the kernel") && said.lines().count() == 1,
+                "{said}"
+            );
+            assert!(said.contains("pass --allow-unsandboxed"), "{said}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it made something");
         }
-        assert!(
-            said.starts_with("vpnd: this kernel lacks Landlock or seccomp, vpnd is not locked down\n"),
-            "{said}"
-        );
-        // CAP_NET_ADMIN is the twelfth; the player's own filter counts too.
-        let filters = if wall == "seccomp" { "1" } else { "2" };
-        for (field, value) in
-            [("CapEff", "0000000000001000"), ("NoNewPrivs", "1"), ("Seccomp_filters", filters)]
-        {
-            assert_eq!(status(vpnd.0.id(), field), value, "{field} without {wall}");
+    });
+}
+
+#[test]
+fn control_starts_on_it_if_told_to_and_puts_up_what_there_is() {
+    apart(|| {
+        for (wall, _) in WALLS {
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = control(folder.path());
+            command.arg("--allow-unsandboxed");
+            let mut vpnd = Killed(started_without(wall, command));
+            let mut said = String::new();
+            let mut stderr = vpnd.0.stderr.take().unwrap();
+            let mut read = [0; 1_024];
+            while !said.contains("vpnd: ready\n") {
+                let n = stderr.read(&mut read).unwrap();
+                assert!(n > 0, "it ended: {said}");
+                said += std::str::from_utf8(&read[..n]).unwrap();
+            }
+            assert!(
+                said.starts_with("vpnd: this kernel lacks Landlock or seccomp, vpnd is not locked down\n"),
+                "{said}"
+            );
+            // CAP_NET_ADMIN is the twelfth; the player's own filter counts too.
+            let filters = if wall == "seccomp" { "1" } else { "2" };
+            for (field, value) in
+                [("CapEff", "0000000000001000"), ("NoNewPrivs", "1"), ("Seccomp_filters", filters)]
+            {
+                assert_eq!(status(vpnd.0.id(), field), value, "{field} without {wall}");
+            }
         }
-        vpnd.0.kill().unwrap();
-        vpnd.0.wait().unwrap();
-        fs::remove_dir_all(folder.join("state")).unwrap();
-    }
+    });
 }
 
-fn data_path_refuses(_: &Path) {
-    for (wall, _) in WALLS {
-        let mut data_path = DataPath::without(wall, &[]);
-        assert!(data_path.said().is_empty());
-        assert_eq!(data_path.process.0.wait().unwrap().code(), Some(1));
-    }
+#[test]
+fn the_data_path_refuses_a_kernel_without_a_wall() {
+    apart(|| {
+        for (wall, _) in WALLS {
+            let mut data_path = DataPath::start(&[], |command| started_without(wall, command));
+            assert!(data_path.said().is_empty());
+            assert_eq!(data_path.process.0.wait().unwrap().code(), Some(1));
+        }
+    });
 }
 
-fn data_path_starts(_: &Path) {
-    for (wall, _) in WALLS {
-        let data_path = DataPath::without(wall, &["--allow-unsandboxed"]);
-        assert_eq!(data_path.said(), READY);
-        assert_eq!(status(data_path.process.0.id(), "CapEff"), "0000000000000000");
-    }
+#[test]
+fn the_data_path_starts_on_it_if_told_to() {
+    apart(|| {
+        for (wall, _) in WALLS {
+            let told = ["--allow-unsandboxed"];
+            let data_path = DataPath::start(&told, |command| started_without(wall, command));
+            assert_eq!(data_path.said(), READY);
+            assert_eq!(status(data_path.process.0.id(), "CapEff"), "0000000000000000");
+        }
+    });
 }
 
 /// The program as it is released, with one call that its filter does not have: Rust's own handler for a bad address gives
 /// the signal back to the kernel by `rt_sigaction` when the address is none that it knows.
-fn forbidden_call(_: &Path) {
-    let mut data_path = DataPath::start(Command::new(VPND), &[]);
-    assert_eq!(data_path.said(), READY);
-    kill(Pid::from_raw(data_path.process.0.id().cast_signed()), Signal::SIGSEGV).unwrap();
-    assert_eq!(data_path.process.0.wait().unwrap().signal(), Some(libc::SIGSYS));
+#[test]
+fn a_forbidden_call_ends_a_data_path_that_serves() {
+    apart(|| {
+        let mut data_path = DataPath::start(&[], |mut command| command.spawn().unwrap());
+        assert_eq!(data_path.said(), READY);
+        kill(Pid::from_raw(data_path.process.0.id().cast_signed()), Signal::SIGSEGV).unwrap();
+        assert_eq!(data_path.process.0.wait().unwrap().signal(), Some(libc::SIGSYS));
+    });
 }
 
 /// A process that is killed at the end, however that comes.
@@ -193,23 +176,20 @@ struct DataPath {
 }
 
 impl DataPath {
-    fn without(wall: &str, options: &[&str]) -> Self {
-        Self::start(vpnd_without(wall), options)
-    }
-
     /// With what control would hand to it.
-    fn start(mut command: Command, options: &[&str]) -> Self {
+    fn start(options: &[&str], spawn: impl FnOnce(Command) -> Child) -> Self {
         let tun = Tun::create(&format!("tacet{}", std::process::id() % 1_000_000)).unwrap().into_fd();
         let udp = udp::bind_pair(0, true, None).unwrap().v4.into_fd();
         let (rx, to) = pipe::pipe().unwrap();
         let (from, tx) = pipe::pipe().unwrap();
+        let mut command = Command::new(VPND);
         command.arg("data-path");
         for (option, fd) in [("--tun", &tun), ("--udp", &udp), ("--rx", &rx), ("--tx", &tx)] {
             command.args([option, &fd.as_raw_fd().to_string()]);
         }
         command.args(options).stderr(Stdio::null());
         inherit::pass(&mut command, vec![tun, udp, rx, tx]);
-        Self { process: Killed(command.spawn().unwrap()), from, _to: to }
+        Self { process: Killed(spawn(command)), from, _to: to }
     }
 
     /// What it says first, or nothing if it ends.
@@ -219,7 +199,7 @@ impl DataPath {
         while began.elapsed() < PATIENCE {
             match nix::unistd::read(&self.from, &mut room) {
                 Ok(n) => return room[..n].to_vec(),
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => thread::sleep(Duration::from_millis(10)),
             }
         }
         panic!("it neither speaks nor ends");

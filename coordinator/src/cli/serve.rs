@@ -17,9 +17,11 @@ use relay::{
     ready::Ready,
     stun::StunServer,
     tls::{Authority, TlsError},
-    walls::Missing,
 };
-use sandbox::user::{self, Nothing, User};
+use sandbox::{
+    Missing,
+    user::{self, Nothing, User},
+};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

@@ -11,6 +11,7 @@ use std::{
 
 use netio::{inherit, pipe};
 use proto::pipe::{FrameReader, FromData};
+use sandbox::Missing;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe::{Receiver, Sender},
@@ -22,7 +23,6 @@ use super::{
     Start,
     link::{Event, Link, Shared},
 };
-use crate::data_path::lockdown::Missing;
 
 /// How long a new process may take to be ready.
 const START: Duration = Duration::from_secs(5);

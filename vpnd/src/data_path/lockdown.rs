@@ -6,12 +6,12 @@
 //! takes this process over can do with its own device, sockets and pipes what the process itself does with them,
 //! and ends it by anything else: control starts a fresh one.
 
-use std::{ffi::c_long, os::fd::RawFd};
+use std::os::fd::RawFd;
 
 use nix::libc;
 use sandbox::{
-    SandboxError, calls,
-    calls::{Argument, Calls},
+    Missing, SandboxError,
+    calls::{Argument, Calls, Violation},
     capabilities,
     files::{self, Reach},
     memory, process,
@@ -37,25 +37,6 @@ impl Held {
         let mut all = vec![self.tun, self.rx, self.tx, self.epoll];
         all.extend(&self.udp);
         all
-    }
-}
-
-/// What happens where the kernel lacks a wall.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Missing {
-    /// The process does not start.
-    Refuse,
-    /// It starts with the walls that there are: `--allow-unsandboxed`.
-    Allow,
-}
-
-impl Missing {
-    /// Passes over a wall that this kernel does not have, where that is allowed.
-    pub(crate) fn tolerate(self, wall: Result<(), SandboxError>) -> Result<(), SandboxError> {
-        match wall {
-            Err(SandboxError::NoLandlock | SandboxError::NoSeccomp) if self == Self::Allow => Ok(()),
-            wall => wall,
-        }
     }
 }
 
@@ -102,38 +83,7 @@ pub fn close_files() -> Result<(), SandboxError> {
 /// # Errors
 /// As [`lockdown`].
 pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
-    const WITHOUT: [c_long; 6] = [
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-        libc::SYS_restart_syscall,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sched_yield,
-        libc::SYS_sigaltstack,
-    ];
-    const CLOCK_AND_CHANCE: [c_long; 2] = [libc::SYS_clock_gettime, libc::SYS_getrandom];
-    const MEMORY: [c_long; 4] = [libc::SYS_brk, libc::SYS_futex, libc::SYS_mremap, libc::SYS_munmap];
-    const EXEC: u32 = libc::PROT_EXEC as u32;
-    const ANONYMOUS: u32 = libc::MAP_ANONYMOUS as u32;
-    const SHARED: u32 = libc::MAP_SHARED as u32;
-    /// What an allocator tells the kernel about pages: that it is done with them, or how large they may be.
-    const ADVICE: [i32; 4] =
-        [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_HUGEPAGE, libc::MADV_NOHUGEPAGE];
-
-    let mut calls = Calls::new()
-        .any(&WITHOUT)
-        .any(&CLOCK_AND_CHANCE)
-        .any(&MEMORY)
-        // No code but the program's own, and no memory but its own.
-        .only(
-            &[libc::SYS_mmap],
-            &[
-                Argument::Without(2, EXEC),
-                Argument::With(3, ANONYMOUS),
-                Argument::Without(3, SHARED),
-                Argument::Fd(4, -1),
-            ],
-        )
-        .only(&[libc::SYS_mprotect], &[Argument::Without(2, EXEC)])
+    let mut calls = Calls::of_every_process()
         .on(&[held.tun, held.rx], &[libc::SYS_read, libc::SYS_readv])
         .on(&[held.tun, held.tx], &[libc::SYS_write, libc::SYS_writev])
         .on(&held.udp, &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg])
@@ -146,14 +96,11 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
         let arguments = [Argument::Fd(0, held.epoll), modify, Argument::Fd(2, watched)];
         calls = calls.only(&[libc::SYS_epoll_ctl], &arguments);
     }
-    for advice in ADVICE {
-        calls = calls.only(&[libc::SYS_madvise], &[Argument::Is(2, advice as u32)]);
-    }
     #[cfg(target_arch = "x86_64")]
     {
         calls = calls.on(&[held.epoll], &[libc::SYS_epoll_wait]);
     }
-    calls.allow_only(calls::Violation::Kill)
+    calls.allow_only(Violation::Kill)
 }
 
 /// A panic ends the process at once, without a word: what it would print could hold metadata, and a process that is in

@@ -27,13 +27,9 @@ use netio::{
     udp::{Socket, UdpError},
 };
 use proto::pipe::FromData;
-use sandbox::process;
+use sandbox::{Missing, process};
 
-use self::{
-    control::Control,
-    event_loop::EventLoop,
-    lockdown::{Held, Missing},
-};
+use self::{control::Control, event_loop::EventLoop, lockdown::Held};
 
 /// What `ps` shows of it: it is started from a link called `exe`.
 const NAME: &CStr = c"vpnd-data-path";

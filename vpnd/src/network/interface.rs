@@ -17,9 +17,10 @@ use netio::{
     udp::{Pair, UdpError, bind_pair},
 };
 use proto::api::{ApiError, ErrorCode, Warning};
+use sandbox::Missing;
 use tokio::time::sleep;
 
-use crate::{data_path::lockdown::Missing, message::Message};
+use crate::message::Message;
 
 /// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
 pub(crate) const MTU: u16 = 1_420;

@@ -16,6 +16,7 @@ use proto::{
     relay::{Credential, To},
     roster::{RelayEntry, Roster},
 };
+use sandbox::Missing;
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
@@ -31,7 +32,6 @@ use super::{
 use crate::{
     child::{self, Child, ChildError, Descriptors},
     coordinator::Client,
-    data_path::lockdown::Missing,
     relay::{Listen, RelayClient, RelayEvent},
 };
 

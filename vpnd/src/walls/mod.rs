@@ -18,13 +18,12 @@ mod calls;
 mod paths;
 
 use sandbox::{
-    SandboxError,
+    Missing, SandboxError,
     capabilities::{self, Capability},
     memory, process,
 };
 
 pub use self::paths::Places;
-use crate::data_path::lockdown::Missing;
 
 /// Puts up every wall. What is open already stays open.
 ///

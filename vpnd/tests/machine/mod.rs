@@ -22,11 +22,9 @@ use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Config, EpochTag, Peer, ToData},
 };
+use sandbox::Missing;
 use tokio::{sync::mpsc, time::timeout};
-use vpnd::{
-    child::{Child, Descriptors, Event, Link},
-    data_path::lockdown::Missing,
-};
+use vpnd::child::{Child, Descriptors, Event, Link};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
