@@ -182,6 +182,10 @@ fn a_wrong_password_a_taken_and_an_invalid_name_are_refused() {
     refused(first, &["machines", "rename", "home-1", "cloud-1"], "", "name_taken", 1);
     refused(first, &["machines", "rename", "home-1", "not a name"], "", "invalid_name", 2);
     refused(first, &["machines", "rename", "nobody", "somebody"], "", "not_found", 1);
+    // To the name that it has: done, and nobody is told.
+    let before = stored(first);
+    first.ask(&["machines", "rename", "home-1", "home-1"]).unwrap();
+    assert!(stored(first) == before, "nothing changes");
     refused(first, &["--network", "other", "status"], "", "not_found", 1);
 }
 
@@ -194,6 +198,8 @@ fn an_invite_for_a_name_that_is_taken_is_refused_and_a_later_clash_is_shown() {
     refused(first, &["invite", "create", "--name", "nas"], "", "name_taken", 1);
     let group = refused(first, &["invite", "create", "--groups", "No Group"], "", "invalid_name", 2);
     assert!(group.text.contains("a group has"), "{}", group.text);
+    let many = (0..100).map(|n| format!("g{n}")).collect::<Vec<_>>().join(",");
+    refused(first, &["invite", "create", "--groups", &many], "", "usage", 2);
 
     first.ask(&["machines", "rename", "cloud-1", "nas"]).unwrap();
     let joiner = Node::start(&world.lab.host("home-1")).unwrap();

@@ -82,10 +82,10 @@ impl DataDir {
     /// must be held.
     ///
     /// # Errors
-    /// What is wrong with the backup, [`StoreError::Exists`] if there is a database and `replace` is false.
+    /// What is wrong with the backup, [`StoreError::Occupied`] if there is a database and `replace` is false.
     pub async fn restore(&self, backup: &Path, replace: bool, _lock: &Lock) -> Result<(), StoreError> {
         if self.database.exists() && !replace {
-            return Err(StoreError::Exists);
+            return Err(StoreError::Occupied);
         }
         let mut source = File::open(backup)?;
         let keys = read_keys(&mut source)?;

@@ -17,10 +17,11 @@ pub enum StoreError {
     #[error("a coordinator is running on this data directory: stop it first")]
     InUse,
     /// A file is where one would be written.
-    #[error(
-        "there is a file of that name already: choose another, or `restore --replace` to overwrite a database"
-    )]
+    #[error("there is a file of that name already: choose another")]
     Exists,
+    /// A database is where one would be restored.
+    #[error("there is a database already: `restore --replace` overwrites it")]
+    Occupied,
     /// Another process held it for too long.
     #[error("the database is busy: try again")]
     Busy,

@@ -1,12 +1,12 @@
 //! Answers to the local API.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use proto::{
     api::{ApiError, ErrorCode, InviteCreated, NetworkStatus, Secret},
     identity::NetworkId,
     pipe::ToData,
-    roster::{EditError, InviteSecret, NewInvite as InviteWish, valid_name},
+    roster::{EditError, InviteSecret, MAX_GROUPS, NewInvite as InviteWish, valid_name},
     token::{InviteToken, Token},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -118,6 +118,10 @@ impl Actor {
             let joiner = self.members.values().chain(&self.own()).any(|machine| machine.name == names.old);
             return drop(reply.send(Err(if joiner { not_yet(WHAT) } else { no_machine(WHAT) })));
         };
+        if names.old == names.new {
+            // Nothing that all machines would have to write down.
+            return drop(reply.send(Ok(())));
+        }
         let new = names.new.clone();
         let edit: Edit = Box::new(move |draft| {
             draft.rename_machine(&id, &new)?;
@@ -126,8 +130,10 @@ impl Actor {
         self.change(WHAT, edit, reply, |_| Ok(()));
     }
 
-    fn create_invite(&self, wish: NewInvite, reply: Reply<InviteCreated>) {
+    fn create_invite(&self, mut wish: NewInvite, reply: Reply<InviteCreated>) {
         const WHAT: &str = "no invite was made";
+        let mut seen = HashSet::new();
+        wish.groups.retain(|group| seen.insert(group.clone()));
         if let Some(refusal) = check_invite(WHAT, &wish) {
             return drop(reply.send(Err(refusal)));
         }
@@ -198,6 +204,14 @@ fn check_invite(what: &str, wish: &NewInvite) -> Option<ApiError> {
             what,
             "a group has 1 to 63 lower-case letters, digits and hyphens, and starts and ends with a letter or digit",
             "name the groups with commas between them: --groups family,guests",
+        ));
+    }
+    if wish.groups.len() > MAX_GROUPS {
+        return Some(ApiError::new(
+            ErrorCode::Usage,
+            what,
+            format!("a machine is in {MAX_GROUPS} groups at most"),
+            "name fewer with --groups",
         ));
     }
     if wish.name.is_some() && wish.uses > 1 {
