@@ -193,15 +193,16 @@ impl PublicState {
         if (delta.fresh || grown) && next.order.version != 1 {
             return Err(RosterError::Unsigned);
         }
-        if delta.fresh && next.order.recovery <= now.order.recovery {
-            return Err(RosterError::Forked);
-        }
         let state = Self {
             head: Head { chain, header: delta.header.clone() },
             entries: self.entries_after(delta),
             slots: self.slots_after(delta),
         };
         state.verify(&now.network)?;
+        // Last: a fork is what signers signed.
+        if delta.fresh && next.order.recovery <= now.order.recovery {
+            return Err(RosterError::Forked);
+        }
         Ok(state)
     }
 

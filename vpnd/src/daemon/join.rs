@@ -65,7 +65,7 @@ pub(super) async fn join(
     let (state, _) = tokio::join!(state(&client, &token), client.prepare());
     let state = state?;
     replies.progress(Progress::Checking).await;
-    let roster = open(state, &token)?;
+    let roster = open(state, &token, clock::now())?;
     let alias = local_name::alias(WHAT, wanted.alias, roster.name())?;
     daemon.need_free_name(WHAT, alias.as_deref().unwrap_or(roster.name()), "vpnctl join TOKEN")?;
 
@@ -117,7 +117,7 @@ async fn state(client: &Client, token: &InviteToken) -> Result<PublicState, ApiE
 }
 
 /// The roster in it, checked against the token and opened by the invite's key.
-fn open(state: PublicState, token: &InviteToken) -> Result<Roster, ApiError> {
+pub(crate) fn open(state: PublicState, token: &InviteToken, now: u64) -> Result<Roster, ApiError> {
     let head = &state.head;
     head.verify(&token.network).and_then(|()| head.meets(&token.floor)).map_err(|e| untrusted(&e))?;
     match head.header().invites.iter().find(|invite| invite.id == token.secret.id()) {
@@ -125,7 +125,7 @@ fn open(state: PublicState, token: &InviteToken) -> Result<Roster, ApiError> {
             let why = "the invite was used as often as it may be, or was revoked";
             return Err(ApiError::new(ErrorCode::TokenUsedUp, WHAT, why, ASK_ANEW));
         }
-        Some(invite) if invite.expires <= clock::now() => {
+        Some(invite) if invite.expires <= now => {
             return Err(ApiError::new(ErrorCode::TokenExpired, WHAT, "the invite has expired", ASK_ANEW));
         }
         Some(_) => {}

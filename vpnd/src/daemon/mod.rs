@@ -5,7 +5,7 @@ mod commands;
 mod create;
 mod damaged;
 pub(crate) mod hostname;
-mod join;
+pub(crate) mod join;
 mod local_name;
 mod recover;
 pub(crate) mod refusal;

@@ -14,17 +14,12 @@ use super::{
 impl Actor {
     /// Takes a newer roster: keeps it, tells those who read it, and applies it.
     pub(super) async fn adopt(&mut self, roster: Roster) {
-        let before = self.present.borrow().clone();
-        if roster.order() <= before.roster.order() {
-            return;
-        }
-        let mut epochs = before.epochs.clone();
-        epochs.advance(roster.epoch_key().clone(), before.roster.epoch_number(), clock::now());
-        epochs.prune(clock::now());
+        let next = self.present.borrow().followed_by(roster, clock::now());
+        let Some(next) = next else { return };
         self.health.removed = false;
-        self.joiners.settle(&roster);
+        self.joiners.settle(&next.roster);
         let wanted = self.own().filter(|_| self.membership.is_some()).map(|own| own.name);
-        self.present.send_replace(Arc::new(Present { roster, epochs }));
+        self.present.send_replace(Arc::new(next));
         let named = self.own().map(|own| own.name);
         self.health.renamed |= wanted.is_some_and(|wanted| named.is_some_and(|named| named != wanted));
         self.save();

@@ -15,10 +15,8 @@ use proto::{
     wire::Wire,
 };
 
-use crate::{
-    apply::Pairing,
-    coordinator::{Client, Error},
-};
+use super::upstream::Upstream;
+use crate::{apply::Pairing, coordinator::Error};
 
 /// A roster that this machine opened, and the epoch keys it holds.
 pub(crate) struct Present {
@@ -27,6 +25,17 @@ pub(crate) struct Present {
 }
 
 impl Present {
+    /// What this machine holds once it takes `roster`, `None` if that is no newer than the one it has.
+    pub(crate) fn followed_by(&self, roster: Roster, now: u64) -> Option<Self> {
+        if roster.order() <= self.roster.order() {
+            return None;
+        }
+        let mut epochs = self.epochs.clone();
+        epochs.advance(roster.epoch_key().clone(), self.roster.epoch_number(), now);
+        epochs.prune(now);
+        Some(Self { roster, epochs })
+    }
+
     /// The epochs that sessions may be of: the present one, and the one before it if its key is kept.
     pub(crate) fn pairings(&self) -> Vec<Pairing<'_>> {
         let number = self.roster.epoch_number();
@@ -78,7 +87,7 @@ pub(crate) enum CatchUpError {
 /// # Errors
 /// [`CatchUpError`].
 pub(crate) async fn catch_up(
-    client: &Client,
+    client: &impl Upstream,
     asker: &Asker,
     present: &Present,
 ) -> Result<Option<Roster>, CatchUpError> {
@@ -91,7 +100,7 @@ pub(crate) async fn catch_up(
 /// # Errors
 /// [`CatchUpError`].
 pub(crate) async fn follow(
-    client: &Client,
+    client: &impl Upstream,
     asker: &Asker,
     present: &Present,
     head: &[u8],
@@ -125,7 +134,7 @@ pub(crate) async fn follow(
 /// # Errors
 /// [`CatchUpError`].
 pub(crate) async fn fetch(
-    client: &Client,
+    client: &impl Upstream,
     asker: &Asker,
     key: EpochKey,
     head: &Head,
@@ -142,11 +151,7 @@ pub(crate) async fn fetch(
 ///
 /// # Errors
 /// [`CatchUpError::Removed`] if there is none.
-pub(crate) async fn fetch_key(
-    client: &Client,
-    asker: &Asker,
-    header: &Header,
-) -> Result<EpochKey, CatchUpError> {
+async fn fetch_key(client: &impl Upstream, asker: &Asker, header: &Header) -> Result<EpochKey, CatchUpError> {
     for secret in asker.sealing() {
         match client.slot(&asker.network, &slot(&secret.public(), &header.epoch)).await {
             Ok(sealed) => {
@@ -160,19 +165,43 @@ pub(crate) async fn fetch_key(
     Err(CatchUpError::Removed)
 }
 
-/// The roster after a delta that was pushed.
+/// The roster after a delta that was pushed, `None` if it is here already. A delta that does not follow our roster says
+/// that we missed something, or that the coordinator shows others another roster: its head tells.
 ///
 /// # Errors
-/// [`RosterError`], [`CatchUpError::Removed`].
-pub(crate) fn advance(asker: &Asker, present: &Present, delta: &[u8]) -> Result<Roster, CatchUpError> {
+/// [`CatchUpError`].
+pub(crate) async fn heed(
+    client: &impl Upstream,
+    asker: &Asker,
+    present: &Present,
+    delta: &[u8],
+) -> Result<Option<Roster>, CatchUpError> {
     let delta = Delta::from_bytes(delta).map_err(RosterError::Format)?;
-    let key = if delta.header().epoch == present.roster.header().epoch {
-        None
-    } else {
-        let key = asker.sealing().iter().find_map(|secret| delta.open_key(secret));
-        Some(key.ok_or(CatchUpError::Removed)?)
-    };
-    Ok(present.roster.apply(&delta, key)?)
+    if delta.header() == present.roster.header() {
+        // Our own change, which the signer has handed over.
+        return Ok(None);
+    }
+    match advance(asker, present, &delta) {
+        Ok(roster) => Ok(Some(roster)),
+        Err(CatchUpError::Roster(RosterError::Stale | RosterError::Detached)) => {
+            catch_up(client, asker, present).await
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn advance(asker: &Asker, present: &Present, delta: &Delta) -> Result<Roster, CatchUpError> {
+    if delta.header().epoch == present.roster.header().epoch {
+        return Ok(present.roster.apply(delta, None)?);
+    }
+    match asker.sealing().iter().find_map(|secret| delta.open_key(secret)) {
+        Some(key) => Ok(present.roster.apply(delta, Some(key))?),
+        None => {
+            // Only signers remove anybody: what they did not sign says nothing.
+            present.roster.state().apply(delta)?;
+            Err(CatchUpError::Removed)
+        }
+    }
 }
 
 impl Asker {

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     backoff::Backoff,
-    catch_up::{Asker, CatchUpError, Present, advance, catch_up, follow},
+    catch_up::{Asker, CatchUpError, Present, catch_up, follow, heed},
     clock,
 };
 use crate::coordinator::{Client, Error, Watch};
@@ -218,14 +218,8 @@ impl Keeper {
             }
             WatchEvent::Delta(delta) => {
                 let present = self.present.borrow_and_update().clone();
-                match advance(&self.asker, &present, &delta) {
-                    Ok(roster) => self.hand_over(Some(roster)).await,
-                    // Our own change, which the signer has handed over already.
-                    Err(CatchUpError::Roster(RosterError::Stale)) => Ok(()),
-                    // Some change in between was missed.
-                    Err(CatchUpError::Roster(RosterError::Detached)) => self.catch_up().await,
-                    Err(e) => Err(e),
-                }
+                let newer = heed(&self.client, &self.asker, &present, &delta).await?;
+                self.hand_over(newer).await
             }
         }
     }
@@ -276,7 +270,8 @@ impl Keeper {
     }
 }
 
-fn trouble(error: &CatchUpError) -> Trouble {
+/// What an error of following is to a person.
+pub(super) fn trouble(error: &CatchUpError) -> Trouble {
     match error {
         CatchUpError::Coordinator(Error::WrongPin | Error::Untrusted) => Trouble::WrongPin,
         CatchUpError::Coordinator(_) | CatchUpError::Removed => Trouble::Unreachable,

@@ -14,7 +14,7 @@
 //! | [`traffic`] | frames between relays and data path, introductions |
 //! | [`queries`], [`view`] | answers to the local API |
 //! | [`removal`] | removing a machine, revoking an invite, leaving |
-//! | [`link`], [`catch_up`] | the coordinator: pushes, catching up |
+//! | [`link`], [`catch_up`], [`upstream`] | the coordinator: pushes, catching up |
 //! | [`signer`] | changes of the roster |
 //! | [`signers`] | who may sign, what signers renew |
 //! | [`joiners`] | members that no signer has folded in yet |
@@ -42,7 +42,10 @@ pub(crate) mod sample;
 mod signer;
 mod signers;
 mod traffic;
+#[cfg(test)]
+mod trial;
 mod underlay;
+mod upstream;
 mod view;
 
 pub(crate) use actor::start;

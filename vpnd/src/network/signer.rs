@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     catch_up::{Asker, CatchUpError, Present, catch_up},
     clock,
+    upstream::Upstream,
 };
 use crate::coordinator::{Client, Error};
 
@@ -156,19 +157,12 @@ impl Worker {
     async fn change(&mut self, mut edit: Edit) -> Result<Changed, ChangeError> {
         for _ in 0..ATTEMPTS {
             let present = self.present.borrow_and_update().clone();
-            let edit = present.roster.edit(&self.asker.keys, clock::now(), &mut OsRng, &mut *edit)?;
-            let outcome = edit.outcome;
-            let member = present.epochs.present().member_key();
-            let settled = outcome.settled.clone();
-            match self.client.push(&self.asker.network, &member, edit.delta.to_bytes(), settled).await {
-                Ok(()) => return Ok(Changed { present: self.hand_over(edit.roster).await, outcome }),
-                // The member key may have ended with its epoch.
-                Err(Error::Conflict(_) | Error::NotPermitted) => {
-                    if let Some(newer) = catch_up(&self.client, &self.asker, &present).await? {
-                        self.hand_over(newer).await;
-                    }
+            match attempt(&self.client, &self.asker, &present, clock::now(), &mut edit).await? {
+                Attempt::Taken(roster, outcome) => {
+                    return Ok(Changed { present: self.hand_over(*roster).await, outcome });
                 }
-                Err(e) => return Err(CatchUpError::from(e).into()),
+                Attempt::Behind(Some(newer)) => drop(self.hand_over(*newer).await),
+                Attempt::Behind(None) => {}
             }
         }
         Err(ChangeError::Busy)
@@ -181,6 +175,38 @@ impl Worker {
         let adopted = self.present.wait_for(|present| present.roster.order() >= order);
         let _ = timeout(ADOPTION, adopted).await;
         self.present.borrow().clone()
+    }
+}
+
+/// What became of one attempt at a change.
+pub(super) enum Attempt {
+    /// The coordinator took it.
+    Taken(Box<Roster>, Outcome),
+    /// Another came first: the roster to make it again on, if it is a newer one.
+    Behind(Option<Box<Roster>>),
+}
+
+/// Makes a change on top of `present` and offers it to the coordinator.
+///
+/// # Errors
+/// [`ChangeError`].
+pub(super) async fn attempt(
+    client: &impl Upstream,
+    asker: &Asker,
+    present: &Present,
+    now: u64,
+    edit: &mut Edit,
+) -> Result<Attempt, ChangeError> {
+    let edit = present.roster.edit(&asker.keys, now, &mut OsRng, edit)?;
+    let member = present.epochs.present().member_key();
+    let settled = edit.outcome.settled.clone();
+    match client.push(&asker.network, &member, edit.delta.to_bytes(), settled).await {
+        Ok(()) => Ok(Attempt::Taken(Box::new(edit.roster), edit.outcome)),
+        // The member key may have ended with its epoch.
+        Err(Error::Conflict(_) | Error::NotPermitted) => {
+            Ok(Attempt::Behind(catch_up(client, asker, present).await?.map(Box::new)))
+        }
+        Err(e) => Err(CatchUpError::from(e).into()),
     }
 }
 

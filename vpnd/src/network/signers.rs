@@ -95,12 +95,12 @@ impl Actor {
     }
 }
 
-fn is_due(roster: &Roster, now: u64) -> bool {
+pub(super) fn is_due(roster: &Roster, now: u64) -> bool {
     renewal_is_due(roster.not_after(), now)
 }
 
 /// The change that renews. It fails where another signer was faster.
-fn renewal() -> Edit {
+pub(super) fn renewal() -> Edit {
     Box::new(|draft| {
         draft.renew()?;
         Ok(Outcome::default())

@@ -31,7 +31,7 @@ impl Actor {
             NetworkState::Pending
         } else if health.trouble == Some(Trouble::Forked) {
             NetworkState::Forked
-        } else if self.present.borrow().roster.not_after() < clock::now() {
+        } else if is_stale(&self.present.borrow().roster, clock::now()) {
             NetworkState::Stale
         } else {
             NetworkState::Up
@@ -144,6 +144,12 @@ impl Actor {
             |(key, machine): (&[u8; 32], &MachineEntry)| Some((self.peers.number(key)?, machine.ipv6));
         self.members.iter().filter_map(number).collect()
     }
+}
+
+/// Whether a roster is older than signers let one become: whoever has it is kept from the newer ones, or no signer was
+/// up for a month.
+pub(super) fn is_stale(roster: &Roster, now: u64) -> bool {
+    roster.not_after() < now
 }
 
 /// Puts what the data path says into a status.
