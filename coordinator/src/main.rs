@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use coordinator::cli::Cli;
+use coordinator::cli::{Cli, Failure};
 use relay::walls;
 
 /// What was freed holds nothing.
@@ -20,14 +20,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_where));
     let cli = Cli::parse();
     let json = cli.json;
-    // It holds keys, whatever the command.
-    if walls::prepare().is_err() {
-        return ExitCode::FAILURE;
-    }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return ExitCode::FAILURE;
-    };
-    let Err(failure) = runtime.block_on(cli.run()) else {
+    let Err(failure) = run(cli) else {
         return ExitCode::SUCCESS;
     };
     let text = if json {
@@ -38,6 +31,25 @@ fn main() -> ExitCode {
     // With stderr closed there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{text}");
     ExitCode::FAILURE
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    // It holds keys, whatever the command.
+    walls::prepare().map_err(|error| refused(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| refused(&error))?;
+    runtime.block_on(cli.run())
+}
+
+/// The system refuses what every command needs.
+fn refused(error: &io::Error) -> Failure {
+    Failure {
+        what: "the coordinator cannot start".to_owned(),
+        why: format!("the system refuses what it needs for that ({error})"),
+        next: "look at the limits of the account or service that it runs as".to_owned(),
+    }
 }
 
 /// A panic's place in the source, and nothing of what it was about.

@@ -89,6 +89,15 @@ fn commands_before_the_first_start_say_to_start_it() {
 }
 
 #[test]
+fn a_start_that_the_system_refuses_says_why() {
+    // Room for one descriptor beside the standard streams: no runtime can wait for anything.
+    let poor = ["-c", "ulimit -n 4 && exec \"$0\" accounts", env!("CARGO_BIN_EXE_coordinator")];
+    let output = Command::new("sh").args(poor).output().unwrap();
+    let why = text(&output.stderr);
+    assert!(!output.status.success() && why.contains("cannot start") && why.contains("limits"), "{why}");
+}
+
+#[test]
 fn two_coordinators_do_not_share_a_directory() {
     let home = Home::new();
     let _serving = home.serve(&[]);

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     DataDir, Lock, Store, StoreError,
-    files::{connect, options, private},
+    files::{connect, erase, options, private},
     keyring::{Key, Keyring, Slot},
     previous,
     rows::{TABLES, Table},
@@ -49,7 +49,8 @@ impl DataDir {
         let written = self.write_backup(&store, file, target).await;
         store.close().await;
         if written.is_err() {
-            let _ = std::fs::remove_file(target);
+            // There may be keys in it.
+            let _ = erase(target);
         }
         written
     }
@@ -93,7 +94,7 @@ impl DataDir {
         let mut keyring = match self.keyring(true) {
             Err(StoreError::Keys) => {
                 // Of no use to the database that is there either.
-                private().write(true).truncate(true).open(self.keys())?;
+                erase(&self.keys())?;
                 self.keyring(true)?
             }
             keyring => keyring?,

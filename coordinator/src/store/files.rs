@@ -1,7 +1,7 @@
 //! Where the files lie, and how they are opened.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
@@ -103,6 +103,17 @@ impl DataDir {
         }
     }
 
+    /// Whether a file is one of the coordinator's own, whatever name it was found under.
+    pub(super) fn owns(&self, file: &Metadata) -> bool {
+        let own = self.own_files();
+        let mut own = own.iter().filter_map(|path| path.metadata().ok());
+        own.any(|own| (own.dev(), own.ino()) == (file.dev(), file.ino()))
+    }
+
+    fn own_files(&self) -> [PathBuf; 4] {
+        [self.database.clone(), self.keys(), beside(&self.database, "-journal"), self.dir.join(LOCK)]
+    }
+
     /// Makes the directory (0700) if it is not there.
     ///
     /// # Errors
@@ -161,9 +172,7 @@ impl DataDir {
     /// (docs/PRIVACY.md).
     fn leave_no_readings(&self) {
         let _ = sandbox::readings::forget(&self.dir);
-        for path in
-            [self.database.clone(), self.keys(), beside(&self.database, "-journal"), self.dir.join(LOCK)]
-        {
+        for path in self.own_files() {
             let _ = sandbox::readings::forget(&path);
         }
     }

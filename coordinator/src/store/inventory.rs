@@ -32,7 +32,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn record(&self, dir: &DataDir) -> Result<Record, StoreError> {
         let inventory = declared();
-        let mut undeclared = undeclared_files(dir, &inventory)?;
+        let mut undeclared = undeclared_files(dir)?;
         undeclared.extend(self.undeclared(&inventory).await?);
         let mut items = Vec::with_capacity(inventory.item.len());
         for item in inventory.item {
@@ -197,16 +197,14 @@ fn finer_than_declared(inventory: &Inventory, place: &str, number: i64, now: u64
     granularity_of(time).is_none_or(|told| told > finest)
 }
 
-fn undeclared_files(dir: &DataDir, inventory: &Inventory) -> Result<Vec<String>, StoreError> {
+/// What is in the directory beside the coordinator's own files, which alone are declared. The database's content is
+/// judged by its columns.
+fn undeclared_files(dir: &DataDir) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir.path())? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_dir() {
-            found.push(format!("{name}: not declared"));
-        } else if dir.file(&name).is_none() {
-            // The database's own content is judged by its columns.
-            found.extend(inventory.violations(&name, &fs::read(entry.path())?, clock::now()));
+        if !fs::metadata(entry.path()).is_ok_and(|file| dir.owns(&file)) {
+            found.push(format!("{}: not declared", entry.file_name().to_string_lossy()));
         }
     }
     Ok(found)
@@ -331,6 +329,15 @@ mod tests {
         assert!(numbers.any(|number| matches!(number, Value::Number(n)
             if finer_than_declared(&declared(), "accounts/id", n, clock::now()))));
         fs::write(tmp.path().join("access.log"), b"").unwrap();
-        assert_eq!(undeclared_files(&dir, &declared()).unwrap(), ["access.log: not declared"]);
+        assert_eq!(undeclared_files(&dir).unwrap(), ["access.log: not declared"]);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_another_name_is_declared_and_one_that_lies_about_unused_is_not() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DataDir::new(tmp.path(), Some(&tmp.path().join("other.db")));
+        let _store = dir.create_or_open(&dir.lock().unwrap()).await.unwrap();
+        fs::write(tmp.path().join("coordinator.db"), b"of before").unwrap();
+        assert_eq!(undeclared_files(&dir).unwrap(), ["coordinator.db: not declared"]);
     }
 }

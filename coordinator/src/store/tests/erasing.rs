@@ -1,6 +1,6 @@
 //! A key lives exactly as long as its row, whatever comes in between.
 
-use std::fs;
+use std::{fs, io::Read};
 
 use proptest::prelude::*;
 use proto::wire::Wire;
@@ -159,6 +159,26 @@ async fn what_is_restored_has_its_keys_here_and_what_it_replaced_has_none() {
     assert!(store.account(&name("bert")).await.unwrap().is_none());
     register(&store, "dora").await;
     assert_eq!(store.unreadable().await.unwrap(), (2, 0));
+}
+
+#[tokio::test]
+async fn a_keyring_that_cannot_be_read_is_overwritten_before_another_takes_its_place() {
+    let (tmp, dir, store) = place().await;
+    register(&store, "anna").await;
+    let backup = tmp.path().join("backup");
+    dir.backup(&backup).await.unwrap();
+    store.close().await;
+    let mut bytes = fs::read(dir.keys()).unwrap();
+    bytes[0] ^= 1;
+    fs::write(dir.keys(), &bytes).unwrap();
+    let mut was = fs::File::open(dir.keys()).unwrap();
+
+    dir.restore(&backup, true, &dir.lock().unwrap()).await.unwrap();
+
+    let mut left = Vec::new();
+    was.read_to_end(&mut left).unwrap();
+    assert!(left.len() == bytes.len() && left.iter().all(|&byte| byte == 0));
+    assert_eq!(dir.open().await.unwrap().unreadable().await.unwrap(), (1, 0));
 }
 
 #[tokio::test]
