@@ -31,6 +31,8 @@ use proto::api::ErrorCode;
 use crate::{cli::Cli, failure::Failure, show::Ui};
 
 fn main() -> ExitCode {
+    // Passwords and recovery keys come through here: no core file is to hold them. Linux refuses this to nobody.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -20,6 +20,7 @@ use std::{
 use clap::CommandFactory;
 use proto::api::{Answer, Command, ErrorCode, Progress, Request};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, Cli},
@@ -123,7 +124,8 @@ impl Context<'_> {
         if self.ui.json() {
             return Ok(self.ui.document(document)?);
         }
-        Ok(self.ui.print(&text())?)
+        // Some results are secrets.
+        Ok(self.ui.print(&Zeroizing::new(text()))?)
     }
 }
 

@@ -12,6 +12,7 @@ mod network;
 mod ping;
 mod privacy;
 mod removal;
+mod secrets;
 mod signer;
 mod stage;
 mod status;
