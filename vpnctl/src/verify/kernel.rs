@@ -132,6 +132,20 @@ impl Kernel {
         self.servers().is_empty()
     }
 
+    /// The name of a coordinator's database: the usual one, or the one that it was started with.
+    pub(super) fn database(&self, pid: u32) -> String {
+        const FLAG: &str = "--database-url";
+        let words = self.words(pid);
+        let given = words.iter().zip(words.iter().skip(1).map(Some).chain([None])).find_map(
+            |(word, next)| match word.strip_prefix(FLAG)? {
+                "" => next.map(String::as_str),
+                rest => rest.strip_prefix('='),
+            },
+        );
+        let path = given.and_then(|url| url.strip_prefix("sqlite:"));
+        path.and_then(|path| path.rsplit('/').next()).unwrap_or("coordinator.db").to_owned()
+    }
+
     /// The name of the file that a process runs.
     pub(super) fn program(&self, pid: u32) -> Option<String> {
         let exe = self.link(&format!("proc/{pid}/exe")).ok()?;
@@ -237,5 +251,25 @@ impl Status {
     /// A set of capabilities.
     pub(super) fn capabilities(&self, name: &str) -> Option<u64> {
         u64::from_str_radix(self.0.get(name)?, 16).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_elsewhere_is_known_by_the_command_line() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/7")).unwrap();
+        for (line, name) in [
+            ("coordinator\0serve\0", "coordinator.db"),
+            ("coordinator\0serve\0--database-url\0sqlite:/srv/a.db\0--no-relay\0", "a.db"),
+            ("coordinator\0--database-url=sqlite:///srv/b.db\0serve\0", "b.db"),
+            ("coordinator\0serve\0--database-url\0sqlite:c.db\0", "c.db"),
+        ] {
+            fs::write(root.path().join("proc/7/cmdline"), line).unwrap();
+            assert_eq!(Kernel::at(root.path()).database(7), name, "{line}");
+        }
     }
 }

@@ -9,10 +9,6 @@ use super::{
 const BIND: u64 = 1 << 10;
 const ADMIN: u64 = 1 << 12;
 
-/// What a coordinator may have open for writing.
-const COORDINATOR_FILES: [&str; 4] =
-    ["lock", "coordinator.db", "coordinator.db-journal", "coordinator.db-keys"];
-
 /// A process that is looked at.
 struct Subject<'a> {
     kernel: &'a Kernel,
@@ -47,7 +43,7 @@ pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
         subject.program("vpnd"),
         subject.seccomp(Standing::Broken, broken),
         subject.no_new_privileges(Standing::Broken, broken),
-        subject.capabilities(BIND | ADMIN, Standing::Broken, broken),
+        subject.capabilities(ADMIN, Standing::Broken, broken),
         subject.written_files(&["lock"]),
         subject.dumpable(),
         subject.core_limit(),
@@ -61,8 +57,14 @@ pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
 pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding> {
     let Some(subject) = Subject::new(kernel, of, pid) else { return gone(of, pid) };
     let broken = Some(subject.how_to_confine());
-    let files =
-        if of == "coordinator" { subject.written_files(&COORDINATOR_FILES) } else { subject.no_files() };
+    let files = if of == "coordinator" {
+        let database = kernel.database(pid);
+        let journal = format!("{database}-journal");
+        let keys = format!("{database}-keys");
+        subject.written_files(&["lock", &database, &journal, &keys])
+    } else {
+        subject.no_files()
+    };
     vec![
         subject.user(),
         subject.seccomp(Standing::Broken, broken),
