@@ -278,6 +278,11 @@ mod tests {
             assert!(found(Granularity::Day, text), "{text}");
         }
         assert!(found(Granularity::Month, "2026-11-22") && !found(Granularity::Day, "2026-11-22"));
+        assert!(found(Granularity::Minute, "2026-11-22T03:00:07Z"));
+        let minute = "2026-11-22T03:00:00Z";
+        assert!(found(Granularity::Day, minute) && !found(Granularity::Minute, minute));
+        // Part of yesterday is less than a day ago.
+        assert!(found(Granularity::Month, "2026-11-21") && !found(Granularity::Month, "2026-11-20"));
         for text in ["1195316407", "2019-11-22T03:00:07Z", "17953164071", "2026-13-22", "version 1.795.316"] {
             assert!(!found(Granularity::Month, text), "{text}");
         }
@@ -306,8 +311,17 @@ mod tests {
                     .is_empty()
             );
         }
-        for text in ["https://vpn.example", "1.2.3", "tacet-relay", "12:34", "::", "deadbeef", "1.0.0.0.1.2"]
-        {
+        for text in [
+            "https://vpn.example",
+            "1.2.3",
+            "tacet-relay",
+            "12:34",
+            "::",
+            "a::b",
+            "fd::12:3",
+            "deadbeef",
+            "1.0.0.0.1.2",
+        ] {
             assert!(!has_address(text.as_bytes()), "{text}");
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::pipe::{PathView, ToData};
 
-use crate::world::{World, data, ip4};
+use crate::world::{DATA, World, data, ip4};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// 200 packets a second.
@@ -149,15 +149,55 @@ fn a_machine_that_lost_the_new_epoch_is_reached_in_the_old_one_again() {
 fn an_idle_pair_moves_with_its_next_packet_and_not_before() {
     let mut world = talking(false);
     world.run(400 * SECOND);
-    let before = world.sent.len();
+    let (before, woken) = (world.sent.len(), world.woken);
     for n in [0, 1] {
         world.enter(n, 1);
     }
     world.run(60 * SECOND);
     assert!(!world.sent[before..].iter().any(|s| s.bytes[0] == 1), "no handshake for nobody");
+    assert!(
+        world.woken - woken < 100,
+        "nor does a machine wait for the packet awake: {}",
+        world.woken - woken
+    );
     let received = world.received(1);
     world.send(0, 1, 1);
     world.until(2 * SECOND, |w| w.received(1) == received + 1);
+}
+
+#[test]
+fn the_old_session_ends_three_minutes_after_the_move_and_not_before() {
+    let mut world = talking(false);
+    for n in [0, 1] {
+        world.enter(n, 1);
+    }
+    // Two of its packets are held up on their way.
+    let [late, later] = [5, 6].map(|mark| {
+        world.direct = false;
+        world.send(0, 1, mark);
+        world.run(SECOND / 20);
+        world.direct = true;
+        world.sent.iter().rfind(|s| s.from == 0 && s.bytes.len() >= DATA).unwrap().bytes.clone()
+    });
+    let talk = |world: &mut World, seconds: u64| {
+        for mark in 0..5 * seconds {
+            world.send(0, 1, mark as u8 % 5);
+            world.send(1, 0, mark as u8 % 5);
+            world.run(SECOND / 5);
+        }
+    };
+    talk(&mut world, 25);
+    assert!(world.uses(0, 1) && world.uses(1, 1));
+    let from = world.public(0);
+    let comes = |world: &mut World, datagram: &[u8]| {
+        let before = world.received(1);
+        world.inject(1, from, datagram);
+        world.received(1) - before
+    };
+    talk(&mut world, 120);
+    assert_eq!(comes(&mut world, &late), 1, "what was sent in it still arrives");
+    talk(&mut world, 65);
+    assert_eq!(comes(&mut world, &later), 0, "it has ended");
 }
 
 /// Two machines at home with a session, direct or over the relay.

@@ -42,6 +42,8 @@ pub struct World {
     pub relay: bool,
     /// Who sent the last data packet, and the epoch that its index tells.
     pub last_tag: Option<(usize, u8)>,
+    /// How often a machine asked to be called, and was.
+    pub woken: usize,
 }
 
 pub struct Machine {
@@ -93,6 +95,7 @@ impl World {
             direct: true,
             relay: true,
             last_tag: None,
+            woken: 0,
         }
     }
 
@@ -200,6 +203,7 @@ impl World {
             }
             for n in 0..self.machines.len() {
                 if self.machines[n].mesh.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.woken += 1;
                     self.machines[n].mesh.handle_timeout(self.now);
                     self.drain(n);
                 }
