@@ -114,3 +114,39 @@ fn a_machine_that_never_was_in_the_network_recovers_it_with_the_paper_alone() {
     assert!(home.peer("cloud-1").is_err());
     rescuer.invite(&[]).unwrap();
 }
+
+#[test]
+fn a_network_whose_name_is_taken_here_is_recovered_under_another_one() {
+    let (mut world, paper) = with_paper(&["cloud-1"]);
+    world.node_mut("cloud-1").kill();
+    let rescuer = fresh(&world.lab.host("flat-1"));
+    rescuer.create_account("bert", &world.coordinator.enrol().unwrap()).unwrap();
+    rescuer.create_network("home").unwrap();
+    let recover = |more: &[&str]| {
+        rescuer.vpnctl_with(&[&["recover", "--key-stdin", "--yes"], more].concat(), &paper).unwrap()
+    };
+    let refused = recover(&[]);
+    assert!(refused.code == 1 && refused.text.contains("--as home-2"), "{}", refused.text);
+    let said = recover(&["--as", "home-2"]);
+    assert_eq!((said.code, &said.json["network"]), (0, &"home-2".into()), "{}", said.text);
+    let again = recover(&["--as", "home-3"]);
+    assert!(again.code == 2 && again.text.contains("knows it as home-2"), "{}", again.text);
+}
+
+#[test]
+fn a_network_that_is_damaged_on_a_machine_is_recovered_on_another_one_alone() {
+    let (mut world, paper) = with_paper(&["cloud-1"]);
+    let cloud = world.node_mut("cloud-1");
+    cloud.stop().unwrap();
+    let network = std::fs::read_dir(cloud.state("networks")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(network.join("roster"), b"").unwrap();
+    cloud.start_again().unwrap();
+    let arguments = ["recover", "--key-stdin", "--yes"];
+    let refused = cloud.vpnctl_with(&arguments, &paper).unwrap();
+    assert!(refused.code == 1 && refused.text.contains("damaged"), "{}", refused.text);
+    assert_eq!(std::fs::read(network.join("roster")).unwrap(), b"", "left as it is");
+
+    let rescuer = fresh(&world.lab.host("flat-1"));
+    let said = rescuer.vpnctl_with(&arguments, &paper).unwrap();
+    assert_eq!(said.code, 0, "{}", said.text);
+}

@@ -125,6 +125,7 @@ Examples:
 Examples:
   vpnctl recover
   vpnctl recover --key-file key.txt --from own --keep nas,laptop --yes
+  vpnctl recover --as work                      if a network here has its name
 
 It shows the newest roster beside this machine's last one and asks which one to
 go on from and whom to keep. The recovery key is asked for, never an argument.")]
@@ -428,6 +429,9 @@ pub(crate) struct Recover {
     /// This machine's name, if it is not in that roster [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) machine: Option<String>,
+    /// The name by which this machine alone knows the network [default: its own]
+    #[arg(long = "as", value_name = "ALIAS")]
+    pub(crate) alias: Option<String>,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

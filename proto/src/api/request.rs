@@ -169,6 +169,9 @@ pub enum Command {
         /// This machine's name, if it is not in that roster. `None`: the one it had, or the host name.
         #[serde(default)]
         machine: Option<String>,
+        /// The name by which this machine alone knows the network, if it does not know it yet. `None`: the network's own.
+        #[serde(default)]
+        alias: Option<String>,
     },
     /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
     Status {},

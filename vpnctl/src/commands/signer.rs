@@ -74,7 +74,7 @@ pub(super) fn recover(context: &Context<'_>, args: cli::Recover) -> Result<(), F
         context.ui.progress("Nothing was recovered.");
         return Ok(());
     }
-    let command = Command::Recover { key, from, keep, machine: args.machine };
+    let command = Command::Recover { key, from, keep, machine: args.machine, alias: args.alias };
     let Answer::Recovered(recovered) = context.ask(command)? else {
         return Err(not_understood());
     };

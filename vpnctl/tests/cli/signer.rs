@@ -74,13 +74,14 @@ fn relays_are_listed_with_what_the_coordinator_offers() {
 #[test]
 fn a_recovery_is_told_in_full_by_a_script() {
     let vpnd = recovering(Some(roster(12, Vec::new())), Some(roster(9, Vec::new())));
-    let arguments = ["recover", "--key-stdin", "--from", "own", "--keep", "laptop,phone", "--yes", "--json"];
-    let run = vpnd.run_with(&arguments, "tacet-recovery1abc\n");
+    let arguments = "recover --key-stdin --from own --keep laptop,phone --as work --yes --json";
+    let run = vpnd.run_with(&arguments.split(' ').collect::<Vec<_>>(), "tacet-recovery1abc\n");
     assert_eq!(run.json()["removed"], json!(["nas"]));
     assert_eq!(vpnd.asked()["cmd"], json!({"recovery_show": {"key": "tacet-recovery1abc"}}));
     assert_eq!(
         vpnd.asked()["cmd"],
-        json!({"recover": {"key": "tacet-recovery1abc", "from": "own", "keep": ["laptop", "phone"], "machine": null}})
+        json!({"recover": {"key": "tacet-recovery1abc", "from": "own", "keep": ["laptop", "phone"], "machine": null,
+               "alias": "work"}})
     );
 }
 

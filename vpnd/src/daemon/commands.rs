@@ -102,8 +102,8 @@ impl Serve for Daemon {
                 Ok(Answer::Done {})
             }
             Command::RecoveryShow { key } => recover::show(self, &key, &replies).await.map(Answer::Recovery),
-            Command::Recover { key, from, keep, machine } => {
-                let wanted = recover::Wanted { key, from, keep, machine };
+            Command::Recover { key, from, keep, machine, alias } => {
+                let wanted = recover::Wanted { key, from, keep, machine, alias };
                 recover::recover(self, wanted, &replies).await.map(Answer::Recovered)
             }
             Command::Status {} => self.status(network).await,

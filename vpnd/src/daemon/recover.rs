@@ -17,7 +17,7 @@ use proto::{
 };
 use rand_core::OsRng;
 
-use super::{Daemon, accounts, hostname, refusal};
+use super::{Daemon, accounts, hostname, local_name, refusal};
 use crate::{
     api::Replies,
     coordinator::{Client, Error},
@@ -34,6 +34,7 @@ pub(super) struct Wanted {
     /// By name; `None` keeps all.
     pub(super) keep: Option<Vec<String>>,
     pub(super) machine: Option<String>,
+    pub(super) alias: Option<String>,
 }
 
 /// A network, as the paper and this machine know it.
@@ -79,6 +80,9 @@ pub(super) async fn recover(
 ) -> Result<Recovered, ApiError> {
     let _one_at_a_time = daemon.adding.lock().await;
     let case = Case::open(daemon, &wanted.key, replies).await?;
+    if let (Some((network, _)), Some(_)) = (&case.kept, &wanted.alias) {
+        return Err(known_already(&network.name));
+    }
     let base = case.base(wanted.from)?.clone();
     let keys = match &case.kept {
         Some((_, kept)) => Arc::clone(&kept.keys),
@@ -105,7 +109,8 @@ pub(super) async fn recover(
         network
     } else {
         daemon.need_interface(WHAT).await?;
-        daemon.need_free_name(WHAT, roster.name(), "vpnctl recover")?;
+        let alias = local_name::alias(WHAT, wanted.alias, roster.name())?;
+        daemon.need_free_name(WHAT, alias.as_deref().unwrap_or(roster.name()), "vpnctl recover")?;
         let contents = Contents {
             epochs: EpochKeys::new(roster.epoch_key().clone()),
             roster: roster.state().clone(),
@@ -114,7 +119,7 @@ pub(super) async fn recover(
                 network: roster.network(),
                 intent: Intent::Up,
                 coordinator: case.coordinator.clone(),
-                alias: None,
+                alias,
             },
             membership: None,
             credentials: Vec::new(),
@@ -148,7 +153,11 @@ impl Case {
             ));
         }
         let kept = match daemon.networks().into_iter().find(|network| network.id == paper.network) {
-            None => None,
+            None => {
+                // What is stored of one that is damaged would be in the way once the coordinator has the new roster.
+                daemon.need_foreign(WHAT, &paper.network)?;
+                None
+            }
             Some(network) => {
                 let kept = network.ask(Query::Kept).await?;
                 Some((network, kept))
@@ -270,6 +279,15 @@ fn sign(
         Ok(lost.into_iter().map(|(_, name)| name).collect())
     })
     .map_err(|e: EditError| ApiError::new(ErrorCode::Failed, WHAT, e.to_string(), "keep fewer machines"))
+}
+
+fn known_already(name: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Usage,
+        WHAT,
+        format!("this machine is in the network already, and knows it as {name}"),
+        "leave out --as",
+    )
 }
 
 fn nothing() -> ApiError {
