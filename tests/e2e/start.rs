@@ -163,3 +163,32 @@ fn comes_up(node: &mut Node) {
     wait::until("it is up by itself", wait::SOON, || node.status().unwrap()["state"] == "up").unwrap();
     assert_eq!(node.status().unwrap()["warnings"], Value::Null);
 }
+
+#[test]
+fn a_start_makes_each_connection_once() {
+    /// To the relay, to the coordinator for what changes, and once more to it for what is asked.
+    const CONNECTIONS: u64 = 3;
+    let lab = Lab::up("cloud=none:v6=1,home=easy").unwrap();
+    let mut world = World::of(lab, &["cloud-1", "home-1"]);
+    let address = world.node("cloud-1").address("ipv4").unwrap();
+    // So far away that a data path starts while they are being made.
+    world.lab.natlab(&["delay", "home", "100"]).unwrap();
+    let node = world.node_mut("home-1");
+    node.stop().unwrap();
+    let begun = |node: &Node| {
+        let told = node.host().run("cat", &["/proc/net/snmp"]).unwrap();
+        let mut rows = told.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+        let (mut names, mut values) = (rows.next().unwrap(), rows.next().unwrap());
+        let at = names.position(|name| name == "ActiveOpens").unwrap();
+        values.nth(at).unwrap().parse::<u64>().unwrap()
+    };
+    let before = begun(node);
+    node.start_again().unwrap();
+    node.reaches(&address, FIRST_ANSWER).unwrap();
+    wait::until("it is connected", wait::SOON, || {
+        node.status().is_ok_and(|status| status["warnings"].is_null()) && begun(node) >= before + CONNECTIONS
+    })
+    .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(begun(node) - before, CONNECTIONS);
+}

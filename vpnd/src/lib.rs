@@ -16,6 +16,7 @@
 //! | [`api`] | the local API on a unix socket |
 //! | [`coordinator`] | the coordinator's client |
 //! | [`relay`] | the relays' client |
+//! | `backoff`, `moved` | when either connects again: after a pause, or at once on another network |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
 //! | [`walls`] | what control gives up before it serves anybody |
@@ -25,6 +26,7 @@
 
 pub mod api;
 pub mod apply;
+mod backoff;
 pub mod child;
 pub mod cli;
 pub mod coordinator;

@@ -81,6 +81,8 @@ pub(super) struct Actor {
     /// How long this machine leaves a renewal to other signers, in seconds.
     pub(super) patience: u64,
     pub(super) unsaved: bool,
+    /// Addresses changed, and are read anew in a moment.
+    pub(super) settling: bool,
     pub(super) resolved: Option<Instant>,
     pub(super) notes: mpsc::Sender<Note>,
 }
@@ -187,6 +189,7 @@ pub(crate) fn start(
         renewing: false,
         patience: renewal_patience(),
         unsaved: false,
+        settling: false,
         resolved: None,
         notes,
     };
@@ -365,7 +368,13 @@ impl Actor {
     async fn heed_note(&mut self, note: Note) {
         match note {
             Note::InterfaceGone => {}
-            Note::Settled => self.read_addresses().await,
+            Note::Settled => {
+                self.settling = false;
+                self.tell_addresses().await;
+                if let Some(running) = &self.running {
+                    running.retry();
+                }
+            }
             Note::Stun(servers) => {
                 if let Some(running) = &self.running {
                     running.tell(&ToData::StunServers(servers));

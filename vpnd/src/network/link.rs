@@ -12,19 +12,20 @@ use proto::{
     relay::{Credential, month_of},
     roster::{Roster, RosterError},
 };
-use rand_core::OsRng;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, interval_at, timeout},
 };
 
 use super::{
-    backoff::Backoff,
     catch_up::{Asker, CatchUpError, Present, catch_up, follow, heed},
     clock,
 };
-use crate::coordinator::{Client, Error, Watch};
+use crate::{
+    backoff::Backoff,
+    coordinator::{Client, Error, Watch},
+};
 
 /// Credentials are fetched for this month and so many after it, so that a coordinator may be away for that long.
 const MONTHS_AHEAD: u32 = 2;
@@ -125,7 +126,7 @@ impl Keeper {
                 other => self.tell(LinkEvent::Offline(trouble(&other))).await,
             }
             tokio::select! {
-                () = tokio::time::sleep(backoff.next(&mut OsRng)) => {}
+                () = tokio::time::sleep(backoff.pause()) => {}
                 () = self.retry.notified() => backoff.reset(),
             }
         }
@@ -140,19 +141,19 @@ impl Keeper {
         self.tell(LinkEvent::Online).await;
         let mut epoch = self.epoch();
         let retry = Arc::clone(&self.retry);
+        let mut look = interval_at(Instant::now() + CREDENTIALS_EVERY, CREDENTIALS_EVERY);
         loop {
-            let next = tokio::select! {
-                next = timeout(CREDENTIALS_EVERY, watch.next()) => Some(next),
-                () = retry.notified() => None,
-            };
-            let done = match next {
-                Some(Ok(Ok(event))) => self.heed(event).await.map(|()| None),
-                // A watch ends with its epoch: that is no trouble.
-                Some(Ok(Err(_))) if self.epoch() != epoch => self.open().await.map(Some),
-                Some(Ok(Err(e))) => Err(e.into()),
-                Some(Err(_)) => self.fetch_credentials().await.map(|()| None),
-                None if watch.is_left_behind() => self.open().await.map(Some),
-                None => Ok(None),
+            let done = tokio::select! {
+                next = watch.next() => match next {
+                    Ok(event) => self.heed(event).await.map(|()| None),
+                    // A watch ends with its epoch: that is no trouble.
+                    Err(_) if self.epoch() != epoch => self.open().await.map(Some),
+                    Err(e) => Err(e.into()),
+                },
+                _ = look.tick() => self.fetch_credentials().await.map(|()| None),
+                () = retry.notified() => {
+                    if watch.is_left_behind() { self.open().await.map(Some) } else { Ok(None) }
+                }
             };
             match done {
                 Ok(None) => {}

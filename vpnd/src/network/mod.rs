@@ -21,11 +21,10 @@
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
 //! | [`underlay`] | the addresses outside the network, as they change |
-//! | [`range`], [`backoff`], [`clock`] | the IPv4 range of a new network; waiting; the time |
+//! | [`range`], [`clock`] | the IPv4 range of a new network; the time |
 
 mod actor;
 mod adopt;
-mod backoff;
 mod catch_up;
 pub(crate) mod clock;
 mod handle;

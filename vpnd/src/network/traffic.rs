@@ -63,7 +63,7 @@ impl Actor {
             }
         }
         self.tell(&ToData::Begin);
-        self.read_addresses().await;
+        self.tell_addresses().await;
     }
 
     pub(super) fn heed_relay(&mut self, event: RelayEvent) {

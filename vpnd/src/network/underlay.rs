@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 impl Actor {
     /// Takes the kernel's word that a link, an address or a route is another one now.
-    pub(super) fn heed_change(&self, change: Change) {
+    pub(super) fn heed_change(&mut self, change: Change) {
         let Some(running) = &self.running else { return };
         let own = |link: u32| link == running.interface.index();
         let notes = self.notes.clone();
@@ -32,23 +32,23 @@ impl Actor {
             Change::Address(link) if own(link) => {}
             Change::Route => {}
             Change::Address(_) | Change::Link(_) | Change::Lost => {
-                tokio::spawn(async move {
-                    sleep(SETTLE).await;
-                    // A full queue holds such a note already, or the actor looks at the next change.
-                    let _ = notes.try_send(Note::Settled);
-                });
+                if !std::mem::replace(&mut self.settling, true) {
+                    tokio::spawn(async move {
+                        sleep(SETTLE).await;
+                        let _ = notes.send(Note::Settled).await;
+                    });
+                }
             }
         }
     }
 
-    /// Tells the data path the addresses of the underlay, and the connections to relays and coordinator that it changed.
-    pub(super) async fn read_addresses(&mut self) {
+    /// Tells the data path the addresses of the underlay, and looks up where the STUN servers are.
+    pub(super) async fn tell_addresses(&mut self) {
         let Some(running) = &self.running else { return };
         let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
         let usable = all.into_iter().filter(|address| address.global && !address.transient);
         let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
         running.tell(&ToData::LocalAddrs(local.collect()));
-        running.retry();
         self.resolve();
     }
 

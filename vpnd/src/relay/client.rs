@@ -16,12 +16,12 @@ use tokio::{
 };
 
 use super::{
-    backoff::Backoff,
     calendar::{self, Clock},
     connect::{self, Target},
     outbox::Outbox,
     session::{End, Session},
 };
+use crate::backoff::Backoff;
 
 /// The mailboxes of one epoch.
 #[derive(Clone)]
@@ -180,7 +180,7 @@ impl Keeper {
                 End::ReceiverGone => return,
                 // The relay is as well as it was, and traffic waits.
                 End::Moved => {
-                    backoff = Backoff::default();
+                    backoff.reset();
                     continue;
                 }
                 End::Lost => None,
@@ -195,7 +195,7 @@ impl Keeper {
             backoff.lasted(began.elapsed());
             tokio::select! {
                 () = sleep(backoff.pause()) => {}
-                () = self.retry.notified() => backoff = Backoff::default(),
+                () = self.retry.notified() => backoff.reset(),
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A [`RelayClient`] keeps one connection to one relay for as long as it lives: it connects, checks that it speaks to
 //! the relay that the roster names, shows the network's credential, opens the machine's mailboxes, and connects again
-//! whenever that ends, after a pause that grows and is random ([`backoff`]). The relay's TLS certificate is of no
+//! whenever that ends, after a pause that grows and is random (`crate::backoff`). The relay's TLS certificate is of no
 //! account: the relay proves its Ed25519 key over a value exported from the TLS session, which nobody in the middle
 //! can do.
 //!
@@ -13,7 +13,6 @@
 //! Nothing grows: what cannot be sent at once waits in a bounded buffer and is dropped beyond it; so is what comes in
 //! while its receiver is behind.
 
-mod backoff;
 pub mod calendar;
 mod client;
 mod connect;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand_core::{OsRng, RngCore};
 
-/// The mean of the first pause: a relay that was restarted is back about then.
+/// The mean of the first pause: a server that was restarted is back about then.
 const FIRST: Duration = Duration::from_millis(500);
 
 /// The mean of the longest pause: what a person who waits for the network to come back will bear.
@@ -14,22 +14,27 @@ const LONGEST: Duration = Duration::from_secs(30);
 const GOOD: Duration = Duration::from_secs(20);
 
 /// Pauses that double from [`FIRST`] to [`LONGEST`], each at random between a half and one and a half of its mean, so
-/// that a relay's machines do not all come back at once.
+/// that a server's machines do not all come back at once.
 #[derive(Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The last connection lasted so long.
-    pub(super) fn lasted(&mut self, time: Duration) {
+    pub(crate) fn lasted(&mut self, time: Duration) {
         if time >= GOOD {
             self.failures = 0;
         }
     }
 
+    /// The next connection is tried anew, as if none had failed.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
     /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let mean = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let spread = f64::from(OsRng.next_u32()) / f64::from(u32::MAX);
@@ -52,6 +57,9 @@ mod tests {
         backoff.lasted(GOOD / 2);
         assert!(backoff.pause() >= LONGEST / 2);
         backoff.lasted(GOOD);
+        assert!(backoff.pause() <= FIRST * 3 / 2);
+        assert!(backoff.pause() >= FIRST);
+        backoff.reset();
         assert!(backoff.pause() <= FIRST * 3 / 2);
     }
 
