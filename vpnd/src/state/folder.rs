@@ -134,6 +134,8 @@ impl Folder {
     /// [`StateError::Full`], [`StateError::Unwritable`]; nothing is left then.
     pub fn prepare_folder(&self, name: &str, files: &[(&str, &[u8])]) -> Result<Unfinished, StateError> {
         let unfinished = Unfinished { now: self.unfinished(name), then: self.path.join(name) };
+        // Of one that was given up and could not be erased then.
+        erase(&unfinished.now).map_err(|e| StateError::writing(&e))?;
         let folder = Self::open(&unfinished.now)?;
         for (file, bytes) in files {
             folder.replace(file, bytes)?;
@@ -377,7 +379,10 @@ mod tests {
         folder.remove_unfinished().unwrap();
         assert!(!crashed_before_it_was_erased.exists());
 
-        inner().retire().unwrap().erase().unwrap();
+        let left = folder.prepare_folder("left", &[("keys", b"k"), ("membership", b"m")]).unwrap();
+        drop(left.commit().unwrap().retire().unwrap());
+        assert!(content(&inner(), "membership").is_none(), "of the one that was given up");
+        Folder::open(folder.path().join("left")).unwrap().retire().unwrap().erase().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
