@@ -142,14 +142,6 @@ impl Netlink {
         Ok(())
     }
 
-    /// Switches the link off; its routes go with it.
-    ///
-    /// # Errors
-    /// [`NetlinkError`].
-    pub async fn set_down(&self, link: u32) -> Result<(), NetlinkError> {
-        self.set_link(LinkUnspec::new_with_index(link).down().build()).await
-    }
-
     async fn set_link(&self, message: LinkMessage) -> Result<(), NetlinkError> {
         self.handle.link().set(message).execute().await.map_err(reason)
     }

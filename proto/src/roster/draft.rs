@@ -402,14 +402,15 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Removes the relay with this URL.
+    /// Removes the relay with this URL; a slash at the end makes no difference.
     ///
     /// # Errors
     /// [`EditError::NoRelay`].
     pub fn remove_relay(&mut self, url: &str) -> Result<(), EditError> {
         let mut relays = self.relays();
         let before = relays.len();
-        relays.retain(|relay| relay.url != url);
+        let bare = url.trim_end_matches('/');
+        relays.retain(|relay| relay.url.trim_end_matches('/') != bare);
         if relays.len() == before {
             return Err(EditError::NoRelay);
         }

@@ -55,6 +55,14 @@ const DNS: u8 = 6;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId(pub [u8; 16]);
 
+impl EntryId {
+    /// 32 lower-case hexadecimal digits: how a person is shown an invite.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+}
+
 /// One entry of an opened roster.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -48,7 +48,7 @@ impl Actor {
         let waiting = count(joined.len());
         self.change(WHAT, revocation(id, joined, wish.fold), reply, move |changed| {
             let taken_in = count(changed.outcome.settled.len());
-            Ok(Revoked { id: hex(&id), taken_in, dropped: waiting.saturating_sub(taken_in) })
+            Ok(Revoked { id: id.to_hex(), taken_in, dropped: waiting.saturating_sub(taken_in) })
         });
     }
 
@@ -120,16 +120,12 @@ fn revocation(id: EntryId, joined: Vec<(JoinId, JoinRecord)>, fold: bool) -> Edi
 /// The invite whose id begins so, or why there is none.
 fn find(roster: &Roster, prefix: &str) -> Result<EntryId, &'static str> {
     let prefix = prefix.to_ascii_lowercase();
-    let mut found = roster.invites().map(|invite| invite.id).filter(|id| hex(id).starts_with(&prefix));
+    let mut found = roster.invites().map(|invite| invite.id).filter(|id| id.to_hex().starts_with(&prefix));
     match (found.next().filter(|_| !prefix.is_empty()), found.next()) {
         (Some(id), None) => Ok(id),
         (Some(_), Some(_)) => Err("several invites begin so"),
         (None, _) => Err("no live invite begins so: it was used up, revoked or has expired"),
     }
-}
-
-fn hex(id: &EntryId) -> String {
-    id.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn count(n: usize) -> u32 {
@@ -196,7 +192,7 @@ mod tests {
     #[test]
     fn an_invite_is_named_by_the_first_digits_that_no_other_has() {
         let (roster, _, invite) = network(1);
-        let id = hex(&invite.id());
+        let id = invite.id().to_hex();
         assert!(find(&roster, &id) == Ok(invite.id()) && find(&roster, &id[..8]) == Ok(invite.id()));
         assert!(find(&roster, &id.to_uppercase()) == Ok(invite.id()));
         assert!(find(&roster, "").is_err() && find(&roster, "xyz").is_err());

@@ -99,36 +99,23 @@ impl Actor {
         .collect()
     }
 
-    /// All machines, this one included, by name.
+    /// All machines, this one included, by name; also while the network is down.
     pub(super) fn machine_list(&self) -> Vec<Machine> {
-        let own = self.own();
-        let mut all: Vec<Machine> =
-            self.everybody().iter().chain(&own).map(|machine| self.machine(machine)).collect();
+        let present = self.present.borrow();
+        let this = self.keys.identity_public();
+        let mut joined = self.joiners.accepted(&present.roster).machines;
+        joined.retain(|machine| machine.identity.identity != this);
+        if present.roster.machine_by_identity(&this).is_none() {
+            joined.extend(self.own());
+        }
+        let mut all = listed(&present.roster, Some(&this));
+        all.extend(
+            joined
+                .iter()
+                .map(|joined| Machine { provisional: true, ..machine(joined, &present.roster, Some(&this)) }),
+        );
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
-    }
-
-    /// All other machines, also while the network is down.
-    fn everybody(&self) -> Vec<MachineEntry> {
-        let present = self.present.borrow();
-        let own = self.keys.identity_public();
-        let accepted = self.joiners.accepted(&present.roster).machines;
-        let all = present.roster.machines().cloned().chain(accepted);
-        all.filter(|machine| machine.identity.identity != own).collect()
-    }
-
-    fn machine(&self, machine: &MachineEntry) -> Machine {
-        let identity = &machine.identity.identity;
-        let present = self.present.borrow();
-        Machine {
-            name: machine.name.clone(),
-            ipv4: machine.ipv4,
-            ipv6: machine.ipv6,
-            groups: machine.groups.clone(),
-            signer: present.roster.is_signer(identity),
-            provisional: present.roster.machine_by_identity(identity).is_none(),
-            this: *identity == self.keys.identity_public(),
-        }
     }
 
     pub(super) fn invite_list(&self) -> Vec<Invite> {
@@ -197,24 +184,28 @@ fn idle(machine: &Machine) -> Peer {
 
 /// The machines of a roster by name, as seen by the one with the identity `this`.
 pub(crate) fn listed(roster: &Roster, this: Option<&[u8; 32]>) -> Vec<Machine> {
-    let view = |machine: &MachineEntry| Machine {
-        name: machine.name.clone(),
-        ipv4: machine.ipv4,
-        ipv6: machine.ipv6,
-        groups: machine.groups.clone(),
-        signer: roster.is_signer(&machine.identity.identity),
-        provisional: false,
-        this: this == Some(&machine.identity.identity),
-    };
-    let mut machines: Vec<Machine> = roster.machines().map(view).collect();
+    let mut machines: Vec<Machine> = roster.machines().map(|entry| machine(entry, roster, this)).collect();
     machines.sort_by(|a, b| a.name.cmp(&b.name));
     machines
+}
+
+/// A machine that is in the roster.
+fn machine(entry: &MachineEntry, roster: &Roster, this: Option<&[u8; 32]>) -> Machine {
+    Machine {
+        name: entry.name.clone(),
+        ipv4: entry.ipv4,
+        ipv6: entry.ipv6,
+        groups: entry.groups.clone(),
+        signer: roster.is_signer(&entry.identity.identity),
+        provisional: false,
+        this: this == Some(&entry.identity.identity),
+    }
 }
 
 /// An invite as the list shows it.
 pub(super) fn invite(entry: &InviteEntry) -> Invite {
     Invite {
-        id: entry.id.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+        id: entry.id.to_hex(),
         name: entry.name.clone(),
         uses: entry.uses,
         expires: entry.expires,
