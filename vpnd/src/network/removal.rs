@@ -95,7 +95,7 @@ impl Actor {
 
 /// The change that ends an invite. With `fold`, who joined by it is taken in by the same change; the coordinator drops
 /// the other records with the invite.
-fn revocation(id: EntryId, joined: Vec<(JoinId, JoinRecord)>, fold: bool) -> Edit {
+pub(super) fn revocation(id: EntryId, joined: Vec<(JoinId, JoinRecord)>, fold: bool) -> Edit {
     let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = joined.into_iter().unzip();
     Box::new(move |draft| {
         let mut settled = Vec::new();

@@ -109,7 +109,7 @@ impl Signer {
 
 /// The change that folds records in. It fails where there is nothing to publish: all records wait for something else,
 /// or another signer was faster.
-fn folding(listed: Vec<(JoinId, JoinRecord)>) -> Edit {
+pub(super) fn folding(listed: Vec<(JoinId, JoinRecord)>) -> Edit {
     let (ids, records): (Vec<JoinId>, Vec<JoinRecord>) = listed.into_iter().unzip();
     let mut again = false;
     Box::new(move |draft| {

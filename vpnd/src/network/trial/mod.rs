@@ -9,5 +9,7 @@
 
 mod hostile;
 mod machine;
+mod model;
 mod newcomer;
+mod reference;
 mod shelf;
