@@ -4,6 +4,10 @@ use std::process::{Command, Stdio};
 
 use super::{Finding, Standing, kernel::Kernel};
 
+/// Where the kernel shows that it can filter packets.
+const FIREWALLS: [&str; 3] =
+    ["/proc/net/netfilter", "/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
 /// What only other programs can tell.
 pub(crate) struct Commands {
     /// The firewall's rules, from each tool that is there and may be asked.
@@ -31,7 +35,7 @@ pub(super) fn findings(kernel: &Kernel, commands: &Commands) -> Vec<Finding> {
         core_pattern(kernel),
         tcp_metrics(kernel),
         conntrack(kernel),
-        firewall(commands),
+        firewall(kernel, commands),
         journal(kernel),
         resolver(kernel),
     ]
@@ -54,7 +58,7 @@ fn swap(kernel: &Kernel) -> Finding {
         return holds(POINT, "none");
     }
     // zram lives in memory and is gone with it.
-    if devices.iter().all(|device| device.contains("zram")) {
+    if devices.iter().all(|device| device.starts_with("/dev/zram")) {
         return holds(POINT, "compressed memory only");
     }
     warns(
@@ -67,7 +71,8 @@ fn swap(kernel: &Kernel) -> Finding {
 fn core_pattern(kernel: &Kernel) -> Finding {
     const POINT: &str = "core pattern";
     match kernel.text("/proc/sys/kernel/core_pattern") {
-        Some(pattern) if pattern.starts_with('|') => warns(
+        // `@`: a socket, since Linux 6.16.
+        Some(pattern) if pattern.starts_with(['|', '@']) => warns(
             POINT,
             "a program is given every core dump, whatever a process's limit",
             "Tacet's processes are not dumpable, so it is not given theirs; for the others: sysctl kernel.core_pattern=core",
@@ -99,15 +104,26 @@ fn conntrack(kernel: &Kernel) -> Finding {
         Some(count) => warns(
             POINT,
             format!("the firewall tracks {count} flows by their addresses, in memory"),
-            "a rule in the raw table exempts vpnd's port: nft add rule inet raw prerouting udp dport 51820 notrack",
+            "unless the firewall lets answers in by their flow, vpnd's port can go untracked: nft 'table inet untracked { \
+             chain in { type filter hook prerouting priority raw; udp dport 51820 notrack; }; \
+             chain out { type filter hook output priority raw; udp sport 51820 notrack; }; }'",
         ),
     }
 }
 
-fn firewall(commands: &Commands) -> Finding {
+fn firewall(kernel: &Kernel, commands: &Commands) -> Finding {
     const POINT: &str = "firewall";
     if commands.firewall.is_empty() {
-        return holds(POINT, "neither nft nor iptables is here or has rules to show");
+        // What no tool shows may be there all the same.
+        return if FIREWALLS.iter().any(|table| kernel.exists(table)) {
+            warns(
+                POINT,
+                "neither nft nor iptables could be asked for the rules",
+                "install nftables, and verify again",
+            )
+        } else {
+            holds(POINT, "this kernel has none")
+        };
     }
     let rules = commands.firewall.iter().flat_map(|text| text.lines()).filter(|line| logs(line)).count();
     if rules == 0 {
@@ -115,7 +131,11 @@ fn firewall(commands: &Commands) -> Finding {
     }
     warns(
         POINT,
-        format!("{rules} rules log packets with their addresses"),
+        if rules == 1 {
+            "a rule logs packets with their addresses".to_owned()
+        } else {
+            format!("{rules} rules log packets with their addresses")
+        },
         "take the log statements out: nft list ruleset, or iptables-save, shows them",
     )
 }
@@ -127,7 +147,7 @@ fn logs(line: &str) -> bool {
         return words.any(|word| matches!(word, "LOG" | "NFLOG" | "ULOG" | "TRACE"));
     }
     // A quoted comment may hold the word.
-    line.split('"').step_by(2).flat_map(str::split_whitespace).any(|word| word == "log")
+    line.split('"').step_by(2).flat_map(str::split_whitespace).any(|word| matches!(word, "log" | "nftrace"))
 }
 
 fn journal(kernel: &Kernel) -> Finding {
@@ -220,6 +240,9 @@ mod tests {
             ("proc/sys/net/ipv4/tcp_no_metrics_save", "0\n", "TCP metrics"),
             ("proc/sys/net/netfilter/nf_conntrack_count", "12\n", "connection tracking"),
             ("run/nscd/socket", "", "resolver cache"),
+            ("proc/swaps", "Filename Type\n/var/zram.swap file\n", "swap"),
+            ("proc/sys/kernel/core_pattern", "@/run/coredump.socket\n", "core pattern"),
+            ("proc/net/netfilter/nf_log", "", "firewall"),
         ] {
             let files: Vec<_> = QUIET.iter().copied().chain([(file, content)]).collect();
             assert_eq!(warned(&files, &[]), [point]);
@@ -228,6 +251,7 @@ mod tests {
             warned(QUIET, &["chain input {\n tcp dport 22 log prefix \"in\" accept\n}"]),
             ["firewall"]
         );
+        assert_eq!(warned(QUIET, &["chain input {\n udp dport 5 meta nftrace set 1\n}"]), ["firewall"]);
         assert_eq!(warned(QUIET, &["-A INPUT -p udp -j LOG --log-prefix x"]), ["firewall"]);
     }
 

@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`kernel`] | reads `/proc`: processes, their state, their descriptors |
 //! | [`process`] | what a process must be like: control, data path, coordinator, relay |
+//! | [`mounts`] | whether what is deleted can be overwritten where its files are |
 //! | [`landlock`] | what this kernel's Landlock can forbid |
 //! | [`host`] | what the host does that Tacet cannot prevent |
 
 mod host;
 mod kernel;
 mod landlock;
+mod mounts;
 mod process;
 
 use serde::Serialize;

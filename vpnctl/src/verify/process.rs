@@ -3,6 +3,7 @@
 use super::{
     Finding, Standing,
     kernel::{Descriptor, Kernel, Kind, Status},
+    mounts,
 };
 
 /// `CAP_NET_BIND_SERVICE` and `CAP_NET_ADMIN`, by their numbers in `linux/capability.h`.
@@ -39,7 +40,7 @@ pub(super) fn data_path(kernel: &Kernel, pid: u32) -> Vec<Finding> {
 pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
     let Some(subject) = Subject::new(kernel, "control", pid) else { return gone("control", pid) };
     let broken = Some(subject.how_to_confine());
-    vec![
+    let mut findings = vec![
         subject.program("vpnd"),
         subject.seccomp(Standing::Broken, broken),
         subject.no_new_privileges(Standing::Broken, broken),
@@ -50,7 +51,9 @@ pub(super) fn control(kernel: &Kernel, pid: u32) -> Vec<Finding> {
         subject.traced(),
         subject.swapped(),
         subject.landlock(),
-    ]
+    ];
+    findings.extend(mounts::of_files(kernel, "control", pid));
+    findings
 }
 
 /// A coordinator or a relay: no power at all, and no file but the coordinator's own.
@@ -65,7 +68,7 @@ pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding
     } else {
         subject.no_files()
     };
-    vec![
+    let mut findings = vec![
         subject.user(),
         subject.seccomp(Standing::Broken, broken),
         subject.no_new_privileges(Standing::Broken, broken),
@@ -76,7 +79,11 @@ pub(super) fn server(kernel: &Kernel, of: &'static str, pid: u32) -> Vec<Finding
         subject.traced(),
         subject.swapped(),
         subject.landlock(),
-    ]
+    ];
+    if of == "coordinator" {
+        findings.extend(mounts::of_files(kernel, of, pid));
+    }
+    findings
 }
 
 /// It ended while it was looked at.
