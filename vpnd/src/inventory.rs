@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use proto::{
     inventory::{Held, Inventory, Item, Record},
-    roster::{InviteEntry, MachineEntry, Roster},
+    roster::{EntryId, InviteEntry, MachineEntry, RelayEntry, Roster, SignedGeneration},
 };
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 };
 
 const DECLARED: &str = include_str!("../inventory.toml");
+
+/// Bytes of a number or key that tell it apart from others, for people.
+const SHORT: usize = 4;
 
 /// What vpnd stores, as declared.
 #[must_use]
@@ -154,9 +157,12 @@ fn values(item: &Item, account: Option<&Coordinator>, networks: &[Opened<'_>]) -
         ("networks/*/roster", "roster: machines") => {
             roster(&|roster| roster.machines().map(machine).collect())
         }
-        ("networks/*/roster", "roster: invites") => roster(&|roster| roster.invites().map(invite).collect()),
+        ("networks/*/roster", "roster: invites") => {
+            roster(&|roster| roster.invites().map(|live| invite(live, roster)).collect())
+        }
+        ("networks/*/roster", "roster: signers by generation") => each(&signers),
         ("networks/*/roster", "roster: relays") => {
-            roster(&|roster| roster.relays().iter().map(|relay| relay.url.clone()).collect())
+            roster(&|roster| roster.relays().iter().map(relay).collect())
         }
         ("networks/*/roster", "epoch keys") => each(&|network| {
             let present = "1 secret key of the present epoch".to_owned();
@@ -192,10 +198,7 @@ fn values(item: &Item, account: Option<&Coordinator>, networks: &[Opened<'_>]) -
 }
 
 fn coordinator(coordinator: &Coordinator) -> String {
-    let pin = coordinator.pin.as_ref().map_or("no pin".to_owned(), |pin| {
-        let hex: String = pin.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("pin {hex}")
-    });
+    let pin = coordinator.pin.as_ref().map_or("no pin".to_owned(), |pin| format!("pin {}", hex(&pin.0)));
     format!("{}, {pin}", coordinator.url)
 }
 
@@ -214,11 +217,20 @@ fn machine(machine: &MachineEntry) -> String {
     for endpoint in &machine.endpoints {
         text += &format!(", fixed endpoint {}", endpoint.0);
     }
+    if let Some(invite) = machine.invite {
+        text += &format!(", joined by invite {}", short(&invite));
+    }
     text
 }
 
-fn invite(invite: &InviteEntry) -> String {
-    let mut text = format!("{} left, ends at unix time {}", invite.uses, invite.expires);
+fn invite(invite: &InviteEntry, roster: &Roster) -> String {
+    let creator = roster.machine(&invite.creator).map_or("a machine that is gone", |machine| &machine.name);
+    let mut text = format!(
+        "{}, made by {creator}, 2 public keys, {} left, ends at unix time {}",
+        short(&invite.id),
+        invite.uses,
+        invite.expires
+    );
     if let Some(name) = &invite.name {
         text += &format!(", name {name}");
     }
@@ -231,6 +243,34 @@ fn invite(invite: &InviteEntry) -> String {
     text
 }
 
+/// Every generation's, by name where the roster still knows it.
+fn signers(network: &Opened<'_>) -> Vec<String> {
+    let named = |key: &[u8; 32]| {
+        let machine = network.roster.as_ref().and_then(|roster| roster.machine_by_identity(key));
+        machine.map_or_else(|| hex(&key[..SHORT]), |machine| machine.name.clone())
+    };
+    let tell = |signed: &SignedGeneration| {
+        let generation = signed.generation();
+        let all: Vec<String> = generation.signers.iter().map(named).collect();
+        format!("generation {}: 1 public key each of {}", generation.number, all.join(" "))
+    };
+    network.contents.roster.head.chain.generations().iter().map(tell).collect()
+}
+
+fn relay(relay: &RelayEntry) -> String {
+    let stun = relay.stun_port.map_or_else(String::new, |port| format!(", STUN on UDP port {port}"));
+    format!("{}, 1 public key{stun}", relay.url)
+}
+
+/// An entry's number as `vpnctl invite list` shows it.
+fn short(id: &EntryId) -> String {
+    id.to_hex().chars().take(2 * SHORT).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -241,7 +281,7 @@ mod tests {
         inventory::matches,
         metadata::InnerNet,
         relay::{CredentialIssuer, month_of},
-        roster::{InviteSecret, NewInvite, NewNetwork, RelayEntry},
+        roster::{InviteSecret, JoinRecord, NewInvite, NewNetwork},
     };
     use rand_core::OsRng;
 
@@ -267,15 +307,30 @@ mod tests {
             keys: &keys,
             coordinator: coordinator.url.clone(),
             pin: None,
-            relays: vec![RelayEntry { url: "https://203.0.113.8".into(), key: [1; 32], stun_port: None }],
+            relays: vec![RelayEntry {
+                url: "https://203.0.113.8".into(),
+                key: [1; 32],
+                stun_port: Some(3_478),
+            }],
             ipv4: InnerNet::new("10.77.0.0".parse().unwrap(), 24).unwrap(),
         };
         let (roster, _paper) = Roster::create(new, now, rng).unwrap_or_else(|_| panic!("a network"));
         let expires = (now + 86_400).next_multiple_of(60);
         let wish = NewInvite { name: Some("nas".into()), uses: 1, expires, groups: Vec::new() };
+        let guests = NewInvite { name: None, uses: 2, ..wish.clone() };
         let edit = roster
-            .edit(&keys, now, rng, |draft| draft.add_invite(wish))
-            .unwrap_or_else(|_| panic!("an invite"));
+            .edit(&keys, now, rng, |draft| {
+                draft.add_invite(wish)?;
+                draft.add_invite(guests)
+            })
+            .unwrap_or_else(|_| panic!("two invites"));
+        let guest = MachineKeys::generate(&mut OsRng);
+        let record = JoinRecord::create(&edit.roster, &edit.outcome, &guest, "guest", &mut OsRng)
+            .unwrap_or_else(|_| panic!("a record"));
+        let edit = edit
+            .roster
+            .edit(&keys, now, &mut OsRng, |draft| draft.fold_all(&[record]).remove(0).map(drop))
+            .unwrap_or_else(|_| panic!("a joiner"));
         let mut epochs = EpochKeys::new(EpochKey::generate(rng));
         epochs.advance(roster.epoch_key().clone(), 0, now);
         let settings = Settings {
@@ -341,7 +396,17 @@ mod tests {
             assert!(!held.values.is_empty(), "{}: {}", held.item.place, held.item.field);
         }
         let told: String = record.items.iter().flat_map(|held| held.values.clone()).collect();
-        assert!(told.contains("first, ") && told.contains("10.77.0.") && told.contains("name nas"));
+        for known in [
+            "first, ",
+            "10.77.0.",
+            "name nas",
+            "made by first, 2 public keys, 1 left",
+            "joined by invite ",
+            "generation 1: 1 public key each of first",
+            "https://203.0.113.8, 1 public key, STUN on UDP port 3478",
+        ] {
+            assert!(told.contains(known), "{known}: {told}");
+        }
         let (_, contents) = state.networks().unwrap().networks.remove(0);
         let secrets = [contents.keys.wireguard().to_bytes(), contents.keys.identity().to_bytes()];
         for secret in secrets {
