@@ -18,11 +18,19 @@ static MEMORY: sandbox::wipe::Wiping = sandbox::wipe::Wiping;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_where));
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error),
+    };
     let json = cli.json;
     let Err(failure) = run(cli) else {
         return ExitCode::SUCCESS;
     };
+    tell(&failure, json);
+    ExitCode::FAILURE
+}
+
+fn tell(failure: &Failure, json: bool) {
     let text = if json {
         serde_json::json!({ "error": failure }).to_string()
     } else {
@@ -30,7 +38,26 @@ fn main() -> ExitCode {
     };
     // With stderr closed there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{text}");
-    ExitCode::FAILURE
+}
+
+/// Help and version are results; the rest is a usage error, told in JSON if the line asks for JSON.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    // With the stream closed there is nobody left to tell.
+    if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let reason = reason.join(" ");
+        let failure = Failure {
+            what: "the command line is wrong".to_owned(),
+            why: reason.strip_prefix("error: ").unwrap_or(&reason).to_owned(),
+            next: "see --help, or --help after the command".to_owned(),
+        };
+        tell(&failure, true);
+    } else {
+        let _ = error.print();
+    }
+    code
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

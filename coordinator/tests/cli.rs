@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::TcpListener,
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -134,6 +134,7 @@ fn a_backup_comes_back_and_is_nobody_elses_to_read() {
     let home = Home::new();
     let serving = home.serve(&[]);
     let pin = serving.said["pin"].clone();
+    home.add_account("ann");
     let backup = home.path("backup");
     assert!(home.run(&["backup", backup.to_str().unwrap()]).status.success());
     assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -142,8 +143,10 @@ fn a_backup_comes_back_and_is_nobody_elses_to_read() {
     drop(serving);
     let why = home.fails(&["restore", backup.to_str().unwrap()]);
     assert!(why.contains("--replace"), "{why}");
-    fs::remove_file(home.database()).unwrap();
+    // All of it, as on a new host.
+    fs::remove_dir_all(home.data()).unwrap();
     assert!(home.run(&["restore", backup.to_str().unwrap()]).status.success());
+    assert_eq!(json(&home.run(&["accounts", "--json"]))["accounts"][0]["name"], "ann");
     let again = home.start(&["serve", "--json", "--listen", "127.0.0.1:0", "--no-relay"]);
     assert_eq!(again.said["pin"], pin);
 }
@@ -152,12 +155,22 @@ fn a_backup_comes_back_and_is_nobody_elses_to_read() {
 fn a_damaged_backup_is_refused_and_the_database_stays() {
     let home = Home::new();
     drop(home.serve(&[]));
+    home.add_account("ann");
     let before = fs::read(home.database()).unwrap();
-    let backup = home.path("backup");
-    File::create(&backup).unwrap().write_all(&before[..before.len() / 2]).unwrap();
-    home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
-    assert!(fs::read(home.database()).unwrap() == before);
-    assert_eq!(fs::read_dir(home.data()).unwrap().count(), 4, "database, its journal, its keys, lock");
+    let good = home.path("good");
+    assert!(home.run(&["backup", good.to_str().unwrap()]).status.success());
+    let mut wrong_key = fs::read(&good).unwrap();
+    // The keys come before their number (4 bytes) and the mark (16).
+    let at = wrong_key.len() - 21;
+    wrong_key[at] ^= 1;
+    for damaged in [&before[..before.len() / 2], &wrong_key] {
+        let backup = home.path("backup");
+        fs::write(&backup, damaged).unwrap();
+        home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
+        assert!(fs::read(home.database()).unwrap() == before);
+        assert_eq!(fs::read_dir(home.data()).unwrap().count(), 4, "database, its journal, its keys, lock");
+        assert_eq!(json(&home.run(&["accounts", "--json"]))["accounts"][0]["name"], "ann");
+    }
 }
 
 #[test]
@@ -181,13 +194,7 @@ fn a_relay_key_is_one_that_a_relay_reads_and_is_private() {
 fn an_account_is_removed_only_by_who_means_it() {
     let home = Home::new();
     drop(home.serve(&[]));
-    runtime().block_on(async {
-        let store = home.store().await;
-        let code = EnrolCode(vec![1; 16]);
-        store.add_enrolment(&code, 20_000).await.unwrap();
-        store.add_account(&AccountName::parse("ann").unwrap(), vec![7; 192], &code, 20_000).await.unwrap();
-        store.close().await;
-    });
+    home.add_account("ann");
     let why = home.fails(&["accounts", "remove", "ann"]);
     assert!(why.contains("--yes"), "{why}");
     let why = home.fails(&["accounts", "remove", "bert", "--yes"]);
@@ -251,20 +258,42 @@ fn starting_reading_and_stopping_write_nothing() {
     let before = fs::read(home.database()).unwrap();
     let changed = home.database().metadata().unwrap().modified().unwrap();
     drop(home.serve(&[]));
-    assert!(home.run(&["check"]).status.success());
-    assert!(home.run(&["accounts"]).status.success());
+    for command in ["check", "accounts", "networks", "inventory"] {
+        assert!(home.run(&[command]).status.success(), "{command}");
+    }
     assert!(fs::read(home.database()).unwrap() == before);
     assert_eq!(home.database().metadata().unwrap().modified().unwrap(), changed);
 }
 
 #[test]
 fn a_failure_is_one_json_document_where_that_was_asked() {
-    let output = Home::new().run(&["check", "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let document: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
-    for part in ["what", "why", "next"] {
-        assert!(!document["error"][part].as_str().unwrap().is_empty());
+    for (line, code) in [(&["check", "--json"][..], 1), (&["--json", "chekc"], 2), (&["backup", "--json"], 2)]
+    {
+        let output = Home::new().run(line);
+        assert_eq!(output.status.code(), Some(code), "{line:?}");
+        let document: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        for part in ["what", "why", "next"] {
+            assert!(!document["error"][part].as_str().unwrap().is_empty());
+        }
     }
+    let help = Home::new().run(&["--json", "check", "--help"]);
+    assert!(help.status.success() && text(&help.stdout).contains("Usage"));
+}
+
+#[test]
+fn a_backup_that_cannot_be_written_or_is_not_there_is_told_as_such() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    let (missing, there) = (home.path("missing/backup"), home.path("there"));
+    fs::write(&there, "somebody's").unwrap();
+    let say = |line: &[&str]| home.fails(line);
+    let why = say(&["backup", missing.to_str().unwrap()]);
+    assert!(why.contains("folder") && !why.contains("user"), "{why}");
+    let why = say(&["backup", there.to_str().unwrap()]);
+    assert!(why.contains("already") && !why.contains("--replace"), "{why}");
+    assert_eq!(fs::read_to_string(&there).unwrap(), "somebody's");
+    let why = say(&["restore", missing.to_str().unwrap(), "--replace"]);
+    assert!(why.contains("no such file") && !why.contains("serve"), "{why}");
 }
 
 /// A place of its own for a coordinator.
@@ -301,6 +330,16 @@ impl Home {
 
     async fn store(&self) -> Store {
         DataDir::new(&self.data(), None).open().await.unwrap()
+    }
+
+    fn add_account(&self, name: &str) {
+        runtime().block_on(async {
+            let store = self.store().await;
+            let code = EnrolCode(vec![1; 16]);
+            store.add_enrolment(&code, 20_000).await.unwrap();
+            store.add_account(&AccountName::parse(name).unwrap(), vec![7; 192], &code, 20_000).await.unwrap();
+            store.close().await;
+        });
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -21,6 +21,9 @@ const SHORTEST: usize = 8;
 /// The longest password, in bytes. Reading stops there, so a wrong file is an error and not a wait.
 const LONGEST: usize = 1024;
 
+/// How every token begins.
+const START: &str = "tacet-";
+
 /// The longest token, in bytes.
 const LONGEST_TOKEN: usize = 8192;
 
@@ -88,7 +91,8 @@ pub(crate) fn recovery_key(source: &KeySource) -> Result<Secret, Failure> {
 
 fn sound(text: &str) -> Result<Secret, Failure> {
     let token = Secret::new(text.split_whitespace().collect());
-    let sound = !token.expose().is_empty()
+    let sound = token.expose().get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
+        && token.expose().len() <= LONGEST_TOKEN
         && token.expose().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if sound {
         return Ok(token);
@@ -183,4 +187,26 @@ fn ask(prompt: &str) -> Result<Password, Failure> {
         ));
     }
     Ok(Password::new(typed.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_token_is_refused_before_anybody_is_asked() {
+        for good in ["tacet-invite1abc", "  TACET-Invite1\n abc "] {
+            assert!(token(good).is_ok(), "{good}");
+        }
+        let endless = format!("tacet-invite1{}", "a".repeat(LONGEST_TOKEN));
+        for bad in ["", "x", "tacet", "hello", "nonsense1abc", "tacet-invite1$(reboot)", "é-tacet-", &endless]
+        {
+            let failure = token(bad).err();
+            assert!(
+                matches!(failure, Some(Failure::Told(error)) if error.code == ErrorCode::InvalidToken),
+                "{}",
+                bad.len()
+            );
+        }
+    }
 }

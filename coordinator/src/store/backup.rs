@@ -43,9 +43,12 @@ impl DataDir {
     /// [`StoreError::Exists`] if `target` does; [`StoreError`].
     pub async fn backup(&self, target: &Path) -> Result<(), StoreError> {
         let store = self.open().await?;
-        let file = private().create_new(true).write(true).open(target).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound { StoreError::Denied } else { error.into() }
-        })?;
+        let file =
+            private().create_new(true).write(true).open(target).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NoFolder,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::Unwritable,
+                _ => error.into(),
+            })?;
         let written = self.write_backup(&store, file, target).await;
         store.close().await;
         if written.is_err() {
@@ -88,7 +91,9 @@ impl DataDir {
         if self.database.exists() && !replace {
             return Err(StoreError::Occupied);
         }
-        let mut source = File::open(backup)?;
+        let mut source = File::open(backup).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound { StoreError::NoBackup } else { error.into() }
+        })?;
         let keys = read_keys(&mut source)?;
         // The keys of the present database stay in their slots until the other is in its place.
         let mut keyring = match self.keyring(true) {

@@ -22,6 +22,15 @@ pub enum StoreError {
     /// A database is where one would be restored.
     #[error("there is a database already: `restore --replace` overwrites it")]
     Occupied,
+    /// The folder of a backup's file is missing.
+    #[error("the folder for the file is not there: make it, or name another file")]
+    NoFolder,
+    /// There is no backup to put back.
+    #[error("there is no such file: give the one that `coordinator backup` wrote")]
+    NoBackup,
+    /// A backup's file may not be made.
+    #[error("this user may not write the file there: name another file, or run as root")]
+    Unwritable,
     /// Another process held it for too long.
     #[error("the database is busy: try again")]
     Busy,
