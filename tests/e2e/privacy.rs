@@ -108,7 +108,9 @@ fn verify_sees_a_vpnd_that_is_none() {
     let mut imposter = command.args(["-c", listen]).spawn().unwrap();
     tests::wait::until("it listens", tests::wait::SOON, || {
         node.vpnctl(&["privacy", "verify"]).is_ok_and(|said| {
-            said.json["findings"].as_array().is_some_and(|all| all.iter().any(|one| one["of"] == "control"))
+            said.json["findings"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one["of"] == "control" && one["point"] == "program"))
         })
     })
     .unwrap();

@@ -59,22 +59,36 @@ pub(crate) fn verify(kernel: &Kernel, commands: &Commands, control: Option<u32>)
         findings.extend(process::control(kernel, control));
         let data_paths = kernel.children(control, "data-path");
         if data_paths.is_empty() {
-            findings.push(Finding {
-                of: "data path",
-                pid: None,
-                point: "running",
-                standing: Standing::Warns,
-                seen: "no: nothing of it can be checked".to_owned(),
-                next: Some("bring a network up, then verify again: vpnctl up"),
-            });
+            findings.push(not_running("data path", "bring a network up, then verify again: vpnctl up"));
         }
         for pid in data_paths {
             findings.extend(process::data_path(kernel, pid));
         }
+    } else {
+        let next = "where this host is to be in a network: systemctl start vpnd, then verify again";
+        findings.push(not_running("control", next));
     }
     for (of, pid) in kernel.servers() {
         findings.extend(process::server(kernel, of, pid));
     }
     findings.extend(host::findings(kernel, commands));
     findings
+}
+
+fn not_running(of: &'static str, next: &'static str) -> Finding {
+    let seen = "no: nothing of it can be checked".to_owned();
+    Finding { of, pid: None, point: "running", standing: Standing::Warns, seen, next: Some(next) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vpnd_that_does_not_run_is_not_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let findings = verify(&Kernel::at(root.path()), &Commands { firewall: Vec::new() }, None);
+        let first = &findings[0];
+        assert_eq!((first.of, first.point, first.standing), ("control", "running", Standing::Warns));
+    }
 }
