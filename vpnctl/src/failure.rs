@@ -42,8 +42,10 @@ impl Failure {
             }
         };
         if ui.json() {
-            // Nothing is left to do if standard output is gone; the exit code still tells.
-            let _ = ui.document(&Document { error: &error });
+            if ui.document(&Document { error: &error }).is_err() {
+                // Whoever reads standard error may help.
+                tell(ui, &error);
+            }
         } else {
             tell(ui, &error);
         }

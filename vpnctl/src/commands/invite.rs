@@ -44,7 +44,13 @@ fn create(context: &Context<'_>, args: InviteCreate) -> Result<(), Failure> {
         return Err(not_understood());
     };
     let line = Zeroizing::new(format!("vpnctl join {}", printable(made.token.expose())));
-    context.show(&Document { made: &made, command: &line }, || created(context, &made, &line))
+    let next = format!("revoke it, and make another: vpnctl invite revoke {}", printable(&made.invite.id));
+    context.show_once(
+        &Document { made: &made, command: &line },
+        || created(context, &made, &line),
+        "the invite is made, and its token is lost",
+        next,
+    )
 }
 
 fn created(context: &Context<'_>, made: &InviteCreated, line: &str) -> String {

@@ -127,6 +127,23 @@ impl Context<'_> {
         // Some results are secrets.
         Ok(self.ui.print(&Zeroizing::new(text()))?)
     }
+
+    /// Shows what is shown once and kept nowhere; where it does not arrive, says `what` is lost and what to do.
+    fn show_once(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce() -> String,
+        what: &str,
+        next: impl Into<String>,
+    ) -> Result<(), Failure> {
+        self.show(document, text).map_err(|failure| match failure {
+            Failure::Output(error) => {
+                let why = format!("the result could not be written: {error}");
+                Failure::new(ErrorCode::Failed, what, why, next)
+            }
+            told @ Failure::Told(_) => told,
+        })
+    }
 }
 
 #[derive(Serialize)]

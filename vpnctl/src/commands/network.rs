@@ -107,7 +107,7 @@ fn create(context: &Context<'_>, command: Command) -> Result<(), Failure> {
     let Answer::NetworkCreated(made) = context.ask(command)? else {
         return Err(not_understood());
     };
-    context.show(&made, || {
+    let text = || {
         let rule = "=".repeat(78);
         let own = made.roster_name.as_ref().unwrap_or(&made.network);
         let (network, machine) = (printable(own), printable(&made.machine));
@@ -132,7 +132,10 @@ fn create(context: &Context<'_>, command: Command) -> Result<(), Failure> {
             addresses = addresses(made.ipv4, made.ipv6),
             key = printable(made.recovery_key.expose()),
         )
-    })
+    };
+    let here = printable(&made.network);
+    let next = format!("leave it and make it anew: vpnctl --network {here} leave --force");
+    context.show_once(&made, text, "the network is made, and its recovery key is lost", next)
 }
 
 /// A network's own name, and the one that this machine has for it if that is another.

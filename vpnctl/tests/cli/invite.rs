@@ -1,6 +1,6 @@
 //! `invite`, `invite create`, `invite list`.
 
-use std::time::SystemTime;
+use std::{process::Command, time::SystemTime};
 
 use proto::api::{Answer, Invite, InviteCreated, Secret};
 use serde_json::{Value, json};
@@ -55,6 +55,16 @@ fn create_prints_the_token_first_then_the_line_to_type_and_the_warning() {
     assert!(run.out.contains("(in 1 day)"), "{}", run.out);
     assert!(run.out.contains("Whoever sees it can join and read the roster"), "{}", run.out);
     assert!(!run.out.contains('█'), "no QR code where there is no terminal");
+}
+
+#[test]
+fn a_token_that_could_not_be_printed_is_told_to_be_lost() {
+    let vpnd = creating(invite(None, 1, &[]));
+    let line = format!("{} invite > /dev/full", env!("CARGO_BIN_EXE_vpnctl"));
+    let output = Command::new("sh").args(["-c", &line]).env("TACET_SOCKET", vpnd.socket()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("token is lost") && told.contains("invite revoke 0011"), "{told}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `network create|list`, `up`, `down`, `join`.
 
+use std::process::Command;
+
 use proto::api::{
     Answer, Damage, ErrorCode, Joined, NetworkCreated, NetworkState, NetworkSummary, Progress, Reply, Secret,
 };
@@ -52,6 +54,14 @@ fn create_shows_the_recovery_key_once_and_says_so() {
         run.out
     );
     assert!(run.out.lines().all(|line| line.chars().count() <= 80), "{}", run.out);
+    for to in ["/dev/full", "/dev/full --json"] {
+        let line = format!("{} network create home > {to}", env!("CARGO_BIN_EXE_vpnctl"));
+        let output =
+            Command::new("sh").args(["-c", &line]).env("TACET_SOCKET", vpnd.socket()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("recovery key is lost") && told.contains("leave --force"), "{told}");
+        assert_eq!(output.status.code(), Some(1));
+    }
     let cmd =
         json!({"network_create": {"name": "home", "machine": "server", "alias": null, "coordinator": null}});
     assert_eq!(vpnd.asked()["cmd"], cmd);
