@@ -262,7 +262,9 @@ impl<'a> Subject<'a> {
                 next,
             );
         }
-        if let Some((_, path)) = output.first() {
+        let piped = all.iter().any(|d| matches!(d.number, 1 | 2) && d.kind == Kind::Pipe);
+        let to = output.first().map(|(_, path)| path.as_str()).or(piped.then_some("another program"));
+        if let Some(path) = to {
             let next =
                 Some("only the fixed sentences of docs/messages.md go there; to keep none: 2>/dev/null");
             return self.finding(POINT, Standing::Warns, format!("its output goes to {path}"), next);
@@ -583,6 +585,8 @@ mod tests {
         };
         assert_eq!(open(10, "/etc/ssl/cert.pem", "0100000"), Standing::Holds);
         assert_eq!(open(11, "/srv/coordinator.db", "0100002"), Standing::Holds);
+        assert_eq!(open(0, "pipe:[76]", "00"), Standing::Holds);
+        assert_eq!(open(1, "pipe:[77]", "01"), Standing::Warns);
         assert_eq!(open(2, "/srv/output", "0100001"), Standing::Warns);
         assert_eq!(open(12, "/srv/access.log", "0102001"), Standing::Broken);
     }
