@@ -8,7 +8,8 @@ use proto::{
     introduction::{INITIATION, Introduction},
     metadata::InnerNet,
     roster::{
-        Delta, EditError, JoinRecord, MembershipError, NewInvite, PublicState, Relation, Roster, RosterError,
+        Delta, EditError, JoinRecord, MachineEntry, MembershipError, NewInvite, PublicState, Relation,
+        Roster, RosterError,
     },
     wire::Wire,
 };
@@ -55,7 +56,9 @@ fn a_joiner_is_provisional_at_once_and_a_member_when_folded() {
     f.take(|draft| draft.fold(&record));
 
     let member = f.roster.machine_by_identity(&keys.identity_public()).unwrap();
-    assert!(*member == provisional, "folding changes nothing that peers rely on");
+    // The invite is used up, so that it was this one is not kept.
+    let kept = MachineEntry { invite: None, ..provisional };
+    assert!(*member == kept, "folding changes nothing that peers rely on");
     assert!(f.roster.invites().next().is_none(), "the last use deletes the invite");
     assert!(f.opened_by(keys.sealing()).is_ok(), "the epoch key is sealed to the new member");
     assert!(f.opened_by(&invite.sealing()).is_err(), "and to the invite no more");
@@ -309,6 +312,21 @@ fn an_invite_that_has_ended_is_not_folded_and_goes() {
     assert_eq!(folded.err(), Some(EditError::Membership(MembershipError::Expired)));
     let edit = f.roster.edit(&f.keys, later, &mut OsRng, |draft| Ok(draft.remove_expired_invites())).unwrap();
     assert!(edit.outcome == 1 && edit.roster.invites().next().is_none());
+}
+
+#[test]
+fn by_which_invite_a_machine_joined_is_kept_while_the_invite_is_live_and_no_longer() {
+    let mut f = found(&mut OsRng);
+    let (once, twice) = (f.invite(uses(1)), f.invite(uses(2)));
+    let joined = |f: &Founder, name: &str| f.roster.machine_by_name(name).unwrap().invite;
+    for (invite, name) in [(&once, "one"), (&twice, "two")] {
+        let (_, record) = f.joiner(invite, name);
+        f.take(|draft| draft.fold(&record));
+    }
+    assert!(joined(&f, "one").is_none(), "used up");
+    assert!(joined(&f, "two") == Some(twice.id()), "removing the machine must remove the invite");
+    f.take(|draft| draft.remove_invite(&twice.id()));
+    assert!(joined(&f, "two").is_none(), "revoked");
 }
 
 #[test]

@@ -331,6 +331,28 @@ fn a_full_disk_is_told_and_joining_on_it_changes_nothing() {
 }
 
 #[test]
+fn a_network_is_taken_down_though_it_cannot_be_stored_and_stays_down_once_it_can() {
+    let mut world = World::of(Lab::up(TWO).unwrap(), &["cloud-1", "home-1"]);
+    let node = world.node_mut("home-1");
+    let folders = node.state("networks");
+    let folder = fs::read_dir(folders).unwrap().next().unwrap().unwrap().path();
+    let write = |may: &str| {
+        assert!(std::process::Command::new("chattr").arg(may).arg(&folder).status().unwrap().success());
+    };
+    write("+i");
+    let said = node.vpnctl(&["down"]).unwrap();
+    assert_eq!((said.code, &said.json["error"]["code"]), (1, &Value::from("storage")), "{}", said.text);
+    assert!(said.json["error"]["what"].as_str().unwrap().contains("is down"), "{}", said.text);
+    assert_eq!(node.status().unwrap()["state"], "down");
+    let before = stored(node);
+    write("-i");
+    wait::until("it is stored", wait::SOON, || stored(node) != before).unwrap();
+    node.stop().unwrap();
+    node.start_again().unwrap();
+    assert_eq!(node.status().unwrap()["state"], "down");
+}
+
+#[test]
 fn a_coordinator_says_why_it_does_not_start() {
     let lab = Lab::up("cloud=none").unwrap();
     let host = lab.host("srv");

@@ -10,8 +10,6 @@ pub enum Message {
     Ready,
     /// The kernel lacks a wall, and `--allow-unsandboxed` was given.
     Unsandboxed,
-    /// A coordinator cannot be reached.
-    CoordinatorUnreachable,
     /// A data path ended and is being started again.
     DataPathRestarted,
     /// A data path ended, and the kernel lets this process start no other.
@@ -32,10 +30,9 @@ pub enum Message {
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::Unsandboxed,
-        Self::CoordinatorUnreachable,
         Self::DataPathRestarted,
         Self::CannotStart,
         Self::NetworkFailed,
@@ -52,7 +49,6 @@ impl Message {
         match self {
             Self::Ready => "vpnd: ready",
             Self::Unsandboxed => "vpnd: this kernel lacks Landlock or seccomp, vpnd is not locked down",
-            Self::CoordinatorUnreachable => "vpnd: coordinator unreachable, trying again",
             Self::DataPathRestarted => "vpnd: the data path ended and was started again",
             Self::CannotStart => {
                 "vpnd: no data path may be started any more, ending so that vpnd starts anew"

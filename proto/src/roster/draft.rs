@@ -3,7 +3,10 @@
 //! A [`Draft`] holds the entries as they will be; [`Roster::edit`] seals and signs what differs. Nothing reaches peers
 //! before the coordinator took it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use rand_core::CryptoRngCore;
 
@@ -221,6 +224,17 @@ impl<'a> Draft<'a> {
         let now = self.now;
         self.entries.retain(|_, entry| !matches!(entry, Entry::Invite(invite) if invite.expires <= now));
         before - self.entries.len()
+    }
+
+    /// Leaves out by which invite a machine joined, once that is gone: nothing needs it any more, and it would tell for ever
+    /// which machines joined by the same one.
+    pub(super) fn forget_ended_invites(&mut self) {
+        let live: BTreeSet<EntryId> = self.invites().map(|invite| invite.id).collect();
+        for entry in self.entries.values_mut() {
+            if let Entry::Machine(machine) = entry {
+                machine.invite = machine.invite.filter(|id| live.contains(id));
+            }
+        }
     }
 
     /// Makes a provisional member a full one, with an IPv4 address and a name of its own. The last use deletes the

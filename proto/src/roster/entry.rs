@@ -102,7 +102,7 @@ pub struct MachineEntry {
     pub routes: Vec<InnerNet>,
     /// Where it can always be reached, signed in by a signer.
     pub endpoints: Vec<Endpoint>,
-    /// The invite that it joined by; `None` for the founder.
+    /// The invite that it joined by, while that is live.
     pub invite: Option<EntryId>,
 }
 

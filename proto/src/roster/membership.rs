@@ -90,7 +90,9 @@ pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     }
     (2_u32..)
         .map(|n| {
-            let digits = n.to_string();
+            // `nas` becomes `nas2`; `cloud-1` does not become `cloud-12`.
+            let digits =
+                if wanted.ends_with(|c: char| c.is_ascii_digit()) { format!("-{n}") } else { n.to_string() };
             let stem = &wanted[..wanted.len().min(MAX_NAME - digits.len())];
             format!("{stem}{digits}")
         })
@@ -107,6 +109,7 @@ mod tests {
         let taken = ["pi", "pi2"];
         assert_eq!(free_name("pi", |name| taken.contains(&name)), "pi3");
         assert_eq!(free_name("nas", |name| taken.contains(&name)), "nas");
+        assert_eq!(free_name("pi2", |name| taken.contains(&name)), "pi2-2");
         let long = "a".repeat(MAX_NAME);
         let name = free_name(&long, |name| name == long);
         assert!(name.len() == MAX_NAME && name.ends_with("a2"));

@@ -141,6 +141,7 @@ impl Roster {
         }
         let mut draft = Draft::of(self, by, now, rng);
         let outcome = change(&mut draft)?;
+        draft.forget_ended_invites();
         let Draft { entries, new_epoch, signers, threshold, .. } = draft;
         let present = self.head().chain.current();
         let mut order = self.order();
@@ -197,6 +198,7 @@ impl Roster {
         draft.signers.clone_from(&signers);
         draft.threshold = 1;
         let outcome = change(&mut draft)?;
+        draft.forget_ended_invites();
         let (entries, signers) = (draft.entries, draft.signers);
         let plan = Plan {
             before: Some(self),

@@ -97,7 +97,10 @@ pub(super) fn leave(context: &Context<'_>, args: &Leave) -> Result<(), Failure> 
         let (network, machine) = (printable(&left.network), printable(&left.machine));
         let mut text = format!("Left {network}. What this machine kept of it is erased.\n");
         if left.listed {
-            text += &format!("{network} lists it still. On a signer: vpnctl machines remove {machine}\n");
+            text += &format!(
+                "{network} lists it still. On a signer: vpnctl machines remove {machine}\n\
+                 If this was the last one, its recovery key takes the network back: vpnctl recover\n"
+            );
         }
         text
     })

@@ -62,7 +62,8 @@ fn leave_asks_by_the_networks_name_and_says_what_remains_to_do() {
     assert_eq!(
         vpnd.run(&["leave", "--yes"]).done(),
         "Left home. What this machine kept of it is erased.\n\
-         home lists it still. On a signer: vpnctl machines remove laptop\n"
+         home lists it still. On a signer: vpnctl machines remove laptop\n\
+         If this was the last one, its recovery key takes the network back: vpnctl recover\n"
     );
     assert_eq!(vpnd.asked()["cmd"], json!({"leave": {"force": false}}));
     assert_eq!(

@@ -37,7 +37,6 @@ use crate::{
     apply::{self, Peers},
     child,
     coordinator::Client,
-    message::Message,
     relay::RelayEvent,
     state::{Contents, Intent, NetworkFolder, Settings, StateError},
 };
@@ -261,9 +260,15 @@ impl Actor {
     }
 
     async fn down(&mut self, ears: &mut Option<Ears>) -> Result<(), ApiError> {
-        self.intend("the network was not taken down", Intent::Down)?;
+        // Whoever says down means now, whatever can be stored of it.
         self.take_down(ears).await;
-        Ok(())
+        let stored = self
+            .intend("the network is down, but would be up again with the next start of vpnd", Intent::Down);
+        if stored.is_err() {
+            self.settings.intent = Intent::Down;
+            self.unsaved = true;
+        }
+        stored
     }
 
     fn intend(&mut self, what: &str, intent: Intent) -> Result<(), ApiError> {
@@ -392,9 +397,7 @@ impl Actor {
         match event {
             LinkEvent::Online => self.health.trouble = None,
             LinkEvent::Offline(trouble) => {
-                if self.health.trouble.is_none() {
-                    Message::CoordinatorUnreachable.print();
-                }
+                // Not printed: a log would tell for ever when this machine was away. `status` shows it while it is so.
                 self.health.trouble = Some(trouble);
             }
             LinkEvent::Removed => {

@@ -48,7 +48,9 @@ impl Actor {
         let present = self.present.borrow().clone();
         let mut saved = self.folder.save_roster(present.roster.state(), &present.epochs);
         if self.unsaved {
-            saved = saved.and_then(|()| self.folder.save_credentials(&self.credentials));
+            saved = saved
+                .and_then(|()| self.folder.save_credentials(&self.credentials))
+                .and_then(|()| self.folder.save_settings(&self.settings));
         }
         let folded = present.roster.machine_by_identity(&self.keys.identity_public()).is_some();
         if saved.is_ok() && folded && self.membership.is_some() {

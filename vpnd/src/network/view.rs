@@ -119,7 +119,11 @@ impl Actor {
     }
 
     pub(super) fn invite_list(&self) -> Vec<Invite> {
-        let mut invites: Vec<Invite> = self.present.borrow().roster.invites().map(invite).collect();
+        // One that ended stays in the roster until the next change of it.
+        let now = clock::now();
+        let present = self.present.borrow();
+        let live = present.roster.invites().filter(|invite| invite.expires > now);
+        let mut invites: Vec<Invite> = live.map(invite).collect();
         invites.sort_by_key(|invite| invite.expires);
         invites
     }
