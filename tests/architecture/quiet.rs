@@ -130,22 +130,20 @@ fn found(file: &File, forbidden: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), text: text.to_owned() }
-    }
-
     #[test]
     fn each_rule_can_fail() {
-        let clock = file("mesh/src/a.rs", "// SystemTime\nuse std::time::SystemTime;\n");
+        let clock = File::of("mesh/src/a.rs", "// SystemTime\nuse std::time::SystemTime;\n");
         assert_eq!(rooms(&[clock]), ["mesh/src/a.rs: SystemTime"]);
-        let print = file("vpnd/src/data_path/a.rs", "fn f() { eprintln!(\"x\"); }");
+        let print = File::of("vpnd/src/data_path/a.rs", "fn f() { eprintln!(\"x\"); }");
         assert_eq!(rooms(&[print]).len(), 1);
-        assert!(rooms(&[file("relay/src/a.rs", "//! SystemTime\n#[cfg(test)]\nuse std::fs;")]).is_empty());
-        assert_eq!(mouths(&[file("vpnd/src/a.rs", "writeln!(std::io::stderr(), \"x\")")]).len(), 1);
+        assert!(
+            rooms(&[File::of("relay/src/a.rs", "//! SystemTime\n#[cfg(test)]\nuse std::fs;")]).is_empty()
+        );
+        assert_eq!(mouths(&[File::of("vpnd/src/a.rs", "writeln!(std::io::stderr(), \"x\")")]).len(), 1);
         assert_eq!(sentences(&[], "").len(), 8);
         let behind = "#[cfg(feature = \"leaks\")]\ncrate::leaks::peer();";
-        assert!(leaks(&[file("vpnd/src/a.rs", behind)]).is_empty());
-        assert_eq!(leaks(&[file("vpnd/src/a.rs", "f();\ncrate::leaks::peer();")]).len(), 1);
-        assert!(mouths(&[file("vpnd/src/leaks.rs", "stderr(); eprintln!()")]).is_empty());
+        assert!(leaks(&[File::of("vpnd/src/a.rs", behind)]).is_empty());
+        assert_eq!(leaks(&[File::of("vpnd/src/a.rs", "f();\ncrate::leaks::peer();")]).len(), 1);
+        assert!(mouths(&[File::of("vpnd/src/leaks.rs", "stderr(); eprintln!()")]).is_empty());
     }
 }

@@ -264,10 +264,6 @@ mod each_rule_can_fail {
         }
     }
 
-    fn file(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), text: text.to_owned() }
-    }
-
     #[test]
     fn an_arrow_from_the_command_line_to_the_core_is_refused() {
         let good = [
@@ -320,68 +316,73 @@ mod each_rule_can_fail {
     fn a_manifest_with_its_own_edition_or_lints_is_refused() {
         let good = "[package]\nname = 'x'\nedition.workspace = true\nlicense.workspace = true\n\
             publish.workspace = true\nrust-version.workspace = true\nversion.workspace = true\n[lints]\nworkspace = true";
-        assert!(inheritance(&[file("x/Cargo.toml", good)]).is_empty());
+        assert!(inheritance(&[File::of("x/Cargo.toml", good)]).is_empty());
         let old = good.replace("edition.workspace = true", "edition = '2018'");
         assert_eq!(
-            inheritance(&[file("x/Cargo.toml", &old)]),
+            inheritance(&[File::of("x/Cargo.toml", &old)]),
             ["x/Cargo.toml: `edition` is not the workspace's"]
         );
         let lax = good.replace("[lints]\nworkspace = true", "");
         assert_eq!(
-            inheritance(&[file("x/Cargo.toml", &lax)]),
+            inheritance(&[File::of("x/Cargo.toml", &lax)]),
             ["x/Cargo.toml: the lints are not the workspace's"]
         );
     }
 
     #[test]
     fn a_file_of_601_lines_is_refused() {
-        assert!(lengths(&[file("a.rs", &"\n".repeat(600))]).is_empty());
-        assert_eq!(lengths(&[file("a.rs", &"\n".repeat(601))]).len(), 1);
+        assert!(lengths(&[File::of("a.rs", &"\n".repeat(600))]).is_empty());
+        assert_eq!(lengths(&[File::of("a.rs", &"\n".repeat(601))]).len(), 1);
     }
 
     #[test]
     fn lifting_the_ban_on_unsafe_outside_the_system_call_layer_is_refused() {
         let lifted = format!("#[allow(unsafe{})]\nfn f() {{}}", "_code");
         assert!(
-            unsafe_code(&[file("netio/src/tun.rs", &lifted), file("mesh/src/lib.rs", "fn f() {}")])
+            unsafe_code(&[File::of("netio/src/tun.rs", &lifted), File::of("mesh/src/lib.rs", "fn f() {}")])
                 .is_empty()
         );
-        assert_eq!(unsafe_code(&[file("mesh/src/lib.rs", &lifted)]).len(), 1);
+        assert_eq!(unsafe_code(&[File::of("mesh/src/lib.rs", &lifted)]).len(), 1);
         let whole = lifted.replace("#[", "#![");
-        assert_eq!(unsafe_code(&[file("vpnd/src/main.rs", &whole)]).len(), 1);
+        assert_eq!(unsafe_code(&[File::of("vpnd/src/main.rs", &whole)]).len(), 1);
     }
 
     #[test]
     fn a_log_line_is_refused() {
-        assert!(log_macros(&[file("a.rs", "// log::\u{77}arn! is never used")]).is_empty());
-        assert_eq!(log_macros(&[file("a.rs", &format!("log::{}!(\"x\")", "warn"))]).len(), 1);
-        assert_eq!(log_macros(&[file("a.rs", &format!("#[{}]", "instrument"))]).len(), 1);
+        assert!(log_macros(&[File::of("a.rs", "// log::\u{77}arn! is never used")]).is_empty());
+        assert_eq!(log_macros(&[File::of("a.rs", &format!("log::{}!(\"x\")", "warn"))]).len(), 1);
+        assert_eq!(log_macros(&[File::of("a.rs", &format!("#[{}]", "instrument"))]).len(), 1);
     }
 
     #[test]
     fn a_printable_endpoint_is_refused() {
         let path = "proto/src/metadata.rs";
-        assert!(metadata_derives(&[file(path, "#[derive(Clone, Copy)]\npub struct Endpoint;")]).is_empty());
-        assert_eq!(metadata_derives(&[file(path, "#[derive(Clone, Debug)]\npub struct Endpoint;")]).len(), 1);
-        assert_eq!(metadata_derives(&[file(path, "impl fmt::Display for Endpoint {")]).len(), 1);
+        assert!(
+            metadata_derives(&[File::of(path, "#[derive(Clone, Copy)]\npub struct Endpoint;")]).is_empty()
+        );
+        assert_eq!(
+            metadata_derives(&[File::of(path, "#[derive(Clone, Debug)]\npub struct Endpoint;")]).len(),
+            1
+        );
+        assert_eq!(metadata_derives(&[File::of(path, "impl fmt::Display for Endpoint {")]).len(), 1);
         assert_eq!(metadata_derives(&[]).len(), 1);
     }
 
     #[test]
     fn a_parser_without_a_fuzzing_program_is_refused() {
-        let parser = file("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
-        let program = file("fuzz/fuzz_targets/api_request.rs", "");
-        let listed = file("fuzz/Cargo.toml", "path = \"fuzz_targets/api_request.rs\"");
+        let parser = File::of("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
+        let program = File::of("fuzz/fuzz_targets/api_request.rs", "");
+        let listed = File::of("fuzz/Cargo.toml", "path = \"fuzz_targets/api_request.rs\"");
         assert_eq!(fuzz_targets(&[], &[]).len(), 0);
         assert_eq!(fuzz_targets(&[parser], &[]).len(), 1);
-        let parser = file("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
+        let parser = File::of("fuzz/src/api.rs", "pub fn api_request(data: &[u8]) {");
         assert!(fuzz_targets(&[parser, program], &[listed]).is_empty());
     }
 
     #[test]
     fn unfinished_work_is_refused() {
-        assert!(unfinished(&[file("a.rs", "fn f() {}")]).is_empty());
-        assert_eq!(unfinished(&[file("a.rs", &format!("fn f() {{ {}!() }}", "todo"))]).len(), 1);
-        assert_eq!(unfinished(&[file("a.rs", &format!("#[{}]", "ignore = \"slow\""))]).len(), 1);
+        assert!(unfinished(&[File::of("a.rs", "fn f() {}")]).is_empty());
+        assert_eq!(unfinished(&[File::of("a.rs", &format!("fn f() {{ {}!() }}", "todo"))]).len(), 1);
+        assert_eq!(unfinished(&[File::of("a.rs", &format!("#[{}]", "ignore = \"slow\""))]).len(), 1);
     }
 }

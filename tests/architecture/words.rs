@@ -140,18 +140,14 @@ fn has_word(text: &str, word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), text: text.to_owned() }
-    }
-
     #[test]
     fn each_rule_can_fail() {
         assert_eq!(
-            said(&[file("vpnd/src/main.rs", "let _ = writeln!(io::stderr(), \"at {address}\");")]).len(),
+            said(&[File::of("vpnd/src/main.rs", "let _ = writeln!(io::stderr(), \"at {address}\");")]).len(),
             1
         );
-        assert_eq!(said(&[file("relay/src/main.rs", "eprintln!(\"{}\", message.text());")]).len(), 0);
-        let shown = |text: &str| printable(&[file("mesh/src/a.rs", text)]).len();
+        assert_eq!(said(&[File::of("relay/src/main.rs", "eprintln!(\"{}\", message.text());")]).len(), 0);
+        let shown = |text: &str| printable(&[File::of("mesh/src/a.rs", text)]).len();
         assert_eq!(shown("#[derive(Clone, Debug)]\npub struct A {\n    at: Option<SocketAddr>,\n}"), 1);
         assert_eq!(shown("#[derive(Clone, Copy)]\npub struct A(SocketAddr);"), 0);
         assert_eq!(shown("#[derive(Debug)]\npub struct A;\npub struct B(SocketAddr);"), 0);

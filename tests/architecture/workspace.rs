@@ -27,6 +27,13 @@ pub(crate) struct File {
     pub(crate) text: String,
 }
 
+impl File {
+    /// One with this text.
+    pub(crate) fn of(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned() }
+    }
+}
+
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
     pub(crate) manifests: Vec<File>,

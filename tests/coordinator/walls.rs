@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -23,7 +23,7 @@ use sandbox::calls::{Calls, Violation};
 use tempfile::TempDir;
 use tests::{binaries, wait};
 
-use crate::{house::directory, trust::certify};
+use crate::{house::directory, program::free_port, trust::certify};
 
 /// Both programs, by the names that they are built under.
 const SERVERS: [&str; 2] = ["coordinator", "relay"];
@@ -261,8 +261,4 @@ fn relay_key() -> String {
     let mut rng = rand_core::OsRng;
     let issuer = proto::relay::CredentialIssuer::generate(&mut rng);
     proto::relay::RelayKeyFile::generate(issuer.admission_key(), &mut rng).to_text().to_string()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

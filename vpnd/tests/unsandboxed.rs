@@ -19,7 +19,7 @@ use std::{
         unix::process::ExitStatusExt,
     },
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -130,7 +130,7 @@ fn the_data_path_refuses_a_kernel_without_a_wall() {
         for (wall, _) in WALLS {
             let mut data_path = DataPath::start(&[], |command| started_without(wall, command));
             assert!(data_path.said().is_empty());
-            assert_eq!(data_path.process.0.wait().unwrap().code(), Some(1));
+            assert_eq!(data_path.end().code(), Some(1));
         }
     });
 }
@@ -155,7 +155,7 @@ fn a_forbidden_call_ends_a_data_path_that_serves() {
         let mut data_path = DataPath::start(&[], |mut command| command.spawn().unwrap());
         assert_eq!(data_path.said(), READY);
         kill(Pid::from_raw(data_path.process.0.id().cast_signed()), Signal::SIGSEGV).unwrap();
-        assert_eq!(data_path.process.0.wait().unwrap().signal(), Some(libc::SIGSYS));
+        assert_eq!(data_path.end().signal(), Some(libc::SIGSYS));
     });
 }
 
@@ -203,6 +203,18 @@ impl DataPath {
             }
         }
         panic!("it neither speaks nor ends");
+    }
+
+    /// How it ends by itself.
+    fn end(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end");
     }
 }
 
