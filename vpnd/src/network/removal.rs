@@ -158,7 +158,7 @@ mod tests {
         let joined = vec![([1; 32], record(&roster, &invite))];
         for (fold, machines) in [(false, 1), (true, 2)] {
             let mut edit = revocation(invite.id(), joined.clone(), fold);
-            let edit = roster.edit(&keys, 1, &mut OsRng, &mut *edit).unwrap();
+            let edit = roster.edit(&keys, 0, &mut OsRng, &mut *edit).unwrap();
             assert_eq!(edit.roster.machines().count(), machines);
             assert_eq!(edit.outcome.settled.len(), machines - 1);
             assert_eq!(edit.roster.invites().count(), 0);
@@ -170,12 +170,12 @@ mod tests {
     fn an_invite_whose_last_use_is_taken_in_by_its_revocation_ends_the_epoch_too() {
         let (roster, keys, invite) = network(1);
         let mut edit = revocation(invite.id(), vec![([1; 32], record(&roster, &invite))], true);
-        let edit = roster.edit(&keys, 1, &mut OsRng, &mut *edit).unwrap();
+        let edit = roster.edit(&keys, 0, &mut OsRng, &mut *edit).unwrap();
         assert_eq!((edit.roster.machines().count(), edit.roster.invites().count()), (2, 0));
         assert_eq!(edit.roster.epoch_number(), roster.epoch_number() + 1);
         // Another signer was faster.
         let mut again = revocation(invite.id(), Vec::new(), true);
-        assert!(edit.roster.edit(&keys, 1, &mut OsRng, &mut *again).is_err());
+        assert!(edit.roster.edit(&keys, 0, &mut OsRng, &mut *again).is_err());
     }
 
     #[test]
@@ -183,9 +183,9 @@ mod tests {
         let (roster, keys, invite) = network(1);
         let joined = [1, 2].map(|n| ([n; 32], record(&roster, &invite))).to_vec();
         let mut fold = revocation(invite.id(), joined.clone(), true);
-        assert!(roster.edit(&keys, 1, &mut OsRng, &mut *fold).is_err());
+        assert!(roster.edit(&keys, 0, &mut OsRng, &mut *fold).is_err());
         let mut drop_all = revocation(invite.id(), joined, false);
-        let edit = roster.edit(&keys, 1, &mut OsRng, &mut *drop_all).unwrap();
+        let edit = roster.edit(&keys, 0, &mut OsRng, &mut *drop_all).unwrap();
         assert_eq!((edit.roster.machines().count(), edit.roster.invites().count()), (1, 0));
     }
 
