@@ -317,6 +317,7 @@ mod tests {
         let (roster, _paper) = Roster::create(new, now, rng).unwrap_or_else(|_| panic!("a network"));
         let expires = (now + 86_400).next_multiple_of(60);
         let wish = NewInvite { name: Some("nas".into()), uses: 1, expires, groups: Vec::new() };
+        // It outlives the joiner, who stands in the roster with it.
         let guests = NewInvite { name: None, uses: 2, ..wish.clone() };
         let edit = roster
             .edit(&keys, now, rng, |draft| {

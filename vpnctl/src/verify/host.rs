@@ -32,6 +32,7 @@ fn output(line: &[&str]) -> Option<String> {
 pub(super) fn findings(kernel: &Kernel, commands: &Commands) -> Vec<Finding> {
     vec![
         swap(kernel),
+        hibernation(kernel),
         core_pattern(kernel),
         tcp_metrics(kernel),
         conntrack(kernel),
@@ -49,22 +50,47 @@ fn warns(point: &'static str, seen: impl Into<String>, next: &'static str) -> Fi
     Finding { of: "host", pid: None, point, standing: Standing::Warns, seen: seen.into(), next: Some(next) }
 }
 
+/// Where memory is swapped to.
+fn swaps(table: &str) -> Vec<&str> {
+    table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+/// zram lives in memory and is gone with it.
+fn stays_in_memory(device: &str) -> bool {
+    device.starts_with("/dev/zram")
+}
+
 fn swap(kernel: &Kernel) -> Finding {
     const POINT: &str = "swap";
     let Some(table) = kernel.text("/proc/swaps") else { return holds(POINT, "this kernel has none") };
-    let devices: Vec<&str> =
-        table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    let devices = swaps(&table);
     if devices.is_empty() {
         return holds(POINT, "none");
     }
-    // zram lives in memory and is gone with it.
-    if devices.iter().all(|device| device.starts_with("/dev/zram")) {
+    if devices.iter().all(|device| stays_in_memory(device)) {
         return holds(POINT, "compressed memory only");
     }
     warns(
         POINT,
         devices.join(", "),
         "memory may be written there: swapoff -a, or encrypt it with a key made at boot",
+    )
+}
+
+/// Locked memory is written to the disk too when the whole machine is.
+fn hibernation(kernel: &Kernel) -> Finding {
+    const POINT: &str = "hibernation";
+    let can =
+        kernel.text("/sys/power/state").is_some_and(|states| states.split_whitespace().any(|s| s == "disk"))
+            && kernel.text("/sys/power/disk").is_none_or(|modes| modes != "[disabled]");
+    let table = kernel.text("/proc/swaps").unwrap_or_default();
+    if !can || swaps(&table).into_iter().all(stays_in_memory) {
+        return holds(POINT, "not possible here");
+    }
+    warns(
+        POINT,
+        "all memory, keys too, is written to the swap device when this machine hibernates",
+        "encrypt that device, or turn it off: systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target",
     )
 }
 
@@ -247,6 +273,16 @@ mod tests {
             let files: Vec<_> = QUIET.iter().copied().chain([(file, content)]).collect();
             assert_eq!(warned(&files, &[]), [point]);
         }
+        let laptop = [
+            ("proc/swaps", "Filename Type\n/dev/dm-1 partition\n"),
+            ("sys/power/state", "freeze mem disk\n"),
+            ("sys/power/disk", "[platform] shutdown reboot suspend test_resume\n"),
+        ];
+        let files = |more: &[(&'static str, &'static str)]| [QUIET, &laptop, more].concat();
+        assert_eq!(warned(&files(&[]), &[]), ["swap", "hibernation"]);
+        assert_eq!(warned(&files(&[("sys/power/disk", "[disabled]\n")]), &[]), ["swap"]);
+        assert_eq!(warned(&files(&[("sys/power/state", "freeze mem\n")]), &[]), ["swap"]);
+        assert_eq!(warned(&files(&[("proc/swaps", "Filename Type\n/dev/zram0 partition\n")]), &[]), [""; 0]);
         assert_eq!(
             warned(QUIET, &["chain input {\n tcp dport 22 log prefix \"in\" accept\n}"]),
             ["firewall"]
