@@ -154,10 +154,14 @@ fn times(bytes: &[u8], now: u64) -> impl Iterator<Item = u64> {
     let near = range.clone();
     // Big-endian seconds are how Tacet writes a time. All else comes up by chance where random bytes stand beside zeros, the
     // more often the finer it is: of those fewer count.
-    let likely = move |n: &u64| match *n {
-        ..MILLISECONDS => n.abs_diff(now) <= 4 * HOUR,
-        ..MICROSECONDS => (n / 1_000).abs_diff(now) <= 4 * HOUR,
-        _ => (n / 1_000_000).abs_diff(now) <= 10 * MINUTE,
+    let likely = move |n: &u64| {
+        if *n < MILLISECONDS {
+            n.abs_diff(now) <= 4 * HOUR
+        } else if *n < MICROSECONDS {
+            (n / 1_000).abs_diff(now) <= 4 * HOUR
+        } else {
+            (n / 1_000_000).abs_diff(now) <= 10 * MINUTE
+        }
     };
     let numbers =
         bytes.windows(8).filter_map(|window| window.try_into().ok()).flat_map(move |window: [u8; 8]| {
