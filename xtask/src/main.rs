@@ -5,7 +5,7 @@
 //! | [`suite`] | `test` and `nightly`: every check in turn, one line each at the end |
 //! | [`outcome`] | reads how many tests passed out of a test runner's output |
 //! | [`packages`] | the Debian packages that the laboratory needs |
-//! | [`bench`] | `bench`: what things cost, as ratios between what ran side by side |
+//! | [`mod@bench`] | `bench`: what things cost, as ratios between what ran side by side |
 //! | [`audit`] | `audit`: does anything of what a network does stay anywhere? |
 //! | [`demo`] | `demo`: a coordinator and three machines, and what a person would type |
 //! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
