@@ -40,7 +40,12 @@ pub fn probe_message(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use proto::pipe::RelayTo;
+    use proto::{
+        metadata::Endpoint,
+        pipe::{Guest, RelayTo},
+        probe::{Candidate, ListId, Origin},
+        roster::{Floor, Order},
+    };
 
     use super::*;
 
@@ -60,6 +65,12 @@ mod tests {
         let mut writer = FrameWriter::new();
         writer.to_data(&ToData::RelayRecv { relay: 1, handle: 2, payload: b"payload" });
         writer.to_data(&ToData::Ping { token: 1, peer: 2 });
+        let order = Order { recovery: 0, generation: 1, version: 2 };
+        let floor = Floor { order, header: [3; 32] };
+        writer.to_data(&ToData::Floor(floor));
+        let psk = [5; 32].into();
+        writer.to_data(&ToData::Guest(Guest { peer: 1, psk, relay: 0, handle: 3, initiation: &[1; 148] }));
+        writer.from_data(&FromData::PeerFloor { peer: 1, floor });
         writer.from_data(&FromData::Ready);
         writer.from_data(&FromData::RelaySend { relay: 1, to: RelayTo::Handle(4), payload: b"payload" });
         let stream = [&[7], writer.pending()].concat();
@@ -77,12 +88,24 @@ mod tests {
 
     #[test]
     fn real_messages_with_changed_bytes() {
-        let mut packet = Vec::new();
-        Message::Probe { nonce: 7 }.write(&mut packet);
-        probe_message(&packet);
+        let order = Order { recovery: 0, generation: 1, version: 2 };
+        let candidate =
+            Candidate { origin: Origin::Interface, endpoint: Endpoint(([192, 0, 2, 1], 51_820).into()) };
+        let list = Message::Candidates {
+            id: ListId { start: 1, number: 2 },
+            list: vec![candidate; 2],
+            floor: Some(Floor { order, header: [3; 32] }),
+            guest: true,
+        };
+        let packets = [Message::Probe { nonce: 7 }, list].map(|message| {
+            let mut packet = Vec::new();
+            message.write(&mut packet);
+            probe_message(&packet);
+            packet
+        });
         let mut next = noise(2);
-        for _ in 0..50_000 {
-            let mut packet = packet.clone();
+        for n in 0..50_000 {
+            let mut packet = packets[n % 2].clone();
             for _ in 0..next() % 4 {
                 let at = usize::from(next()) % packet.len();
                 packet[at] = next();

@@ -1,14 +1,17 @@
-//! Telling a peer our candidates until it has them, and taking its.
+//! Telling a peer our candidates and our roster until it has them, and taking its.
 
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use proto::probe::{Candidate, ListId, Origin};
+use proto::{
+    probe::{Candidate, ListId, Origin},
+    roster::Floor,
+};
 
 /// When an unacknowledged list is sent again, each after the one before. The relay may drop, and until the list
-/// arrives there is no direct path to win; after the last the peer is taken to be away.
+/// arrives there is no direct path to win; after the last the peer is taken to be away, until it is heard again.
 const RETRY: [Duration; 6] = [
     Duration::from_millis(300),
     Duration::from_millis(500),
@@ -31,8 +34,13 @@ pub(crate) struct Announce {
     /// When to send our list next.
     due: Option<Instant>,
     tries: usize,
+    /// The peer does not have the newest list, as far as we know.
+    owed: bool,
     /// The peer's newest list.
     theirs: Option<ListId>,
+    list: Vec<Candidate>,
+    /// The roster that the peer said last that it has.
+    floor: Option<Floor>,
     /// When the peer may send [`LISTS`] again.
     full_at: Option<Instant>,
     /// Where the peer is seen from outside.
@@ -45,13 +53,24 @@ pub(crate) struct Received {
     pub(crate) new: bool,
     /// From a peer that started anew and does not know ours.
     pub(crate) restarted: bool,
+    /// The peer has another roster than it said last.
+    pub(crate) news: bool,
+    /// Its candidates are those that it had, and it told them for its roster's sake.
+    pub(crate) stays: bool,
 }
 
 impl Announce {
     /// Our list is to be sent anew.
     pub(crate) fn renew(&mut self, now: Instant) {
         self.number = self.number.wrapping_add(1);
-        (self.due, self.tries) = (Some(now), 0);
+        (self.due, self.tries, self.owed) = (Some(now), 0, true);
+    }
+
+    /// The peer is there. If it did not take our list while it was not, it is sent again.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        if self.owed && self.due.is_none() {
+            (self.due, self.tries) = (Some(now), 0);
+        }
     }
 
     /// The number of the list, if it is to be sent now.
@@ -65,7 +84,7 @@ impl Announce {
     /// The peer has our list.
     pub(crate) fn taken(&mut self, number: u32) {
         if number == self.number {
-            self.due = None;
+            (self.due, self.owed) = (None, false);
         }
     }
 
@@ -83,15 +102,24 @@ impl Announce {
     }
 
     /// The peer's list. A list older than the newest is late and says nothing.
-    pub(crate) fn received(&mut self, id: ListId, list: &[Candidate]) -> Received {
+    pub(crate) fn received(&mut self, id: ListId, list: &[Candidate], floor: Option<Floor>) -> Received {
         let restarted = self.theirs.is_none_or(|theirs| theirs.start != id.start);
         let new = restarted || self.theirs.is_some_and(|theirs| theirs.number < id.number);
+        let news = new && floor.is_some() && self.floor != floor;
+        let stays = news && !restarted && self.list == list;
         if new {
             self.theirs = Some(id);
+            self.list = list.to_vec();
+            self.floor = floor.or(self.floor);
             self.seen_at =
                 list.iter().filter(|c| c.origin == Origin::Reflexive).map(|c| c.endpoint.0.ip()).collect();
         }
-        Received { new, restarted }
+        Received { new, restarted, news, stays }
+    }
+
+    /// The roster that the peer said last that it has.
+    pub(crate) fn floor(&self) -> Option<Floor> {
+        self.floor
     }
 
     /// Where the peer says that it is seen.
@@ -100,7 +128,7 @@ impl Announce {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.due = None;
+        (self.due, self.owed) = (None, false);
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -140,7 +168,7 @@ mod tests {
     fn a_late_list_says_nothing_and_a_restarted_peer_is_noticed() {
         let mut announce = Announce::default();
         let mut got = |start, number| {
-            let received = announce.received(ListId { start, number }, &[]);
+            let received = announce.received(ListId { start, number }, &[], None);
             (received.new, received.restarted)
         };
         assert_eq!(got(1, 5), (true, true));

@@ -10,6 +10,7 @@ use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Drops, LocalAddr},
     probe::{Candidate, MAX_CANDIDATES, Origin},
+    roster::Floor,
 };
 use rand_core::CryptoRngCore;
 
@@ -50,6 +51,8 @@ pub(crate) struct Machine {
     pub(crate) indexes: Indexes,
     /// Tells our lists of candidates apart from those before a restart.
     pub(crate) start: u64,
+    /// The roster that this machine has.
+    pub(crate) floor: Option<Floor>,
     /// The last inner data of any peer.
     last_data: Option<Instant>,
 }
@@ -79,6 +82,7 @@ impl Machine {
             limiter,
             indexes,
             start,
+            floor: None,
             last_data: None,
         }
     }

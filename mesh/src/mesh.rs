@@ -6,6 +6,7 @@ use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
 use proto::{
     pipe::{self, LocalAddr, Pong, Status, ToData},
     probe::is_reserved,
+    roster::Floor,
     stun::is_stun,
 };
 use rand_core::CryptoRngCore;
@@ -81,6 +82,9 @@ impl Mesh {
             }
             ToData::Ping { token, peer } => self.ping(now, token, peer),
             ToData::StatusRequest { token } => self.status(now, token),
+            ToData::Floor(floor) => self.set_floor(now, floor),
+            // Sessions are of the epochs that control named.
+            ToData::Guest(_) => self.machine.drops.handshake += 1,
             // For whoever hands packets over: here a packet without a peer is dropped, as ever.
             ToData::Begin => {}
         }
@@ -140,7 +144,7 @@ impl Mesh {
         self.machine.inbox.poll()
     }
 
-    /// The next answer for control.
+    /// What control is to be told next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.machine.events.pop_front()
     }
@@ -221,6 +225,12 @@ impl Mesh {
         self.machine.stun.ask(now, moved);
         self.ask_stun(now);
         self.each_peer(|peer, machine| peer.addresses_changed(now, moved, machine));
+    }
+
+    fn set_floor(&mut self, now: Instant, floor: Floor) {
+        if self.machine.floor.replace(floor) != Some(floor) {
+            self.each_peer(|peer, machine| peer.tell_floor(now, machine));
+        }
     }
 
     fn ping(&mut self, now: Instant, token: u64, id: u32) {

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use proto::pipe::{Pong, RelayTo, Status};
+use proto::{
+    pipe::{Pong, RelayTo, Status},
+    roster::Floor,
+};
 
 /// Where datagrams go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,12 +44,19 @@ pub struct TunBatch<'a> {
     pub(crate) ends: &'a [usize],
 }
 
-/// An answer for control.
+/// What control is told.
 pub enum Event {
-    /// To a status request.
+    /// The answer to a status request.
     Status(Status),
-    /// To a ping.
+    /// The answer to a ping.
     Pong(Pong),
+    /// A peer says that it has another roster than this machine.
+    PeerFloor {
+        /// Control's number for it.
+        peer: u32,
+        /// The roster.
+        floor: Floor,
+    },
 }
 
 impl<'a> Transmit<'a> {

@@ -19,6 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
+//! | [`sync`] | handing the newest roster on inside the tunnel |
 //! | [`inventory`] | what a component stores: declared, and there now |
 //! | [`api`] | vpnd's local API |
 
@@ -37,5 +38,6 @@ pub mod relay;
 pub mod roster;
 pub mod seal;
 pub mod stun;
+pub mod sync;
 pub mod token;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! Candidates and probes: what two machines say to each other inside their session about the paths between them.
+//! Candidates and probes: what two machines say to each other inside their session about the paths between them, and
+//! which roster they have.
 //!
 //! A message is an inner IPv6 packet from [`FROM`] to [`TO`], the same two addresses in both directions. They lie in
 //! 100::/64, which nobody routes (RFC 6666), so a plain WireGuard peer drops the packet. The session authenticates
@@ -11,6 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::{
     metadata::Endpoint,
+    roster::Floor,
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -34,6 +36,11 @@ const PROBE: u8 = 1;
 const ECHO: u8 = 2;
 const CANDIDATES: u8 = 3;
 const TAKEN: u8 = 4;
+
+/// Optional field of an announcement: the sender's roster.
+const FLOOR: u8 = 1;
+/// Optional field of an announcement, empty: the receiver is a guest.
+const GUEST: u8 = 2;
 
 /// How a machine learnt an endpoint of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,12 +84,17 @@ pub enum Message {
         /// The probe's.
         nonce: u64,
     },
-    /// All endpoints where the sender may be reached; replaces the list before.
+    /// All endpoints where the sender may be reached; replaces the list before. With it the sender says which roster it
+    /// has.
     Candidates {
         /// Names the list.
         id: ListId,
         /// At most [`MAX_CANDIDATES`].
         list: Vec<Candidate>,
+        /// The sender's roster, if it has one. What the sender claims, not what is signed: it says whom to ask.
+        floor: Option<Floor>,
+        /// In the session that this came by, the sender takes messages and sync alone: it is of an epoch that has ended.
+        guest: bool,
     },
     /// A list arrived and need not be sent again.
     Taken {
@@ -115,10 +127,16 @@ impl Message {
                 w.u8(ECHO);
                 w.u64(*nonce);
             }
-            Self::Candidates { id, list } => {
+            Self::Candidates { id, list, floor, guest } => {
                 w.u8(CANDIDATES);
                 id.encode(&mut w);
                 w.list(&list[..list.len().min(MAX_CANDIDATES)], |w, candidate| candidate.encode(w));
+                if let Some(floor) = floor {
+                    w.optional(FLOOR, &floor.to_bytes());
+                }
+                if *guest {
+                    w.optional(GUEST, &[]);
+                }
             }
             Self::Taken { id } => {
                 w.u8(TAKEN);
@@ -148,17 +166,26 @@ impl Message {
             return Err(WireError::Invalid("length"));
         }
         r.version(VERSION)?;
-        let message = match r.u8()? {
+        let mut message = match r.u8()? {
             PROBE => Self::Probe { nonce: r.u64()? },
             ECHO => Self::Echo { nonce: r.u64()? },
             CANDIDATES => Self::Candidates {
                 id: ListId::decode(&mut r)?,
                 list: r.list(MAX_CANDIDATES, Candidate::decode)?,
+                floor: None,
+                guest: false,
             },
             TAKEN => Self::Taken { id: ListId::decode(&mut r)? },
             _ => return Err(WireError::Invalid("message type")),
         };
-        while r.optional()?.is_some() {}
+        while let Some((field, value)) = r.optional()? {
+            let Self::Candidates { floor, guest, .. } = &mut message else { continue };
+            match field {
+                FLOOR => *floor = Some(Floor::from_bytes(value)?),
+                GUEST => *guest = true,
+                _ => {}
+            }
+        }
         Ok(message)
     }
 }
@@ -202,6 +229,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::roster::Order;
+
+    fn floor() -> Floor {
+        Floor { order: Order { recovery: 1, generation: 2, version: 3 }, header: [4; 32] }
+    }
 
     fn messages() -> Vec<Message> {
         let id = ListId { start: 7, number: 9 };
@@ -215,7 +247,8 @@ mod tests {
         vec![
             Message::Probe { nonce: 1 },
             Message::Echo { nonce: u64::MAX },
-            Message::Candidates { id, list },
+            Message::Candidates { id, list: list.clone(), floor: None, guest: false },
+            Message::Candidates { id, list, floor: Some(floor()), guest: true },
             Message::Taken { id },
         ]
     }
@@ -251,10 +284,38 @@ mod tests {
     }
 
     #[test]
+    fn a_list_without_a_roster_is_read_and_a_roster_that_is_none_is_refused() {
+        let read = |with: Option<&[u8]>| {
+            let list = Message::Candidates {
+                id: ListId { start: 7, number: 9 },
+                list: Vec::new(),
+                floor: None,
+                guest: false,
+            };
+            let mut packet = Vec::new();
+            list.write(&mut packet);
+            let mut w = Writer::after(packet);
+            if let Some(value) = with {
+                w.optional(FLOOR, value);
+            }
+            let mut packet = w.finish();
+            packet[5] = (packet.len() - HEADER) as u8;
+            Message::read(&packet)
+        };
+        assert!(matches!(read(None), Ok(Message::Candidates { floor: None, .. })));
+        let bytes = floor().to_bytes();
+        assert_eq!(bytes.len(), 56);
+        assert!(matches!(read(Some(&bytes)), Ok(Message::Candidates { floor: Some(f), .. }) if f == floor()));
+        assert!(read(Some(&bytes[1..])).is_err());
+        assert!(read(Some(&[&bytes[..], &[0]].concat())).is_err());
+    }
+
+    #[test]
     fn more_candidates_than_allowed_are_refused() {
-        let Some(Message::Candidates { id, list }) = messages().into_iter().nth(2) else { panic!() };
+        let Some(Message::Candidates { id, list, .. }) = messages().into_iter().nth(2) else { panic!() };
         let mut packet = Vec::new();
-        Message::Candidates { id, list: vec![list[0]; MAX_CANDIDATES] }.write(&mut packet);
+        Message::Candidates { id, list: vec![list[0]; MAX_CANDIDATES], floor: None, guest: false }
+            .write(&mut packet);
         assert!(Message::read(&packet).is_ok());
         let count_at = HEADER + 2 + 12 + 3;
         packet[count_at] += 1;

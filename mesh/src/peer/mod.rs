@@ -195,6 +195,14 @@ impl Peer {
         }
     }
 
+    /// Our roster changed.
+    pub(crate) fn tell_floor(&mut self, now: Instant, machine: &mut Machine) {
+        // A peer that told us of it need not be told.
+        if self.announce.floor() != machine.floor {
+            self.tell_candidates(now, machine);
+        }
+    }
+
     /// What status shows.
     pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
         let session = self.keyed.iter().find(|k| k.is_live());

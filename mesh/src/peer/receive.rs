@@ -8,12 +8,13 @@ use std::{
 use proto::{
     pipe::{EpochTag, RelayTo},
     probe::{Candidate, ListId, Message},
+    roster::Floor,
 };
 
 use super::{Peer, view};
 use crate::{
     machine::Machine,
-    out::To,
+    out::{Event, To},
     path::{Origin, Via, may_probe},
     route::Routes,
     session::{Made, SCRATCH, Source},
@@ -186,6 +187,7 @@ impl Peer {
                 }
             }
             Message::Echo { nonce } => {
+                self.announce.heard(now);
                 if let Some(echoed) = self.paths.echoed(now, via, nonce) {
                     if echoed.ping {
                         self.pings.answered(echoed.rtt, view(via), &mut machine.events);
@@ -193,11 +195,11 @@ impl Peer {
                     self.kick(now, machine);
                 }
             }
-            Message::Candidates { id, list } => {
+            Message::Candidates { id, list, floor, .. } => {
                 // A list that is not taken comes again.
                 if self.announce.may_receive(now, id) {
                     self.say(&Message::Taken { id }, answer_to(source), machine);
-                    self.candidates(now, id, &list, routes, machine);
+                    self.candidates(now, (id, &list, floor), routes, machine);
                 }
             }
             Message::Taken { id } => {
@@ -212,17 +214,19 @@ impl Peer {
     fn candidates(
         &mut self,
         now: Instant,
-        id: ListId,
-        list: &[Candidate],
+        (id, list, floor): (ListId, &[Candidate], Option<Floor>),
         routes: &Routes,
         machine: &mut Machine,
     ) {
-        let received = self.announce.received(id, list);
+        let received = self.announce.received(id, list, floor);
+        if let Some(floor) = floor.filter(|floor| received.news && machine.floor != Some(*floor)) {
+            machine.events.push_back(Event::PeerFloor { peer: self.id, floor });
+        }
         if received.new && !self.paths.is_awake() {
             // It has data for us, or pings; it will probe, and our NAT opens only if we do so too.
             self.data(now, machine);
         }
-        if received.new {
+        if received.new && !received.stays {
             let shares_public = self.shares_public(machine);
             let vias: Vec<Via> = list
                 .iter()

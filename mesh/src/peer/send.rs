@@ -139,7 +139,8 @@ impl Peer {
         let Some(to) = self.paths.route().or(self.reply_to) else { return };
         let Some(number) = self.announce.next(now) else { return };
         let id = ListId { start: machine.start, number };
-        let message = Message::Candidates { id, list: machine.candidates(now) };
+        let list = machine.candidates(now);
+        let message = Message::Candidates { id, list, floor: machine.floor, guest: false };
         self.say(&message, to, machine);
     }
 

@@ -14,6 +14,7 @@ use mesh::{Event, Mesh, To};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Config, EpochTag, LocalAddr, PathView, Peer, RelayTo, Status, ToData},
+    roster::{Floor, Order},
     stun,
 };
 use rand_core::OsRng;
@@ -55,6 +56,8 @@ pub struct Machine {
     pub tun: Vec<Vec<u8>>,
     pub pongs: Vec<(u64, Option<(Duration, PathView)>)>,
     pub statuses: Vec<Status>,
+    /// Rosters that peers said they have.
+    pub floors: Vec<(u32, Floor)>,
     /// Datagrams that went to a relay.
     pub relayed: usize,
     /// Tags of the epochs in whose mailboxes it listens.
@@ -165,6 +168,11 @@ impl World {
         self.restart(n);
     }
 
+    /// Machine `n` has this version of the roster.
+    pub fn has(&mut self, n: usize, version: u64) {
+        self.apply(n, ToData::Floor(floor(version)));
+    }
+
     /// Machine `from` sends a packet of data to machine `to`.
     pub fn send(&mut self, from: usize, to: usize, mark: u8) {
         self.tun(from, &data(ip4(from), ip4(to), mark));
@@ -257,6 +265,7 @@ impl World {
             match event {
                 Event::Status(status) => self.machines[n].statuses.push(status),
                 Event::Pong(pong) => self.machines[n].pongs.push((pong.token, pong.result)),
+                Event::PeerFloor { peer, floor } => self.machines[n].floors.push((peer, floor)),
             }
         }
         let mut out: Vec<(To, Vec<u8>)> = Vec::new();
@@ -354,6 +363,7 @@ impl Machine {
             tun: Vec::new(),
             pongs: Vec::new(),
             statuses: Vec::new(),
+            floors: Vec::new(),
             relayed: 0,
             knows: vec![0],
             keep_initiations: None,
@@ -369,6 +379,11 @@ fn psk(a: usize, b: usize, epoch: u64) -> Zeroizing<[u8; 32]> {
     let mut key = [epoch as u8; 32];
     (key[0], key[1]) = (a.min(b) as u8, a.max(b) as u8);
     Zeroizing::new(key)
+}
+
+/// A version of the roster.
+pub fn floor(version: u64) -> Floor {
+    Floor { order: Order { recovery: 0, generation: 1, version }, header: [version as u8; 32] }
 }
 
 pub fn ip4(n: usize) -> IpAddr {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{RelayTo, VERSION, payload, relay};
 use crate::{
     metadata::Endpoint,
+    roster::Floor,
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -15,6 +16,7 @@ const READY: u8 = 129;
 const RELAY_SEND: u8 = 130;
 const STATUS: u8 = 131;
 const PONG: u8 = 132;
+const PEER_FLOOR: u8 = 133;
 
 /// How packets reach a peer right now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Drops {
     pub handshake: u64,
     /// Waited too long for a session or a path.
     pub waiting: u64,
+    /// From a guest, and no sync; or from a guest, and not over a relay.
+    pub guest: u64,
     /// Not an IP packet, or larger than can be carried.
     pub malformed: u64,
     /// Sealed, but a UDP socket was full or had no way to send.
@@ -105,6 +109,13 @@ pub enum FromData<'a> {
     Status(Status),
     /// A measured round trip.
     Pong(Pong),
+    /// A peer says that it has another roster than this machine.
+    PeerFloor {
+        /// Control's number for it.
+        peer: u32,
+        /// The roster, as the peer claims.
+        floor: Floor,
+    },
 }
 
 impl FromData<'_> {
@@ -128,6 +139,11 @@ impl FromData<'_> {
             Self::Pong(pong) => {
                 w.u8(PONG);
                 pong.encode(w);
+            }
+            Self::PeerFloor { peer, floor } => {
+                w.u8(PEER_FLOOR);
+                w.u32(*peer);
+                floor.encode(w);
             }
         }
     }
@@ -155,6 +171,7 @@ impl<'a> FromData<'a> {
             },
             STATUS => Self::Status(Status::decode(&mut r)?),
             PONG => Self::Pong(Pong::decode(&mut r)?),
+            PEER_FLOOR => Self::PeerFloor { peer: r.u32()?, floor: Floor::decode(&mut r)? },
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;
@@ -168,7 +185,7 @@ impl Wire for Status {
         w.u64(self.token);
         let d = &self.drops;
         let dropped = [d.unroutable, d.reserved, d.spoofed, d.unauthenticated, d.handshake, d.waiting];
-        for n in dropped.into_iter().chain([d.malformed, d.unsent, d.undelivered, d.unrelayed]) {
+        for n in dropped.into_iter().chain([d.guest, d.malformed, d.unsent, d.undelivered, d.unrelayed]) {
             w.u64(n);
         }
         w.list(&self.peers[..self.peers.len().min(MAX_PEERS)], |w, peer| peer.encode(w));
@@ -184,6 +201,7 @@ impl Wire for Status {
                 unauthenticated: r.u64()?,
                 handshake: r.u64()?,
                 waiting: r.u64()?,
+                guest: r.u64()?,
                 malformed: r.u64()?,
                 unsent: r.u64()?,
                 undelivered: r.u64()?,

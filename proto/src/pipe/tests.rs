@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::metadata::{Endpoint, InnerNet};
+use crate::{
+    metadata::{Endpoint, InnerNet},
+    roster::{Floor, Order},
+};
 
 fn endpoint(text: &str) -> Endpoint {
     Endpoint(text.parse().unwrap())
@@ -12,6 +15,10 @@ fn endpoint(text: &str) -> Endpoint {
 
 fn net(addr: &str, len: u8) -> InnerNet {
     InnerNet::new(addr.parse().unwrap(), len).unwrap()
+}
+
+fn floor() -> Floor {
+    Floor { order: Order { recovery: 0, generation: 2, version: 9 }, header: [0x88; 32] }
 }
 
 fn peer() -> Peer {
@@ -44,6 +51,14 @@ fn to_data() -> Vec<ToData<'static>> {
         ToData::Ping { token: 1, peer: 7 },
         ToData::StatusRequest { token: 2 },
         ToData::Begin,
+        ToData::Floor(floor()),
+        ToData::Guest(Guest {
+            peer: 7,
+            psk: Zeroizing::new([0xa4; 32]),
+            relay: 1,
+            handle: 99,
+            initiation: &[1; 148],
+        }),
     ]
 }
 
@@ -69,6 +84,7 @@ fn from_data() -> Vec<FromData<'static>> {
         FromData::Status(Status { token: 2, peers, drops }),
         FromData::Pong(Pong { token: 1, result: Some((Duration::from_millis(20), PathView::Relay(3))) }),
         FromData::Pong(Pong { token: 1, result: None }),
+        FromData::PeerFloor { peer: 7, floor: floor() },
     ]
 }
 
@@ -171,8 +187,11 @@ fn values_outside_the_format_are_refused() {
     assert!(ToData::decode(&[5, 8]).is_err(), "relay 8");
     assert!(ToData::decode(&[5, 1, 0]).is_err(), "trailing");
     assert!(ToData::decode(&[77]).is_err() && ToData::decode(&[]).is_err());
-    assert_eq!(FromData::decode(&[129, 3]).err(), Some(WireError::Newer { found: 3, known: VERSION }));
-    assert!(FromData::decode(&[129, 1]).is_err(), "a data path that is older than control");
+    assert_eq!(FromData::decode(&[129, 4]).err(), Some(WireError::Newer { found: 4, known: VERSION }));
+    assert!(FromData::decode(&[129, 2]).is_err(), "a data path that is older than control");
+    let guest = bytes_to(&to_data().pop().unwrap());
+    let relay_at = 1 + 4 + 32;
+    assert!(ToData::decode(&[&guest[..relay_at], &[8], &guest[relay_at + 1..]].concat()).is_err(), "relay 8");
     let mut long = bytes_from(&FromData::RelaySend {
         relay: 0,
         to: RelayTo::Peer { peer: 0, epoch: EpochTag::of(3) },

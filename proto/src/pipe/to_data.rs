@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::{MAX_RELAYS, VERSION, payload, relay};
 use crate::{
     metadata::{Endpoint, InnerAddr, InnerNet},
+    roster::Floor,
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -34,6 +35,8 @@ const STUN_SERVERS: u8 = 10;
 const PING: u8 = 11;
 const STATUS_REQUEST: u8 = 12;
 const BEGIN: u8 = 13;
+const FLOOR: u8 = 14;
+const GUEST: u8 = 15;
 
 /// Which epoch a session belongs to, modulo 4: the hint in a WireGuard index that tells two epochs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +46,7 @@ pub struct EpochTag(u8);
 pub struct Config {
     /// The X25519 secret that WireGuard authenticates this machine with.
     pub secret: Zeroizing<[u8; 32]>,
-    /// What this machine receives packets for: its own addresses, and any range that it routes.
+    /// What this machine receives packets for: its own addresses first, then any range that it routes.
     pub own: Vec<InnerNet>,
     /// The largest inner packet that the interface sends, in bytes.
     pub mtu: u16,
@@ -58,12 +61,26 @@ pub struct Peer {
     /// One or two pre-shared keys, the present epoch's first; the second is still accepted and used until both have
     /// moved on.
     pub psks: Vec<(EpochTag, Zeroizing<[u8; 32]>)>,
-    /// What it may send from, and what is sent to it.
+    /// What it may send from, and what is sent to it; its own addresses first.
     pub allowed: Vec<InnerNet>,
     /// Endpoints that a signer wrote into the roster; exempt from the limits on candidates.
     pub endpoints: Vec<Endpoint>,
     /// The relays where its mailbox is: bit `n` for relay `n`.
     pub relays: u8,
+}
+
+/// A handshake initiation of an epoch that has ended: from a peer that slept through its end.
+pub struct Guest<'a> {
+    /// Control's number for the peer.
+    pub peer: u32,
+    /// The pre-shared key of that epoch for this peer.
+    pub psk: Zeroizing<[u8; 32]>,
+    /// The relay that it came over.
+    pub relay: u8,
+    /// The way back.
+    pub handle: u64,
+    /// The WireGuard handshake initiation.
+    pub initiation: &'a [u8],
 }
 
 /// An address of one of this machine's underlay interfaces.
@@ -130,6 +147,10 @@ pub enum ToData<'a> {
         /// Comes back in the answer.
         token: u64,
     },
+    /// The roster that this machine has: told to peers, and compared with theirs.
+    Floor(Floor),
+    /// A peer that missed the present epoch and the one before asks for a session: it reaches nothing but sync.
+    Guest(Guest<'a>),
     /// All that was known when the data path started has been told: packets are taken from now on.
     Begin,
 }
@@ -168,6 +189,8 @@ impl ToData<'_> {
             Self::Ping { .. } => PING,
             Self::StatusRequest { .. } => STATUS_REQUEST,
             Self::Begin => BEGIN,
+            Self::Floor(_) => FLOOR,
+            Self::Guest(_) => GUEST,
         }
     }
 
@@ -201,6 +224,8 @@ impl ToData<'_> {
                 w.u32(*peer);
             }
             Self::StatusRequest { token } => w.u64(*token),
+            Self::Floor(floor) => floor.encode(w),
+            Self::Guest(guest) => guest.encode(w),
             Self::Begin => {}
         }
     }
@@ -234,10 +259,33 @@ impl<'a> ToData<'a> {
             PING => Self::Ping { token: r.u64()?, peer: r.u32()? },
             STATUS_REQUEST => Self::StatusRequest { token: r.u64()? },
             BEGIN => Self::Begin,
+            FLOOR => Self::Floor(Floor::decode(&mut r)?),
+            GUEST => Self::Guest(Guest::decode(&mut r)?),
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;
         Ok(frame)
+    }
+}
+
+/// Number (4 bytes), key (32), relay (1), handle (8), the initiation.
+impl<'a> Guest<'a> {
+    fn encode(&self, w: &mut Writer) {
+        w.u32(self.peer);
+        w.raw(&*self.psk);
+        w.u8(self.relay);
+        w.u64(self.handle);
+        w.raw(self.initiation);
+    }
+
+    fn decode(r: &mut Reader<'a>) -> Result<Self, WireError> {
+        Ok(Self {
+            peer: r.u32()?,
+            psk: Zeroizing::new(r.array()?),
+            relay: relay(r)?,
+            handle: r.u64()?,
+            initiation: payload(r)?,
+        })
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::pipe::{FrameWriter, FromData, Pong, RelayTo, Status, ToData};
+use proto::{
+    pipe::{FrameWriter, FromData, Pong, RelayTo, Status, ToData},
+    roster::Floor,
+};
 use tokio::sync::Notify;
 
 /// Bytes that wait for the data path before relayed datagrams are dropped.
@@ -31,6 +34,13 @@ pub enum Event {
     /// The answer to a ping. Boxed: a channel keeps what went through it until something else comes, and a box that is
     /// freed is overwritten.
     Pong(Box<Pong>),
+    /// A peer says that it has another roster than this machine.
+    PeerFloor {
+        /// The peer's number.
+        peer: u32,
+        /// The roster, as it claims. Boxed as the answer to a ping is.
+        floor: Box<Floor>,
+    },
 }
 
 impl Event {
@@ -43,6 +53,7 @@ impl Event {
             }
             FromData::Status(status) => Some(Self::Status(status)),
             FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
+            FromData::PeerFloor { peer, floor } => Some(Self::PeerFloor { peer, floor: Box::new(floor) }),
         }
     }
 }

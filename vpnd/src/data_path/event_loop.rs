@@ -282,6 +282,9 @@ impl Core {
                 Event::Pong(pong) => {
                     self.control.send(&FromData::Pong(pong));
                 }
+                Event::PeerFloor { peer, floor } => {
+                    self.control.send(&FromData::PeerFloor { peer, floor });
+                }
             }
         }
     }

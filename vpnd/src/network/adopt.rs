@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::{epoch::KEEP, roster::Roster};
+use proto::{epoch::KEEP, pipe::ToData, roster::Roster};
 use tokio::sync::oneshot;
 
 use super::{
@@ -26,6 +26,7 @@ impl Actor {
         if let Some(running) = &self.running {
             running.relays.listen(&self.keys, &self.present.borrow().epochs);
         }
+        self.tell(&ToData::Floor(self.floor()));
         self.apply().await;
         self.fold();
     }

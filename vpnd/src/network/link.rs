@@ -15,7 +15,7 @@ use proto::{
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinHandle,
-    time::{Instant, interval_at, timeout},
+    time::{Instant, interval_at, sleep_until, timeout},
 };
 
 use super::{
@@ -35,6 +35,9 @@ const CREDENTIALS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// For the actor to take a newer roster.
 const ADOPTION: Duration = Duration::from_secs(10);
+
+/// Between two looks that peers ask for by what they say they have: one of them may lie, again and again.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What the link tells the actor.
 pub(crate) enum LinkEvent {
@@ -71,6 +74,7 @@ pub(crate) enum Trouble {
 pub(crate) struct Link {
     task: JoinHandle<()>,
     retry: Arc<Notify>,
+    look: Arc<Notify>,
 }
 
 impl Link {
@@ -82,16 +86,30 @@ impl Link {
         have: Vec<Credential>,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
-        let retry = Arc::new(Notify::new());
-        let mut keeper =
-            Keeper { client, asker, present, credentials: have, events, retry: Arc::clone(&retry) };
-        Self { task: tokio::spawn(async move { keeper.run().await }), retry }
+        let (retry, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let mut keeper = Keeper {
+            client,
+            asker,
+            present,
+            credentials: have,
+            events,
+            retry: Arc::clone(&retry),
+            look: Arc::clone(&look),
+            looked: None,
+        };
+        Self { task: tokio::spawn(async move { keeper.run().await }), retry, look }
     }
 
     /// The network around us has changed: connects now if it waits to, or if the watch is from an address that is ours
     /// no more.
     pub(crate) fn retry(&self) {
         self.retry.notify_one();
+    }
+
+    /// There may be a newer roster: asks the coordinator, if it was not asked just now. Where it is away, it is asked
+    /// once it is back.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
     }
 }
 
@@ -108,6 +126,8 @@ struct Keeper {
     credentials: Vec<Credential>,
     events: mpsc::Sender<LinkEvent>,
     retry: Arc<Notify>,
+    look: Arc<Notify>,
+    looked: Option<Instant>,
 }
 
 impl Keeper {
@@ -141,7 +161,10 @@ impl Keeper {
         self.tell(LinkEvent::Online).await;
         let mut epoch = self.epoch();
         let retry = Arc::clone(&self.retry);
-        let mut look = interval_at(Instant::now() + CREDENTIALS_EVERY, CREDENTIALS_EVERY);
+        let mut renew = interval_at(Instant::now() + CREDENTIALS_EVERY, CREDENTIALS_EVERY);
+        let look = Arc::clone(&self.look);
+        // When the coordinator is looked at because a peer says that there is something newer.
+        let mut look_at: Option<Instant> = None;
         loop {
             let done = tokio::select! {
                 next = watch.next() => match next {
@@ -150,7 +173,16 @@ impl Keeper {
                     Err(_) if self.epoch() != epoch => self.open().await.map(Some),
                     Err(e) => Err(e.into()),
                 },
-                _ = look.tick() => self.fetch_credentials().await.map(|()| None),
+                _ = renew.tick() => self.fetch_credentials().await.map(|()| None),
+                () = look.notified(), if look_at.is_none() => {
+                    let free = self.looked.map(|at| at + LOOK_EVERY);
+                    look_at = Some(free.map_or(Instant::now(), |free| free.max(Instant::now())));
+                    Ok(None)
+                }
+                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                    (look_at, self.looked) = (None, Some(Instant::now()));
+                    self.catch_up().await.map(|()| None)
+                }
                 () = retry.notified() => {
                     if watch.is_left_behind() { self.open().await.map(Some) } else { Ok(None) }
                 }

@@ -32,6 +32,7 @@ mod interface;
 mod joiners;
 mod link;
 mod mailboxes;
+mod news;
 mod queries;
 mod range;
 mod removal;

@@ -131,6 +131,11 @@ impl Running {
         self.relays.clients.iter().flatten().for_each(RelayClient::retry);
     }
 
+    /// The coordinator may have a newer roster than it told.
+    pub(super) fn look(&self) {
+        self.link.look();
+    }
+
     /// Ends the data path and takes the interface away.
     pub(super) async fn stop(self) {
         self.child.stop().await;

@@ -46,6 +46,7 @@ impl Actor {
                     let _ = asker.send(*pong);
                 }
             }
+            child::Event::PeerFloor { peer, floor } => self.heed_peer_floor(peer, *floor),
         }
     }
 
@@ -54,6 +55,7 @@ impl Actor {
         if let Some(own) = self.own() {
             self.tell(&ToData::Config(self.config(&own)));
         }
+        self.tell(&ToData::Floor(self.floor()));
         for frame in self.peers.all() {
             self.tell(&frame);
         }

@@ -1,0 +1,24 @@
+//! What peers say inside their sessions about the roster that they have.
+//!
+//! A peer is a member, and may lie: what it says is a reason to look, and nothing more.
+
+use proto::roster::Floor;
+
+use super::actor::Actor;
+
+impl Actor {
+    /// The roster that this machine has, as its peers are told.
+    pub(super) fn floor(&self) -> Floor {
+        self.present.borrow().roster.head().floor()
+    }
+
+    /// A peer says that it has another roster.
+    pub(super) fn heed_peer_floor(&self, peer: u32, floor: Floor) {
+        let is_peer = self.peers.key(peer).is_some();
+        let Some(running) = self.running.as_ref().filter(|_| is_peer) else { return };
+        if floor.order > self.floor().order {
+            // The coordinator should have told.
+            running.look();
+        }
+    }
+}
