@@ -19,6 +19,7 @@ mod roaming;
 mod service;
 mod silence;
 mod start;
+mod tarball;
 mod trust;
 mod units;
 mod world;

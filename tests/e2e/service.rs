@@ -29,7 +29,7 @@ fn xtask(arguments: &[&str], root: &Path) -> Output {
 }
 
 /// Every file and folder below `root` with its content and mode.
-fn everything(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+pub(crate) fn everything(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -47,7 +47,7 @@ fn everything(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 }
 
 /// A root with what a machine has anyway.
-fn machine() -> TempDir {
+pub(crate) fn machine() -> TempDir {
     let root = TempDir::new().unwrap();
     fs::create_dir_all(root.path().join("usr/local/lib/systemd")).unwrap();
     fs::create_dir_all(root.path().join("usr/local/bin")).unwrap();

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tests::binaries;
 
-use crate::{build, cargo, packages};
+use crate::{build, cargo, dist, packages};
 
 /// What is audited, and how it is told.
 #[derive(Clone, Copy, Default)]
@@ -41,13 +41,7 @@ pub(crate) fn run(options: Options) -> Result<bool> {
         command.args(chosen.then_some(flag));
     }
     if options.dist {
-        let cargo =
-            cargo().args(["build", "--profile", "dist", "--locked", "--workspace", "--bins"]).status()?;
-        if !cargo.success() {
-            bail!("the build of what is shipped failed");
-        }
-        let target = folder.parent().context("the build folder is in the target folder")?;
-        command.env(binaries::FOLDER, target.join("dist"));
+        command.env(binaries::FOLDER, dist::build_shipped()?);
     }
     Ok(command.stdin(Stdio::null()).status().context("the audit did not start")?.success())
 }

@@ -11,17 +11,21 @@
 //! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
 //! | [`docs`] | `docs`: docs/PRIVACY.md from the inventories |
 //! | [`install`] | `install` and `uninstall` |
+//! | [`dist`] | `dist`: one tarball per role |
+//! | [`roles`] | what a role consists of, for the three above |
 
 #![allow(clippy::print_stdout, reason = "these commands talk to a person")]
 
 mod audit;
 mod bench;
 mod demo;
+mod dist;
 mod docs;
 mod install;
 mod lab;
 mod outcome;
 mod packages;
+mod roles;
 mod suite;
 
 use std::{
@@ -88,20 +92,12 @@ enum Command {
     #[command(subcommand)]
     Lab(Lab),
     /// Build the release and put it on this machine: programs, systemd units, accounts.
-    Install {
-        /// Into a folder, for a package or a test; nothing is started or registered.
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-    },
-    /// Take it off again. Keys, rosters and the coordinator's data stay.
-    Uninstall {
-        /// Remove those too. A machine's keys and a coordinator's accounts cannot be made again.
-        #[arg(long)]
-        purge: bool,
-        /// From a folder.
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-    },
+    Install(install::Install),
+    /// Take it off again. A machine that is in a network is asked whether to leave it; without a terminal, and for
+    /// the coordinator and the relay, keys and data stay.
+    Uninstall(install::Uninstall),
+    /// One tarball per role (machine, coordinator, relay) with an install.sh that needs no Rust and no network.
+    Dist(dist::Options),
 }
 
 #[derive(Subcommand)]
@@ -136,10 +132,9 @@ fn main() -> ExitCode {
         Command::Lab(Lab::Shell { host, command }) => lab::shell(&host, &command),
         Command::Lab(Lab::Down) => lab::down(),
         Command::Lab(Lab::Nat { arguments }) => lab::nat(&arguments),
-        Command::Install { root } => install::install(&install::Target { root }).map(|()| true),
-        Command::Uninstall { purge, root } => {
-            install::uninstall(&install::Target { root }, purge).map(|()| true)
-        }
+        Command::Install(options) => install::install(&options),
+        Command::Uninstall(options) => install::uninstall(&options),
+        Command::Dist(options) => dist::run(&options).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
