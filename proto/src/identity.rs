@@ -21,6 +21,8 @@ const KEYS_VERSION: u8 = 1;
 pub struct MachineKeys {
     identity: SigningKey,
     wireguard: StaticSecret,
+    /// Asked for with every peer.
+    wireguard_public: PublicKey,
     sealing: SealingSecret,
     mailbox: SigningKey,
 }
@@ -69,20 +71,29 @@ pub struct Pin(pub [u8; 32]);
 impl MachineKeys {
     /// Four new key pairs.
     pub fn generate(rng: &mut dyn CryptoRngCore) -> Self {
-        Self {
-            identity: SigningKey::from_bytes(&Zeroizing::new(random(rng))),
-            wireguard: StaticSecret::from(random(rng)),
-            sealing: SealingSecret::generate(rng),
-            mailbox: SigningKey::from_bytes(&Zeroizing::new(random(rng))),
-        }
+        Self::new(
+            SigningKey::from_bytes(&Zeroizing::new(random(rng))),
+            StaticSecret::from(random(rng)),
+            SealingSecret::generate(rng),
+            SigningKey::from_bytes(&Zeroizing::new(random(rng))),
+        )
     }
 
-    /// The public halves.
+    fn new(
+        identity: SigningKey,
+        wireguard: StaticSecret,
+        sealing: SealingSecret,
+        mailbox: SigningKey,
+    ) -> Self {
+        Self { identity, wireguard_public: PublicKey::from(&wireguard), wireguard, sealing, mailbox }
+    }
+
+    /// The public halves. Computed anew, which takes some hundred microseconds.
     #[must_use]
     pub fn public(&self) -> MachineIdentity {
         MachineIdentity {
             identity: self.identity.verifying_key().to_bytes(),
-            wireguard: PublicKey::from(&self.wireguard).to_bytes(),
+            wireguard: self.wireguard_public(),
             sealing: self.sealing.public(),
             mailbox: self.mailbox.verifying_key().to_bytes(),
         }
@@ -104,6 +115,12 @@ impl MachineKeys {
     #[must_use]
     pub fn wireguard(&self) -> &StaticSecret {
         &self.wireguard
+    }
+
+    /// The public half of [`MachineKeys::wireguard`].
+    #[must_use]
+    pub fn wireguard_public(&self) -> [u8; 32] {
+        self.wireguard_public.to_bytes()
     }
 
     /// The X-Wing key that epoch keys are sealed to.
@@ -131,12 +148,12 @@ impl Wire for MachineKeys {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(KEYS_VERSION)?;
-        Ok(Self {
-            identity: SigningKey::from_bytes(&Zeroizing::new(r.array()?)),
-            wireguard: StaticSecret::from(r.array::<32>()?),
-            sealing: SealingSecret::from_seed(r.array()?),
-            mailbox: SigningKey::from_bytes(&Zeroizing::new(r.array()?)),
-        })
+        Ok(Self::new(
+            SigningKey::from_bytes(&Zeroizing::new(r.array()?)),
+            StaticSecret::from(r.array::<32>()?),
+            SealingSecret::from_seed(r.array()?),
+            SigningKey::from_bytes(&Zeroizing::new(r.array()?)),
+        ))
     }
 }
 

@@ -9,6 +9,7 @@ mod epochs;
 mod laboratory;
 mod life;
 mod log_texts;
+mod many;
 mod memory;
 mod outage;
 mod privacy;

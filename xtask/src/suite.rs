@@ -97,6 +97,9 @@ fn nightly(runner: Runner, scope: &Scope, laboratory: &Result<()>, checks: &mut 
         let mut hour = runner.end_to_end_of("silence::");
         hour.env("TACET_SILENCE", "3600");
         checks.push(counted("an hour without a byte written", &mut hour, scope)?);
+        let mut many = runner.end_to_end_of("many::");
+        many.env("TACET_MACHINES", "64");
+        checks.push(counted("64 machines in one network", &mut many, scope)?);
     }
     let shipped = audit::Options { dist: true, ..audit::Options::default() };
     checks.push(audited("canary audit of what is shipped", shipped, laboratory));

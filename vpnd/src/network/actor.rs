@@ -488,7 +488,7 @@ impl Actor {
     /// What a machine is to the data path.
     pub(super) fn peer(&self, machine: &MachineEntry) -> apply::Wanted {
         let present = self.present.borrow();
-        let own = self.keys.public().wireguard;
+        let own = self.keys.wireguard_public();
         apply::Wanted::of(machine, &own, &present.pairings(), present.roster.relays().len())
     }
 
