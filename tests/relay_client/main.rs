@@ -118,6 +118,13 @@ async fn a_wrong_clock_is_told() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_wrong_by_a_month_is_told_though_no_credential_is_of_that_month() {
+    let house = House::start().await;
+    let mut machine = house.machine(1).at(|| NOON + 70 * 86_400).start();
+    assert!(matches!(machine.next().await, Event::ClockWrong { .. }));
+}
+
+#[tokio::test]
 async fn machines_on_either_side_of_midnight_meet() {
     let house = House::start().await;
     // The relay's day begins at NOON - 12 h; this machine is half an hour before it.
@@ -179,6 +186,20 @@ async fn a_restarted_relay_is_found_again() {
     }
     a.send(house.mailbox_of(2), b"back again");
     assert!(b.payload().await.2 == b"back again"[..]);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_restarted_again_and_again_is_found_at_once_each_time() {
+    /// Pauses that grew with each restart would be longer by the last.
+    const RESTARTS: usize = 6;
+    let mut house = House::start().await;
+    let mut machine = house.machine(1).up().await;
+    for restart in 0..RESTARTS {
+        house.restart().await;
+        let began = std::time::Instant::now();
+        while !matches!(machine.next().await, Event::Up { .. }) {}
+        assert!(began.elapsed() < QUIET, "restart {restart}: {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

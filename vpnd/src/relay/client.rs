@@ -173,7 +173,7 @@ impl Keeper {
                 return;
             };
             let began = Instant::now();
-            let end = self.visit(&credential).await;
+            let (end, was_up) = self.visit(&credential).await;
             self.outbox.close();
             let relay = self.relay;
             let event = match end {
@@ -192,44 +192,51 @@ impl Keeper {
             {
                 return;
             }
-            backoff.lasted(began.elapsed());
+            if was_up && matches!(end, End::Lost | End::Refused(Refusal::Stopping)) {
+                // It was well and is being restarted, most likely: however often that happens, it is back soon.
+                backoff.reset();
+            } else {
+                backoff.lasted(began.elapsed());
+            }
             tokio::select! {
                 () = sleep(backoff.pause()) => {}
                 () = self.retry.notified() => backoff.reset(),
+                Ok(()) = self.credentials.changed() => backoff.reset(),
             }
         }
     }
 
-    /// The credential of this month; waits for one. `None` if none will ever come.
+    /// The credential of this month; waits for one. Where there are only others, one of those: it is refused, or the relay
+    /// says what day it is, and whoever looks learns that this machine's clock is wrong. `None` if none will ever come.
     async fn credential(&mut self) -> Option<Credential> {
         loop {
             let month = proto::relay::month_of(calendar::day((self.clock)()));
-            let found = self.credentials.borrow_and_update().iter().find(|c| c.month() == month).cloned();
+            let known = self.credentials.borrow_and_update().clone();
+            let newest = known.iter().max_by_key(|credential| credential.month());
+            let found = known.iter().find(|credential| credential.month() == month).or(newest);
             if found.is_some() {
-                return found;
+                return found.cloned();
             }
-            tokio::select! {
-                changed = self.credentials.changed() => changed.ok()?,
-                () = sleep(calendar::LOOK_AGAIN) => {}
-            }
+            self.credentials.changed().await.ok()?;
         }
     }
 
-    async fn visit(&mut self, credential: &Credential) -> End {
+    /// One connection from its beginning to its end: what ended it, and whether the relay forwarded.
+    async fn visit(&mut self, credential: &Credential) -> (End, bool) {
         let connecting = connect::connect(&self.target, credential, self.clock);
         let connection = tokio::select! {
             connected = connecting => match connected {
                 Ok(connection) => connection,
-                Err(end) => return end,
+                Err(end) => return (end, false),
             },
             // What was begun on the old network leads nowhere.
-            () = self.retry.notified() => return End::Moved,
+            () = self.retry.notified() => return (End::Moved, false),
         };
         let mut session = Session::new(self.relay, self.target.key(), &self.events, self.clock, &self.outbox);
         let end = session.run(connection, &mut self.mailboxes, &self.retry).await;
         if session.was_up() && self.events.send(RelayEvent::Down { relay: self.relay }).await.is_err() {
-            return End::ReceiverGone;
+            return (End::ReceiverGone, true);
         }
-        end
+        (end, session.was_up())
     }
 }
