@@ -6,9 +6,9 @@ use std::{
 };
 
 use proto::{
-    coordinator::{Auth, Join},
+    coordinator::{Auth, Join, Reason},
     identity::MachineKeys,
-    roster::{Head, JoinRecord, NewInvite, PublicState},
+    roster::{Draft, Head, JoinRecord, NewInvite, PublicState},
     wire::Wire,
 };
 use rand_core::{OsRng, RngCore};
@@ -186,6 +186,48 @@ async fn a_full_disk_refuses_changes_loses_nothing_and_lets_what_is_there_be_rem
     json(&directory, &["networks", "remove", &new.id().to_hex(), "--yes"]);
     assert_eq!(keys(&directory).len(), before + 1, "a code is more");
     json(&directory, &["check"]);
+    drop(program);
+}
+
+#[tokio::test]
+async fn a_disk_that_can_only_be_read_refuses_changes_loses_nothing_and_is_named_at_the_next_start() {
+    if !available() {
+        return;
+    }
+    let image = Image::mounted(SIZE);
+    let (directory, port) = (image.directory(), free_port());
+    let program = Program::start(&directory, port).await;
+    let (client, session) = account(&directory, "stays").await;
+    let mut stays = network(&client, &session).await;
+    image.fail();
+
+    let (_, delta) = stays.renamed("lost");
+    let pushed = client.push(&stays.id(), &stays.member(), delta.to_bytes(), Vec::new()).await;
+    let refusal = refused(pushed);
+    assert!(matches!(refusal, Error::Refused(Reason::Storage)), "{refusal}");
+    let state = client.state(&stays.id(), &Auth::Member(&stays.member())).await.unwrap();
+    assert!(state == stays.roster.state().to_bytes());
+    drop(program);
+    let url = format!("https://127.0.0.1:{port}");
+    for arguments in
+        [&["enrol"][..], &["serve", "--no-relay", "--listen", "127.0.0.1:0", "--public-url", &url]]
+    {
+        let output = command(&directory, arguments).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && why.contains("can only be read"), "{arguments:?}: {why}");
+    }
+
+    image.unmount();
+    image.mount();
+    let program = Program::start(&directory, port).await;
+    json(&directory, &["check"]);
+    let state = client.state(&stays.id(), &Auth::Member(&stays.member())).await.unwrap();
+    assert!(state == stays.roster.state().to_bytes());
+    let rename = |draft: &mut Draft<'_>| {
+        let id = draft.machines().next().unwrap().id;
+        draft.rename_machine(&id, "goes-on")
+    };
+    stays.publish(&client, rename).await;
     drop(program);
 }
 

@@ -69,6 +69,20 @@ impl Image {
         run(Command::new("python3").args(["-c", script]).arg(self.place()));
     }
 
+    /// Lets the file system go read-only, as it does after an error of the disk. It has to be unmounted and mounted again.
+    pub(crate) fn fail(&self) {
+        run(Command::new("mount").args(["-o", "remount,errors=remount-ro"]).arg(self.place()));
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+        let place = self.place();
+        let mut devices = mounts.lines().filter_map(|line| {
+            let mut words = line.split(' ');
+            let (device, on) = (words.next()?, words.next()?);
+            (Path::new(on) == place).then(|| Path::new(device).file_name().unwrap().to_owned())
+        });
+        let device = devices.next().unwrap();
+        fs::write(Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error"), "a test\n").unwrap();
+    }
+
     /// Which of the needles are anywhere in the unmounted image: in files, free blocks, or the file system's journal.
     pub(crate) fn find<'a>(&self, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
         let mut bytes = Vec::new();

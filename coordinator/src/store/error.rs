@@ -13,6 +13,11 @@ pub enum StoreError {
         "the database may not be read or written by this user: run as the coordinator's user, or as root"
     )]
     Denied,
+    /// Its file system can only be read.
+    #[error(
+        "the file system of the database can only be read: look for errors of the disk, and mount it so that it can be written"
+    )]
+    ReadOnly,
     /// Another coordinator serves from it.
     #[error("a coordinator is running on this data directory: stop it first")]
     InUse,
@@ -91,7 +96,8 @@ impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::Missing,
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            std::io::ErrorKind::PermissionDenied => Self::Denied,
+            std::io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             std::io::ErrorKind::AlreadyExists => Self::Exists,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
             _ => Self::Io,
