@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
+mod boot;
 mod egress;
 mod epochs;
 mod laboratory;
@@ -20,6 +21,7 @@ mod roaming;
 mod service;
 mod silence;
 mod start;
+mod storage;
 mod tarball;
 mod trust;
 mod units;

@@ -15,6 +15,7 @@
 //! | [`process`] | a program that runs on a host, what it printed, its end |
 //! | [`node`] | a machine: vpnd, and vpnctl to talk to it |
 //! | [`servers`] | coordinator and relay |
+//! | [`clock`] | a machine whose clock is wrong |
 //! | [`inodes`] | what became of every file beneath some folders |
 //! | [`pcap`] | the packets that leave a host |
 //! | [`strace`] | what running processes do to files, call by call |
@@ -22,6 +23,7 @@
 //! | [`binaries`] | where the programs under test are |
 
 pub mod binaries;
+pub mod clock;
 pub mod host;
 pub mod inodes;
 pub mod lab;
@@ -33,6 +35,7 @@ pub mod strace;
 pub mod turn;
 pub mod wait;
 
+pub use clock::Clock;
 pub use host::Host;
 pub use lab::Lab;
 pub use node::Node;

@@ -7,6 +7,7 @@ use crate::{Host, Result, Trouble, process::Process};
 /// A coordinator on a host, listening on port 443 of its address.
 pub struct Coordinator {
     host: Host,
+    name: Option<String>,
     options: Vec<String>,
     process: Option<Process>,
 }
@@ -25,8 +26,20 @@ impl Coordinator {
     /// # Errors
     /// As [`Coordinator::start`].
     pub fn start_with(host: &Host, options: &[&str]) -> Result<Self> {
+        Self::begin(host, None, options)
+    }
+
+    /// The same as machines know it by this name, not by its address.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn start_called(host: &Host, name: &str) -> Result<Self> {
+        Self::begin(host, Some(name.to_owned()), &[])
+    }
+
+    fn begin(host: &Host, name: Option<String>, options: &[&str]) -> Result<Self> {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut coordinator = Self { host: host.clone(), options, process: None };
+        let mut coordinator = Self { host: host.clone(), name, options, process: None };
         coordinator.start_again()?;
         Ok(coordinator)
     }
@@ -48,7 +61,10 @@ impl Coordinator {
     /// # Errors
     /// If the host has no address.
     pub fn url(&self) -> Result<String> {
-        Ok(format!("https://{}", self.host.ipv4()?))
+        match &self.name {
+            Some(name) => Ok(format!("https://{name}")),
+            None => Ok(format!("https://{}", self.host.ipv4()?)),
+        }
     }
 
     /// The host it runs on.
@@ -76,6 +92,14 @@ impl Coordinator {
     /// If a file cannot be removed.
     pub fn forget(&mut self) -> Result<()> {
         self.host.run("find", &[DATA, "-mindepth", "1", "-delete"]).map(drop)
+    }
+
+    /// Runs one of its operator's commands, and returns what it printed.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub fn operate(&self, arguments: &[&str]) -> Result<String> {
+        self.host.run("tacet-coordinator", &[arguments, &["--data-dir", DATA]].concat())
     }
 
     /// Starts it once more on what it stored.
@@ -109,7 +133,7 @@ impl Coordinator {
     /// # Errors
     /// If there is none in what `enrol` prints.
     pub fn enrol(&self) -> Result<String> {
-        let printed = self.host.run("tacet-coordinator", &["enrol", "--data-dir", DATA])?;
+        let printed = self.operate(&["enrol"])?;
         word_that_starts(&printed, "tacet-enrol1")
     }
 }

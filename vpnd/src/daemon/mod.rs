@@ -151,7 +151,8 @@ impl Daemon {
         client: Option<Client>,
     ) -> Result<Handle, StateError> {
         let wanted = self.wanted_interface();
-        let handle = network::start(folder, contents, self.netlink.clone(), wanted, client)?;
+        let unsaved = !lock(&self.state).writable();
+        let handle = network::start(folder, contents, self.netlink.clone(), wanted, client, unsaved)?;
         let mut networks = lock(&self.networks);
         networks.push(handle.clone());
         networks.sort_by(|a, b| a.name.cmp(&b.name));

@@ -83,6 +83,9 @@ pub(super) struct Actor {
     /// Addresses changed, and are read anew in a moment.
     pub(super) settling: bool,
     pub(super) resolved: Option<Instant>,
+    /// No STUN server was found when their names were last looked up.
+    pub(super) unresolved: bool,
+    jumps: clock::Jumps,
     pub(super) notes: mpsc::Sender<Note>,
 }
 
@@ -144,7 +147,8 @@ enum Occurrence {
     End,
 }
 
-/// Opens what is kept of a network and starts its actor. It comes up by itself if it is to be up.
+/// Opens what is kept of a network and starts its actor. It comes up by itself if it is to be up. `unsaved` says that it
+/// is kept where nothing can be written now.
 ///
 /// # Errors
 /// [`StateError::Damaged`] if what is kept does not open.
@@ -154,6 +158,7 @@ pub(crate) fn start(
     netlink: Netlink,
     wanted: Wanted,
     client: Option<Client>,
+    unsaved: bool,
 ) -> Result<Handle, StateError> {
     let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
     let opened = Roster::open(roster, epochs.present().clone(), &settings.network);
@@ -187,9 +192,11 @@ pub(crate) fn start(
         folding: false,
         renewing: false,
         patience: renewal_patience(),
-        unsaved: false,
+        unsaved,
         settling: false,
         resolved: None,
+        unresolved: false,
+        jumps: clock::Jumps::from(Instant::now(), clock::now()),
         notes,
     };
     tokio::spawn(actor.run(queries, notes_receiver));
@@ -363,6 +370,11 @@ impl Actor {
         if self.unsaved {
             self.save();
         }
+        if self.jumps.since(Instant::now(), clock::now())
+            && let Some(running) = &self.running
+        {
+            running.retry();
+        }
         if self.resolved.is_some_and(|at| at.elapsed() >= RESOLVE_EVERY) {
             self.resolve();
         }
@@ -381,6 +393,8 @@ impl Actor {
                 }
             }
             Note::Stun(servers) => {
+                let relays = self.present.borrow().roster.relays().to_vec();
+                self.unresolved = servers.is_empty() && relays.iter().any(|relay| relay.stun_port.is_some());
                 if let Some(running) = &self.running {
                     running.tell(&ToData::StunServers(servers));
                 }

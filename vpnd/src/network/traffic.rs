@@ -90,6 +90,10 @@ impl Actor {
         running.tell(&if up { ToData::RelayUp(relay) } else { ToData::RelayDown(relay) });
         if up {
             self.health.clock_wrong = false;
+            // Its name leads somewhere, which it did not when this machine started before its network was there.
+            if self.unresolved {
+                self.resolve();
+            }
         }
     }
 

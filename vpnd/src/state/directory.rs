@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io::ErrorKind,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -34,6 +35,7 @@ pub struct Stored {
 pub struct StateDir {
     root: Folder,
     networks: Folder,
+    writable: bool,
     _lock: File,
 }
 
@@ -55,14 +57,17 @@ impl Coordinator {
 }
 
 impl StateDir {
-    /// Opens the directory, or makes it.
+    /// Opens the directory, or makes it. One on a file system that is read-only is read all the same: networks that are
+    /// kept there must not be down for it.
     ///
     /// # Errors
     /// [`StateError`]: in use, exposed, unreadable, full, or of a newer version.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let root = Folder::open(path)?;
-        let lock = lock(&root)?;
-        root.remove_unfinished()?;
+        let (lock, writable) = lock(&root)?;
+        if writable {
+            root.remove_unfinished()?;
+        }
         match root.read("format")? {
             None => root.replace("format", &[FORMAT])?,
             Some(bytes) => match bytes[..] {
@@ -73,10 +78,18 @@ impl StateDir {
             },
         }
         let networks = Folder::open(root.path().join("networks"))?;
-        networks.remove_unfinished()?;
+        if writable {
+            networks.remove_unfinished()?;
+        }
         // On a file system that cannot leave it, the day of the last start stays with the files (docs/PRIVACY.md).
         let _ = sandbox::readings::forget_all(root.path());
-        Ok(Self { root, networks, _lock: lock })
+        Ok(Self { root, networks, writable, _lock: lock })
+    }
+
+    /// Whether it was on a file system that can be written when it was opened.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        self.writable
     }
 
     /// Where it is.
@@ -93,7 +106,7 @@ impl StateDir {
         let mut stored = Stored { networks: Vec::new(), damaged: Vec::new() };
         for name in self.networks.folders()? {
             let path = self.networks.path().join(name);
-            match open_network(&path) {
+            match open_network(&path, self.writable) {
                 Ok(network) => stored.networks.push(network),
                 Err(error) => stored.damaged.push(DamagedNetwork::new(&path, error)),
             }
@@ -147,9 +160,11 @@ impl StateDir {
     }
 }
 
-fn open_network(path: &Path) -> Result<(NetworkFolder, Contents), StateError> {
+fn open_network(path: &Path, writable: bool) -> Result<(NetworkFolder, Contents), StateError> {
     let folder = NetworkFolder::open(path)?;
-    folder.remove_unfinished()?;
+    if writable {
+        folder.remove_unfinished()?;
+    }
     let contents = folder.load()?;
     if !path.ends_with(folder_name(&contents.settings.network)) {
         return Err(StateError::Misplaced(path.to_owned()));
@@ -162,17 +177,22 @@ fn folder_name(network: &NetworkId) -> String {
     network.0.iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Takes the lock; the kernel gives it back when the process ends, however it ends.
-fn lock(root: &Folder) -> Result<File, StateError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(root.path().join("lock"))
-        .map_err(|e| StateError::writing(&e))?;
+/// Takes the lock, and tells whether its file could be opened to write; the kernel gives it back when the process ends,
+/// however it ends.
+fn lock(root: &Folder) -> Result<(File, bool), StateError> {
+    let path = root.path().join("lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let (file, writable) = match opened {
+        Ok(file) => (file, true),
+        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => match File::open(&path) {
+            Ok(file) => (file, false),
+            // Nothing was ever kept here.
+            Err(_) => return Err(StateError::writing(&e)),
+        },
+        Err(e) => return Err(StateError::writing(&e)),
+    };
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((file, writable)),
         Err(TryLockError::WouldBlock) => Err(StateError::InUse),
         Err(TryLockError::Error(e)) => Err(StateError::writing(&e)),
     }
