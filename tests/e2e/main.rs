@@ -18,6 +18,7 @@ mod reach;
 mod recovery;
 mod refusal;
 mod roaming;
+mod rollback;
 mod service;
 mod silence;
 mod start;

@@ -24,13 +24,15 @@ pub enum Message {
     NoTun,
     /// What is stored of a network cannot be read; `vpnctl status` says which file.
     NetworkDamaged,
+    /// A coordinator had gone back to an older roster, and was given this machine's.
+    Healed,
     /// Leaving on a signal.
     Stopping,
 }
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
         Self::Unsandboxed,
         Self::DataPathRestarted,
@@ -40,6 +42,7 @@ impl Message {
         Self::InterfaceNameTaken,
         Self::NoTun,
         Self::NetworkDamaged,
+        Self::Healed,
         Self::Stopping,
     ];
 
@@ -58,6 +61,9 @@ impl Message {
             Self::InterfaceNameTaken => "vpnd: no interface, its name is taken; trying again",
             Self::NoTun => "vpnd: no interface, /dev/net/tun is missing; trying again",
             Self::NetworkDamaged => "vpnd: what is stored of a network is damaged, see `vpnctl status`",
+            Self::Healed => {
+                "vpnd: the coordinator had an older roster than this machine, as after a restore, and was given the newer one"
+            }
             Self::Stopping => "vpnd: stopping",
         }
     }

@@ -436,6 +436,8 @@ pub enum Warning {
     RelayUnreachable,
     /// The coordinator does not hold the pinned key.
     WrongPin,
+    /// The coordinator shows what no signer signed, which is not believed.
+    CoordinatorUntrusted,
     /// The clock is off by a day or more.
     ClockWrong,
     /// More machines used an invite than it allows; none of them is accepted until a signer decides.

@@ -1,6 +1,6 @@
 //! `status`: how the networks are, and which way each machine is reached.
 
-use proto::api::{Answer, Command, NetworkStatus, Path, Peer, Warning};
+use proto::api::{Answer, Command, NetworkState, NetworkStatus, Path, Peer, Warning};
 
 use super::{
     Context,
@@ -47,6 +47,7 @@ fn section(ui: &Ui, network: &NetworkStatus) -> String {
     if let Some(own) = &network.roster_name {
         text.push_str(&format!("  Its signers call it {}.\n", printable(own)));
     }
+    text.extend(advice(network.state).iter().map(|line| format!("  {line}\n")));
     for warning in &network.warnings {
         text.push_str(&format!("  {} {}\n", ui.paint("warning:", Style::Fair), warning_text(*warning)));
     }
@@ -60,6 +61,27 @@ fn section(ui: &Ui, network: &NetworkStatus) -> String {
         table.row(row(peer));
     }
     text + &table.render(ui, "  ")
+}
+
+/// What a state that nobody chose means, and what to do.
+fn advice(state: NetworkState) -> &'static [&'static str] {
+    match state {
+        NetworkState::Stale => &[
+            "No signer has renewed the network for a month: who was removed or added since",
+            "is not known here. Start a signer (vpnctl signer list) and the coordinator, and",
+            "check this machine's clock.",
+        ],
+        NetworkState::Forked => &[
+            "The signers' history has two ends: one of them was stolen, or the coordinator",
+            "lost a change. This machine keeps what it saw first and takes no more changes.",
+            "The recovery key decides, on one machine: vpnctl recover",
+        ],
+        NetworkState::Removed => &[
+            "A signer removed this machine; nobody answers it any more.",
+            "Ask for a new invite, then: vpnctl leave, vpnctl join TOKEN",
+        ],
+        NetworkState::Up | NetworkState::Down | NetworkState::Pending | NetworkState::Damaged => &[],
+    }
 }
 
 fn row(peer: &Peer) -> Vec<Cell> {
@@ -98,6 +120,7 @@ fn warning_text(warning: Warning) -> &'static str {
         Warning::CoordinatorUnreachable => "the coordinator cannot be reached; tunnels go on, changes wait",
         Warning::RelayUnreachable => "no relay can be reached; only direct paths work",
         Warning::WrongPin => "the coordinator does not hold the key that this network pinned",
+        Warning::CoordinatorUntrusted => "the coordinator shows what no signer signed; it is not believed",
         Warning::ClockWrong => "this machine's clock is wrong; set it, for others cannot find it",
         Warning::InviteOverused => "more machines used an invite than it allows; none is accepted",
         Warning::DataPathDown => "the data path does not run; it is being started again",

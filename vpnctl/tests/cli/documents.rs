@@ -87,6 +87,7 @@ pub(crate) const WARNINGS: &[Warning] = &[
     Warning::CoordinatorUnreachable,
     Warning::RelayUnreachable,
     Warning::WrongPin,
+    Warning::CoordinatorUntrusted,
     Warning::ClockWrong,
     Warning::InviteOverused,
     Warning::DataPathDown,

@@ -125,6 +125,21 @@ fn a_damaged_network_says_which_file_and_what_to_do_beside_the_others() {
 }
 
 #[test]
+fn a_state_that_nobody_chose_is_explained_with_what_to_do() {
+    for (state, word, next) in [
+        (NetworkState::Stale, "stale", "vpnctl signer list"),
+        (NetworkState::Forked, "forked", "vpnctl recover"),
+        (NetworkState::Removed, "removed", "vpnctl join TOKEN"),
+    ] {
+        let vpnd = vpnd(vec![NetworkStatus { state, ..home() }]);
+        let run = vpnd.run(&["status"]);
+        assert!(run.done().starts_with(&format!("home  {word}  ")) && run.out.contains(next), "{}", run.out);
+        assert!(run.out.lines().all(|line| line.chars().count() <= 80), "{}", run.out);
+        assert_eq!(vpnd.run(&["--json", "status"]).json()["networks"][0]["state"], word);
+    }
+}
+
+#[test]
 fn warnings_are_in_the_document_only_if_there_are_any() {
     let mut home = home();
     home.state = NetworkState::Stale;

@@ -16,7 +16,7 @@ use proto::{
 };
 
 use super::upstream::Upstream;
-use crate::{apply::Pairing, coordinator::Error};
+use crate::{apply::Pairing, coordinator::Error, message::Message};
 
 /// A roster that this machine opened, and the epoch keys it holds.
 pub(crate) struct Present {
@@ -114,8 +114,12 @@ pub(crate) async fn follow(
         Relation::Older => {
             let member = present.epochs.present().member_key();
             match client.heal(&asker.network, &member, own.to_bytes()).await {
+                Ok(()) => {
+                    Message::Healed.print();
+                    Ok(None)
+                }
                 // Somebody else healed it first, or further.
-                Ok(()) | Err(Error::Conflict(_)) => Ok(None),
+                Err(Error::Conflict(_)) => Ok(None),
                 Err(e) => Err(e.into()),
             }
         }

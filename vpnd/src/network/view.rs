@@ -80,7 +80,8 @@ impl Actor {
         let running = self.running.as_ref();
         let trouble = match health.trouble {
             Some(Trouble::WrongPin) => Some(Warning::WrongPin),
-            Some(Trouble::Unreachable | Trouble::Untrusted) => Some(Warning::CoordinatorUnreachable),
+            Some(Trouble::Unreachable) => Some(Warning::CoordinatorUnreachable),
+            Some(Trouble::Untrusted) => Some(Warning::CoordinatorUntrusted),
             Some(Trouble::Forked) | None => None,
         };
         let when = |holds: bool, warning: Warning| holds.then_some(warning);
