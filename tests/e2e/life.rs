@@ -31,9 +31,14 @@ pub(crate) struct Life {
 impl Life {
     /// Servers and machines are started, a network is made, all have joined.
     pub(crate) fn begin(lab: Arc<Lab>) -> Self {
+        Self::begin_with(lab, &MACHINES)
+    }
+
+    /// The same with these machines.
+    pub(crate) fn begin_with(lab: Arc<Lab>, machines: &[&str]) -> Self {
         let mut coordinator = Coordinator::start_with(&lab.host("srv"), &["--no-relay"]).unwrap();
         let relay = coordinator.start_relay(&lab.host("srv2")).unwrap();
-        Self { world: World::with(lab, coordinator, &MACHINES), relay }
+        Self { world: World::with(lab, coordinator, machines), relay }
     }
 
     /// Every process of Tacet's, with the host it is on.

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the whole program is a test")]
 
 mod boot;
+mod chaos;
+mod dice;
 mod egress;
 mod epochs;
 mod laboratory;

@@ -101,6 +101,9 @@ fn nightly(runner: Runner, scope: &Scope, laboratory: &Result<()>, checks: &mut 
         many.env("TACET_MACHINES", "64");
         checks.push(counted("64 machines in one network", &mut many, scope)?);
     }
+    let mut model = runner.unit_tests_of("vpnd", "trial::model");
+    model.env("TACET_TRIALS", "100000");
+    checks.push(counted("trust: 100,000 sequences", &mut model, scope)?);
     let shipped = audit::Options { dist: true, ..audit::Options::default() };
     checks.push(audited("canary audit of what is shipped", shipped, laboratory));
     let deny = cargo().args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
@@ -150,6 +153,21 @@ impl Runner {
             }
         }
         Ok(command)
+    }
+
+    /// Those unit tests of a crate whose names hold `part`.
+    fn unit_tests_of(self, package: &str, part: &str) -> Command {
+        let mut command = cargo();
+        match self {
+            Self::Nextest => {
+                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
+                command.arg(format!("package({package}) & kind(lib) & test({part})"));
+            }
+            Self::Cargo => {
+                command.args(["test", "--release", "--locked", "--package", package, "--lib", "--", part]);
+            }
+        }
+        command
     }
 
     /// Those end-to-end tests whose names hold `part`.
@@ -236,7 +254,8 @@ fn counted(name: &'static str, command: &mut Command, scope: &Scope) -> Result<C
     heading(name);
     let began = Instant::now();
     if scope.long {
-        command.env(tests::LONG, "1");
+        // With room for the long ones (.config/nextest.toml).
+        command.env(tests::LONG, "1").env("NEXTEST_PROFILE", "nightly");
     }
     // Both runners' output in one stream: nextest summarises on stderr, cargo test on stdout.
     let (reader, writer) = std::io::pipe()?;

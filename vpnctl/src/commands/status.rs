@@ -67,9 +67,9 @@ fn section(ui: &Ui, network: &NetworkStatus) -> String {
 fn advice(state: NetworkState) -> &'static [&'static str] {
     match state {
         NetworkState::Stale => &[
-            "No signer has renewed the network for a month: who was removed or added since",
-            "is not known here. Start a signer (vpnctl signer list) and the coordinator, and",
-            "check this machine's clock.",
+            "No signer has renewed the network for a month: who was removed or added",
+            "since is not known here. Start a signer (vpnctl signer list) and the",
+            "coordinator, and check this machine's clock.",
         ],
         NetworkState::Forked => &[
             "The signers' history has two ends: one of them was stolen, or the coordinator",
