@@ -7,7 +7,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `mesh` | [`Mesh`]: every call, and which peer it is for |
-//! | `peer` | one peer: sending, receiving, its clock |
+//! | `peer` | one peer: sending, receiving, its clock; what it may while it is a guest |
 //! | `session` | `Tunn` by epoch, indexes, limits and memory of handshakes |
 //! | `route` | which peer an inner address belongs to |
 //! | `path` | which of a peer's paths carries its data |
@@ -28,6 +28,7 @@
 //! * Data leaves only over a relay or on a path on which a fresh nonce came back.
 //! * No datagram moves a path by where it came from.
 //! * A message about paths comes from the machine at the other end of the session: not from a TUN, not forwarded.
+//! * By a session of an epoch that control does not name, a guest's, only messages and sync pass.
 //! * Queues, tables and rates are bounded by named constants.
 
 #![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
@@ -48,3 +49,4 @@ mod waiting;
 
 pub use mesh::Mesh;
 pub use out::{Event, To, Transmit, TunBatch};
+pub use session::initiator;

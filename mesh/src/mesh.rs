@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Instant};
 
 use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
 use proto::{
-    pipe::{self, LocalAddr, Pong, Status, ToData},
+    pipe::{self, EpochTag, LocalAddr, Pong, Status, ToData},
     probe::is_reserved,
     roster::Floor,
     stun::is_stun,
@@ -17,8 +17,11 @@ use crate::{
     out::{Event, Transmit, TunBatch},
     peer::{Inner, Peer, addresses, answer_to, receiver},
     route::Routes,
-    session::{Keys, MAX_SLOTS, OVERHEAD, SCRATCH, Source, tag_of},
+    session::{Keys, MAX_SLOTS, OVERHEAD, SCRATCH, Source, host_slot, tag_of},
 };
+
+/// Peers that may be guests at once: more than wake in the same minutes, and the memory for it is small.
+const MAX_GUESTS: usize = 256;
 
 /// One machine's sessions, routes and paths.
 ///
@@ -83,8 +86,7 @@ impl Mesh {
             ToData::Ping { token, peer } => self.ping(now, token, peer),
             ToData::StatusRequest { token } => self.status(now, token),
             ToData::Floor(floor) => self.set_floor(now, floor),
-            // Sessions are of the epochs that control named.
-            ToData::Guest(_) => self.machine.drops.handshake += 1,
+            ToData::Guest(guest) => self.guest(now, &guest),
             // For whoever hands packets over: here a packet without a peer is dropped, as ever.
             ToData::Begin => {}
         }
@@ -267,10 +269,7 @@ impl Mesh {
     fn data(&mut self, now: Instant, source: Source, datagram: &[u8]) {
         let found = receiver(datagram, 4).map(|index| self.machine.indexes.split(index));
         let peer = found.and_then(|(slot, tag)| Some((self.peers.get_mut(slot as usize)?.as_mut()?, tag)));
-        let Some((peer, tag)) = peer else {
-            self.machine.drops.unauthenticated += 1;
-            return;
-        };
+        let Some((peer, tag)) = peer else { return self.guest_data(now, source, datagram) };
         if let Inner::Packet(len) =
             peer.data_from(now, source, tag, datagram, &self.routes, &mut self.machine)
         {
@@ -278,12 +277,47 @@ impl Mesh {
         }
     }
 
-    /// An initiation: the MAC (or the cookie, under load) first, then who it is, then that peer.
+    /// A data packet for no peer's tunnel: maybe a guest's.
+    fn guest_data(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        let found = receiver(datagram, 4).map(|index| self.machine.indexes.split(index));
+        let peer = found
+            .and_then(|(slot, tag)| Some((self.peers.get_mut(host_slot(slot)? as usize)?.as_mut()?, tag)));
+        let Some((peer, tag)) = peer else { return self.unknown() };
+        if let Inner::Packet(len) =
+            peer.guest_data(now, source, tag, datagram, &self.routes, &mut self.machine)
+        {
+            self.machine.inbox.keep(len);
+        }
+    }
+
+    /// An initiation for a known epoch.
     fn initiation(&mut self, now: Instant, source: Source, datagram: &[u8]) {
+        let Some((slot, tag)) = self.initiator(now, source, datagram) else { return };
+        if let Some(peer) = self.peers[slot as usize].as_mut() {
+            peer.initiated(now, source, tag, datagram, &mut self.machine);
+        }
+    }
+
+    /// An initiation for an epoch that has ended.
+    fn guest(&mut self, now: Instant, guest: &pipe::Guest<'_>) {
+        let source = Source::Relay { relay: guest.relay, handle: guest.handle };
+        let Some((slot, _)) = self.initiator(now, source, guest.initiation) else { return };
+        let guests = self.peers.iter().flatten().filter(|peer| peer.is_guest()).count();
+        let named = self.by_id.get(&guest.peer) == Some(&slot);
+        let peer = self.peers[slot as usize].as_mut();
+        match peer.filter(|peer| named && (guests < MAX_GUESTS || peer.is_guest())) {
+            Some(peer) => peer.host(now, source, &guest.psk, guest.initiation, &mut self.machine),
+            None => self.machine.drops.handshake += 1,
+        }
+    }
+
+    /// The slot of the peer that made an initiation, and the tag that it chose. The MAC (or the cookie, under load) comes
+    /// first, then who it is.
+    fn initiator(&mut self, now: Instant, source: Source, datagram: &[u8]) -> Option<(u32, EpochTag)> {
         let machine = &mut self.machine;
         let Some(keys) = machine.keys.as_ref().filter(|_| machine.limiter.allows(now, source)) else {
             machine.drops.handshake += 1;
-            return;
+            return None;
         };
         keys.cookies.reset_count();
         let mut cookie = [0; SCRATCH];
@@ -291,21 +325,20 @@ impl Mesh {
             match keys.cookies.verify_packet(Some(source.cookie_address()), datagram, &mut cookie) {
                 Ok(Packet::HandshakeInit(initiation)) => initiation,
                 Err(TunnResult::WriteToNetwork(cookie)) => {
-                    return machine.out.push(answer_to(source), cookie);
+                    machine.out.push(answer_to(source), cookie);
+                    return None;
                 }
                 _ => {
                     machine.drops.handshake += 1;
-                    return;
+                    return None;
                 }
             };
-        let peer = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok().and_then(|half| {
+        let found = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok().and_then(|half| {
             let slot = *self.by_key.get(&half.peer_static_public)?;
-            Some((self.peers[slot as usize].as_mut()?, tag_of(half.peer_index)))
+            Some((slot, tag_of(half.peer_index)))
         });
-        match peer {
-            Some((peer, tag)) => peer.initiated(now, source, tag, datagram, machine),
-            None => machine.drops.handshake += 1,
-        }
+        machine.drops.handshake += u64::from(found.is_none());
+        found
     }
 
     /// A response or a cookie; `at` is where it names our index.

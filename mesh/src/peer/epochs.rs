@@ -77,7 +77,8 @@ impl Peer {
         match self.sender() {
             Some(_) => self.begin_shift(now, machine),
             None => {
-                self.shift = Shift::Settled;
+                // A tunnel in which we are a guest ends once the present one is up, which takes no waiting.
+                self.shift = self.voice().map_or(Shift::Settled, |_| Shift::Due(now + AGAIN));
                 if self.is_active(now) {
                     self.initiate(now, machine);
                 }
@@ -157,7 +158,10 @@ impl Peer {
     pub(super) fn heard_in(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         if at == 0 {
             self.heard_in_present = Some(now);
-        } else if self.keyed[0].is_live()
+            return;
+        }
+        self.heard_in_former = Some(now);
+        if self.keyed[0].is_live()
             && self.heard_in_present.is_none_or(|heard| now.saturating_duration_since(heard) > LOST)
         {
             self.keyed[0].reset();
@@ -165,9 +169,20 @@ impl Peer {
         }
     }
 
+    /// Whether the peer was heard lately in a tunnel of an epoch that both sides know.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        let heard = self.heard_in_present.max(self.heard_in_former);
+        self.voice().is_some() && heard.is_some_and(|at| now.saturating_duration_since(at) <= LOST)
+    }
+
     /// The place of the tunnel that sends: the newest that can.
     pub(super) fn sender(&self) -> Option<usize> {
-        self.keyed.iter().position(Keyed::is_live)
+        self.keyed.iter().position(Keyed::is_open)
+    }
+
+    /// The place of the tunnel for messages: the one that sends, or one in which we are a guest.
+    pub(super) fn voice(&self) -> Option<usize> {
+        self.sender().or_else(|| self.keyed.iter().position(Keyed::is_live))
     }
 
     /// `to` for what is sent in a tunnel: at a relay, the mailbox of its epoch.
@@ -195,7 +210,7 @@ impl Peer {
                 }
             } else if now >= attempt.retry_at {
                 self.initiate_on(now, at, machine);
-                if at == 0 && self.sender().is_none() && self.named > 1 && self.keyed[1].attempt.is_none() {
+                if at == 0 && self.voice().is_none() && self.named > 1 && self.keyed[1].attempt.is_none() {
                     self.initiate_on(now, 1, machine);
                 }
             }

@@ -1,14 +1,16 @@
 //! One peer: its sessions, its paths, what waits for it, and its clock.
 //!
 //! [`send`] takes packets out to it, [`receive`] takes what came from it, [`epochs`] moves it from one epoch to the next,
-//! [`Peer::tick`] does what is due. A peer that
+//! [`guest`] lets it catch up from an older one, [`Peer::tick`] does what is due. A peer that
 //! has no data has no timers but those of a session that still lives, and none at all after that.
 
 mod epochs;
+mod guest;
 mod receive;
 mod send;
 
 use epochs::Shift;
+use guest::Guest;
 pub(crate) use receive::{Inner, addresses, answer_to, receiver};
 
 use std::{
@@ -58,6 +60,11 @@ pub(crate) struct Peer {
     named: usize,
     shift: Shift,
     heard_in_present: Option<Instant>,
+    heard_in_former: Option<Instant>,
+    /// While the peer is of an epoch that is named no more.
+    guest: Option<Box<Guest>>,
+    /// The ephemeral of an initiation that we answered, and no packet proved that the peer has the same epoch in mind.
+    unproven: Option<[u8; 32]>,
     seen: Seen,
     waiting: Waiting,
     paths: Paths,
@@ -89,6 +96,9 @@ impl Peer {
             named: 0,
             shift: Shift::default(),
             heard_in_present: None,
+            heard_in_former: None,
+            guest: None,
+            unproven: None,
             seen: Seen::default(),
             waiting: Waiting::default(),
             paths: Paths::default(),
@@ -128,6 +138,7 @@ impl Peer {
     pub(crate) fn forget_sessions(&mut self) {
         self.keyed.iter_mut().for_each(Keyed::reset);
         self.shift = Shift::default();
+        self.guest = None;
     }
 
     /// The relays of the machine changed.
@@ -166,11 +177,13 @@ impl Peer {
     /// A relay went down, and its handles with it.
     pub(crate) fn relay_went_down(&mut self, now: Instant, relay: u8, machine: &mut Machine) {
         self.handle = self.handle.filter(|(at, _)| *at != relay);
+        self.lose_guest(relay, None);
         self.set_relays(now, machine);
     }
 
     /// A handle leads nowhere any more.
     pub(crate) fn handle_gone(&mut self, now: Instant, relay: u8, handle: u64, machine: &mut Machine) {
+        self.lose_guest(relay, Some(handle));
         if self.handle == Some((relay, handle)) {
             self.handle = None;
             self.set_relays(now, machine);
@@ -205,7 +218,7 @@ impl Peer {
 
     /// What status shows.
     pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
-        let session = self.keyed.iter().find(|k| k.is_live());
+        let session = self.keyed.iter().find(|k| k.is_open());
         let chosen = self.paths.chosen().filter(|_| session.is_some() && self.is_active(now));
         PeerStatus {
             peer: self.id,
@@ -231,19 +244,20 @@ impl Peer {
     pub(crate) fn tick(&mut self, now: Instant, machine: &mut Machine) {
         self.tick_sessions(now, machine);
         self.tick_epochs(now, machine);
+        self.tick_guest(now, machine);
         if self.paths.is_awake() && !self.is_active(now) {
             self.paths.sleep();
             self.announce.stop();
         }
-        if self.sender().is_some() {
+        if self.voice().is_some() {
             if self.paths.lapse(now) == Silence::Chosen || self.owes_handshake {
                 self.initiate_unasked(now, machine);
             }
             while let Some((to, nonce)) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
                 self.send_probe(to, nonce, machine);
             }
-            self.send_candidates(now, machine);
         }
+        self.send_candidates(now, machine);
         self.pings.expire(now, &mut machine.events);
         self.kick(now, machine);
         self.ping_now(now, machine);
@@ -255,15 +269,15 @@ impl Peer {
         let busy = self.is_active(now) || self.keyed.iter().any(|k| k.attempt.is_some());
         let sessions =
             self.keyed.iter().any(Keyed::has_timers).then_some(now + if busy { TICK } else { IDLE_TICK });
-        let live = self.sender().is_some();
+        let live = self.voice().is_some();
         let paths = self.paths.deadline().filter(|_| live);
-        let announce = self.announce.deadline().filter(|_| live);
+        let announce = self.announce.deadline().filter(|_| live || self.guest_at().is_some());
         let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
         let owed = self.last_unasked.filter(|_| self.owes_handshake && live).map(|at| at + UNASKED_HANDSHAKE);
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
         let dues =
             [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];
-        for due in dues.into_iter().flatten() {
+        for due in dues.into_iter().chain([self.guest_due(now)]).flatten() {
             machine.timers.by(self.slot, due.max(now + SOONEST));
         }
     }

@@ -38,7 +38,7 @@ impl Peer {
         datagram: &[u8],
         machine: &mut Machine,
     ) {
-        let Some(ephemeral) = datagram.get(8..).and_then(|rest| rest.first_chunk::<32>()) else { return };
+        let Some(ephemeral) = ephemeral(datagram) else { return };
         let at = self.keyed[..self.named].iter().position(|keyed| keyed.tag == tag);
         let (Some(at), false, Some(keys)) = (at, self.seen.contains(ephemeral), &machine.keys) else {
             machine.drops.handshake += 1;
@@ -54,6 +54,7 @@ impl Peer {
                 machine.out.push(answer_to(source), &scratch[..len]);
                 if len == RESPONSE {
                     self.seen.insert(*ephemeral);
+                    self.unproven = Some(*ephemeral);
                     self.keyed[at].answered = Some(now);
                     self.learn_handle(now, source, machine);
                     self.schedule(now, machine);
@@ -133,7 +134,7 @@ impl Peer {
             self.session_up(now, source, at, was_live, machine);
         }
         match made {
-            Made::Inner(len) => self.inner(now, source, len, routes, machine),
+            Made::Inner(len) => self.inner(now, (source, at), len, routes, machine),
             _ => Inner::Gone,
         }
     }
@@ -142,7 +143,7 @@ impl Peer {
     fn inner(
         &mut self,
         now: Instant,
-        source: Source,
+        (source, at): (Source, usize),
         len: usize,
         routes: &Routes,
         machine: &mut Machine,
@@ -154,7 +155,7 @@ impl Peer {
         };
         if proto::probe::is_reserved(from) || proto::probe::is_reserved(to) {
             match Message::read(packet) {
-                Ok(message) => self.message(now, source, message, routes, machine),
+                Ok(message) => self.message(now, (source, Some(at)), message, routes, machine),
                 Err(_) => machine.drops.reserved += 1,
             }
             return Inner::Gone;
@@ -168,10 +169,11 @@ impl Peer {
         Inner::Packet(len)
     }
 
-    fn message(
+    /// A message, from the tunnel at a place, or from a guest.
+    pub(super) fn message(
         &mut self,
         now: Instant,
-        source: Source,
+        (source, at): (Source, Option<usize>),
         message: Message,
         routes: &Routes,
         machine: &mut Machine,
@@ -195,11 +197,15 @@ impl Peer {
                     self.kick(now, machine);
                 }
             }
-            Message::Candidates { id, list, floor, .. } => {
+            Message::Candidates { id, list, floor, guest } => {
                 // A list that is not taken comes again.
                 if self.announce.may_receive(now, id) {
                     self.say(&Message::Taken { id }, answer_to(source), machine);
-                    self.candidates(now, (id, &list, floor), routes, machine);
+                    if self.candidates(now, (id, &list, floor), routes, machine)
+                        && let Some(at) = at
+                    {
+                        self.narrow(now, at, guest, machine);
+                    }
                 }
             }
             Message::Taken { id } => {
@@ -211,13 +217,14 @@ impl Peer {
         self.schedule(now, machine);
     }
 
+    /// Takes a list; whether it was new.
     fn candidates(
         &mut self,
         now: Instant,
         (id, list, floor): (ListId, &[Candidate], Option<Floor>),
         routes: &Routes,
         machine: &mut Machine,
-    ) {
+    ) -> bool {
         let received = self.announce.received(id, list, floor);
         if let Some(floor) = floor.filter(|floor| received.news && machine.floor != Some(*floor)) {
             machine.events.push_back(Event::PeerFloor { peer: self.id, floor });
@@ -241,11 +248,18 @@ impl Peer {
         if received.restarted && self.is_active(now) {
             self.announce.renew(now);
         }
+        received.new
     }
 
     /// A session can send now, or a handshake has confirmed that the peer is there.
     fn session_up(&mut self, now: Instant, source: Source, at: usize, was_live: bool, machine: &mut Machine) {
         self.keyed[at].answered = None;
+        self.unproven = None;
+        match at {
+            0 => self.heard_in_present = Some(now),
+            _ => self.heard_in_former = Some(now),
+        }
+        self.end_guest(now);
         self.epoch_up(now, at, machine);
         self.paths.heard(Via::of(source));
         self.reply_to = Some(answer_to(source));
@@ -269,7 +283,7 @@ impl Peer {
 }
 
 /// Length of a handshake response, in bytes; a cookie is shorter.
-const RESPONSE: usize = 92;
+pub(super) const RESPONSE: usize = 92;
 /// Length of an empty data packet, in bytes.
 const KEEPALIVE: usize = 32;
 
@@ -303,6 +317,11 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
         }
         _ => None,
     }
+}
+
+/// The ephemeral key of an initiation.
+pub(super) fn ephemeral(initiation: &[u8]) -> Option<&[u8; 32]> {
+    initiation.get(8..)?.first_chunk()
 }
 
 /// The receiver index of a message that has one.

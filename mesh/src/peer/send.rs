@@ -9,7 +9,7 @@ use crate::{
     machine::{Machine, padded},
     out::To,
     path::PROBE_EVERY,
-    session::{Attempt, CONFIRM, Made, OVERHEAD, RETRY, SCRATCH},
+    session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH},
 };
 
 /// WireGuard's jitter of a repeated initiation (its paper, section 6.4).
@@ -20,6 +20,9 @@ impl Peer {
     pub(crate) fn send(&mut self, now: Instant, packet: &[u8], machine: &mut Machine) {
         self.data(now, machine);
         let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) else {
+            if self.send_sync(packet, machine) {
+                return self.schedule(now, machine);
+            }
             machine.drops.waiting += self.waiting.push(now, packet);
             self.kick(now, machine);
             return self.schedule(now, machine);
@@ -37,6 +40,10 @@ impl Peer {
             return;
         }
         if self.sender().is_none() {
+            if self.keyed.first().is_some_and(Keyed::is_live) {
+                // We are a guest: no handshake changes that, a newer epoch does.
+                return;
+            }
             if self.keyed.iter().any(|k| k.answered.is_some_and(|at| now < at + CONFIRM)) {
                 // The peer's first packet is on its way, and the session with it.
                 machine.timers.by(self.slot, now + CONFIRM);
@@ -108,10 +115,12 @@ impl Peer {
 
     /// Says something to the peer about paths. Needs a session.
     pub(super) fn say(&mut self, message: &Message, to: To, machine: &mut Machine) {
-        let Some(sender) = self.sender() else { return };
         let mut packet = std::mem::take(&mut machine.message);
         message.write(&mut packet);
-        self.seal(sender, &packet, to, machine);
+        match self.voice() {
+            Some(at) => self.seal(at, &packet, to, machine),
+            None => self.seal_to_guest(&packet, machine),
+        }
         machine.message = packet;
     }
 
@@ -134,17 +143,19 @@ impl Peer {
         }
     }
 
-    /// Sends our candidates if the peer does not have them yet.
+    /// Sends our candidates and our roster if the peer does not have them yet. A guest is not to come directly.
     pub(super) fn send_candidates(&mut self, now: Instant, machine: &mut Machine) {
-        let Some(to) = self.paths.route().or(self.reply_to) else { return };
+        let guest = self.voice().is_none();
+        let to = if guest { self.guest_at() } else { self.paths.route().or(self.reply_to) };
+        let Some(to) = to else { return };
         let Some(number) = self.announce.next(now) else { return };
         let id = ListId { start: machine.start, number };
-        let list = machine.candidates(now);
-        let message = Message::Candidates { id, list, floor: machine.floor, guest: false };
+        let list = if guest { Vec::new() } else { machine.candidates(now) };
+        let message = Message::Candidates { id, list, floor: machine.floor, guest };
         self.say(&message, to, machine);
     }
 
-    fn seal(&mut self, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
+    pub(super) fn seal(&mut self, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
         let to = self.addressed(to, sender);
         let packet = padded(packet, machine.mtu, &mut machine.pad);
         let room = machine.out.room(to, packet.len() + OVERHEAD);

@@ -1,7 +1,8 @@
 //! WireGuard's receiver index: which peer and which epoch a datagram is for.
 //!
 //! `Tunn` keeps 24 bits for us and counts its sessions in the other 8. Ours are the slot of the peer (22 bits) and the
-//! epoch modulo 4 (2 bits). The index travels in the clear, so the slot is scrambled by a bijection that is drawn at
+//! epoch modulo 4 (2 bits). The upper half of the slots is for guests ([`guest_slot`]), whose epochs are older than four
+//! numbers can tell. The index travels in the clear, so the slot is scrambled by a bijection that is drawn at
 //! the start: it does not tell an observer how many peers there are.
 
 use proto::pipe::EpochTag;
@@ -10,8 +11,11 @@ use rand_core::CryptoRngCore;
 const SLOT_BITS: u32 = 22;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 
+/// Set in the slots of guests.
+const GUEST: u32 = 1 << (SLOT_BITS - 1);
+
 /// The most peers that an index can tell apart.
-pub(crate) const MAX_SLOTS: usize = 1 << SLOT_BITS;
+pub(crate) const MAX_SLOTS: usize = GUEST as usize;
 
 /// `slot * factor + offset`, modulo 2^22, and back.
 pub(crate) struct Indexes {
@@ -42,6 +46,16 @@ impl Indexes {
     }
 }
 
+/// The slot that a peer has as a guest. No peer has it otherwise.
+pub(crate) fn guest_slot(slot: u32) -> u32 {
+    slot | GUEST
+}
+
+/// The slot of the peer that has this one as a guest; `None` if it is no guest's.
+pub(crate) fn host_slot(slot: u32) -> Option<u32> {
+    (slot & GUEST != 0).then_some(slot & !GUEST)
+}
+
 /// The epoch that the owner of this index, ours or a peer's, says it belongs to.
 pub(crate) fn tag_of(index: u32) -> EpochTag {
     EpochTag::of(u64::from(index >> 8 & 3))
@@ -52,6 +66,14 @@ mod tests {
     use rand_core::OsRng;
 
     use super::*;
+
+    #[test]
+    fn a_guest_has_a_slot_that_no_peer_has() {
+        for slot in [0, 1, 77, MAX_SLOTS as u32 - 1] {
+            assert_eq!((host_slot(slot), host_slot(guest_slot(slot))), (None, Some(slot)));
+            assert!(guest_slot(slot) as usize >= MAX_SLOTS && guest_slot(slot) <= SLOT_MASK);
+        }
+    }
 
     #[test]
     fn every_slot_and_tag_comes_back_from_its_index() {

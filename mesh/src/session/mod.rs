@@ -20,12 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError, rate_limiter::RateLimiter};
+use boringtun::noise::{
+    Packet, Tunn, TunnResult, errors::WireGuardError, handshake::parse_handshake_anon,
+    rate_limiter::RateLimiter,
+};
 use proto::pipe::EpochTag;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub(crate) use index::{Indexes, MAX_SLOTS, tag_of};
+pub(crate) use index::{Indexes, MAX_SLOTS, guest_slot, host_slot, tag_of};
 pub(crate) use limiter::{COOKIE_OVER, Limiter, Source};
 pub(crate) use seen::Seen;
 
@@ -60,6 +63,8 @@ pub(crate) struct Keyed {
     tunn: Option<Box<Tunn>>,
     /// Whether `Tunn` has a session to send on.
     live: bool,
+    /// The peer says that we are its guest: it takes messages and sync by it, and nothing else.
+    pub(crate) narrow: bool,
     /// Our initiation that waits for an answer.
     pub(crate) attempt: Option<Attempt>,
     /// When we answered an initiation whose first packet has not come yet.
@@ -91,6 +96,16 @@ pub(crate) enum Made {
     OldTimestamp,
 }
 
+/// Who made a handshake initiation for the owner of `secret`, as the initiation claims: whoever knows both machines' public
+/// keys can make one that says so, and no session comes of it.
+#[must_use]
+pub fn initiator(secret: &Zeroizing<[u8; 32]>, initiation: &[u8]) -> Option<[u8; 32]> {
+    let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(initiation) else { return None };
+    let secret = StaticSecret::from(**secret);
+    let half = parse_handshake_anon(&secret, &PublicKey::from(&secret), &initiation).ok()?;
+    Some(half.peer_static_public)
+}
+
 impl Keys {
     pub(crate) fn new(secret: &Zeroizing<[u8; 32]>) -> Self {
         let secret = StaticSecret::from(**secret);
@@ -103,22 +118,33 @@ impl Keys {
 
 impl Keyed {
     pub(crate) fn new(tag: EpochTag, psk: Zeroizing<[u8; 32]>, index: u32) -> Self {
-        Self { tag, psk, index, tunn: None, live: false, attempt: None, answered: None }
+        Self { tag, psk, index, tunn: None, live: false, narrow: false, attempt: None, answered: None }
     }
 
     /// Whether this is the tunnel for that epoch and key.
     pub(crate) fn is(&self, tag: EpochTag, psk: &[u8; 32]) -> bool {
-        self.tag == tag && *self.psk == *psk
+        self.tag == tag && self.has(psk)
+    }
+
+    /// Whether its pre-shared key is this one.
+    pub(crate) fn has(&self, psk: &[u8; 32]) -> bool {
+        *self.psk == *psk
     }
 
     /// Forgets all sessions.
     pub(crate) fn reset(&mut self) {
-        (self.tunn, self.live, self.attempt, self.answered) = (None, false, None, None);
+        (self.tunn, self.live, self.narrow) = (None, false, false);
+        (self.attempt, self.answered) = (None, None);
     }
 
     /// Whether packets can be sealed.
     pub(crate) fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether data can be sealed for a peer that takes it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.live && !self.narrow
     }
 
     /// Whether `Tunn` may have something to do in time.

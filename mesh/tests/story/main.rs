@@ -3,6 +3,7 @@
 // A story's world is public to the stories, and fails as they do.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 mod epochs;
+mod guests;
 mod news;
 mod paths;
 mod sessions;

@@ -13,7 +13,7 @@ use std::{
 use mesh::{Event, Mesh, To};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
-    pipe::{Config, EpochTag, LocalAddr, PathView, Peer, RelayTo, Status, ToData},
+    pipe::{Config, EpochTag, Guest, LocalAddr, PathView, Peer, RelayTo, Status, ToData},
     roster::{Floor, Order},
     stun,
 };
@@ -62,8 +62,13 @@ pub struct Machine {
     pub relayed: usize,
     /// Tags of the epochs in whose mailboxes it listens.
     pub knows: Vec<u8>,
+    /// For stories about old epochs: the numbers of those that its data path knows, and of those that ended before.
+    pub named: Vec<u64>,
+    pub ended: Vec<u64>,
     /// Whether initiations over the relay are taken out, as control does for an introduction.
     pub keep_initiations: Option<Vec<(u64, Vec<u8>)>>,
+    /// What was sent to handles that are nobody's here.
+    pub answers: Option<Vec<Vec<u8>>>,
 }
 
 pub struct Nat {
@@ -80,7 +85,7 @@ pub struct Sent {
 
 enum Packet {
     Udp { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
-    Relay { from: usize, to: usize, bytes: Vec<u8> },
+    Relay { from: usize, to: usize, epoch: Option<u64>, bytes: Vec<u8> },
 }
 
 impl World {
@@ -289,6 +294,15 @@ impl World {
         }
     }
 
+    /// An initiation in the mailbox of an epoch that has ended: what control does with it.
+    pub fn knock(&mut self, n: usize, handle: u64, epoch: u64, initiation: &[u8]) {
+        let who = mesh::initiator(&Zeroizing::new(self.machines[n].secret), initiation).unwrap();
+        let Some(peer) = (0..self.machines.len()).find(|m| self.key(*m) == who) else { return };
+        let psk = psk(peer, n, epoch);
+        let guest = Guest { peer: peer as u32, psk, relay: 0, handle, initiation };
+        self.apply(n, ToData::Guest(guest));
+    }
+
     fn udp(&mut self, n: usize, dst: SocketAddr, bytes: Vec<u8>) {
         self.sent.push(Sent { from: n, dst, bytes: bytes.clone() });
         if let Some(nat) = &mut self.machines[n].nat {
@@ -300,12 +314,24 @@ impl World {
 
     fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
         self.machines[n].relayed += 1;
+        let mut number = None;
         let to = match to {
+            RelayTo::Peer { peer, epoch } if !self.machines[n].named.is_empty() => {
+                number = self.machines[n].epoch_of(epoch);
+                if number.is_none_or(|number| !self.machines[peer as usize].listens(number)) {
+                    return;
+                }
+                peer as usize
+            }
             // A machine listens in the mailboxes of the epochs that it knows.
             RelayTo::Peer { peer, epoch } if self.machines[peer as usize].knows.contains(&epoch.value()) => {
                 peer as usize
             }
             RelayTo::Peer { .. } => return,
+            RelayTo::Handle(handle) if handle as usize >= self.machines.len() => {
+                self.machines[n].answers.iter_mut().for_each(|answers| answers.push(bytes.clone()));
+                return;
+            }
             RelayTo::Handle(handle) => handle as usize,
         };
         if let Some(kept) = self.machines[n].keep_initiations.as_mut().filter(|_| bytes[0] == 1) {
@@ -313,7 +339,7 @@ impl World {
             return;
         }
         if self.relay {
-            self.fly(RELAYED, Packet::Relay { from: n, to, bytes });
+            self.fly(RELAYED, Packet::Relay { from: n, to, epoch: number, bytes });
         }
     }
 
@@ -338,7 +364,12 @@ impl World {
                     self.inject(n, from, &bytes);
                 }
             }
-            Packet::Relay { from, to, bytes } => {
+            Packet::Relay { from, to, epoch: Some(epoch), bytes }
+                if bytes[0] == 1 && !self.machines[to].named.contains(&epoch) =>
+            {
+                self.knock(to, from as u64, epoch, &bytes);
+            }
+            Packet::Relay { from, to, bytes, .. } => {
                 let handle = from as u64;
                 self.apply(to, ToData::RelayRecv { relay: 0, handle, payload: &bytes });
             }
@@ -347,6 +378,15 @@ impl World {
 }
 
 impl Machine {
+    /// The newest epoch with a tag.
+    fn epoch_of(&self, tag: EpochTag) -> Option<u64> {
+        self.named.iter().chain(&self.ended).copied().find(|number| EpochTag::of(*number) == tag)
+    }
+
+    fn listens(&self, epoch: u64) -> bool {
+        self.named.contains(&epoch) || self.ended.contains(&epoch)
+    }
+
     fn new(now: Instant, n: usize, nat: bool) -> Self {
         let port = 51_820 + n as u16;
         let (addr, nat) = if nat {
@@ -366,7 +406,10 @@ impl Machine {
             floors: Vec::new(),
             relayed: 0,
             knows: vec![0],
+            named: Vec::new(),
+            ended: Vec::new(),
             keep_initiations: None,
+            answers: None,
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct Drops {
     pub handshake: u64,
     /// Waited too long for a session or a path.
     pub waiting: u64,
-    /// From a guest, and no sync; or from a guest, and not over a relay.
+    /// From a guest, and no sync.
     pub guest: u64,
     /// Not an IP packet, or larger than can be carried.
     pub malformed: u64,

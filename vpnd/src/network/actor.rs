@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{
     catch_up::{Asker, Present},
     clock,
+    guests::Knocks,
     handle::{Handle, Query},
     interface::{Interface, InterfaceError, Lack, MTU, Wanted},
     joiners::{Gate, Joiners},
@@ -68,6 +69,7 @@ pub(super) struct Actor {
     pub(super) members: BTreeMap<apply::Key, MachineEntry>,
     pub(super) joiners: Joiners,
     pub(super) gate: Gate,
+    pub(super) knocks: Knocks,
     pub(super) mailboxes: Mailboxes,
 
     pub(super) health: Health,
@@ -186,6 +188,7 @@ pub(crate) fn start(
         members: BTreeMap::new(),
         joiners: Joiners::default(),
         gate: Gate::new(Instant::now()),
+        knocks: Knocks::new(Instant::now()),
         health: Health::default(),
         waiting: Waiting::default(),
         configured: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proto::{
     coordinator::Auth,
-    epoch::{EpochKey, EpochKeys, slot},
+    epoch::{EpochKey, EpochKeys, EpochName, slot},
     identity::{MachineKeys, NetworkId},
     pipe::EpochTag,
     roster::{Delta, Head, Header, InviteSecret, PublicState, Relation, Roster, RosterError},
@@ -46,6 +46,13 @@ impl Present {
             Some(Pairing { number: at, key: &ended.key })
         });
         std::iter::once(present).chain(former.take(1)).collect()
+    }
+
+    /// The key of an epoch that ended so long ago that sessions are of it no more.
+    pub(crate) fn bygone(&self, name: &EpochName) -> Option<&EpochKey> {
+        let pairings = self.pairings();
+        let key = self.epochs.find(name)?;
+        (key != self.epochs.present() && !pairings.iter().any(|pairing| pairing.key == key)).then_some(key)
     }
 
     /// The key of the newest epoch with this tag.
@@ -214,5 +221,34 @@ impl Asker {
         let own = SealingSecret::from_seed(*self.keys.sealing().seed());
         let invite = self.invite.as_ref().map(InviteSecret::sealing);
         std::iter::once(own).chain(invite).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::epoch::KEEP_EPOCHS;
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::network::sample::network;
+
+    #[test]
+    fn sessions_are_of_two_epochs_and_the_others_that_are_kept_are_bygone() {
+        let (roster, keys, _) = network(1);
+        let epochs = EpochKeys::new(roster.epoch_key().clone());
+        let mut present = Present { roster, epochs };
+        let mut names = Vec::new();
+        for _ in 0..=KEEP_EPOCHS {
+            names.insert(0, present.roster.header().epoch);
+            let edit = present.roster.edit(&keys, 1, &mut OsRng, |draft| {
+                draft.new_epoch();
+                Ok(())
+            });
+            present = present.followed_by(edit.unwrap().roster, 1).unwrap();
+        }
+        let bygone = |name| present.bygone(name).is_some_and(|key| key.name() == *name);
+        assert!(!bygone(&present.roster.header().epoch) && !bygone(&names[0]));
+        assert!(names[1..KEEP_EPOCHS].iter().all(bygone));
+        assert!(present.bygone(&names[KEEP_EPOCHS]).is_none(), "it is kept no more");
     }
 }

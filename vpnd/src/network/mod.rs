@@ -27,6 +27,7 @@ mod actor;
 mod adopt;
 mod catch_up;
 pub(crate) mod clock;
+mod guests;
 mod handle;
 mod interface;
 mod joiners;

@@ -1,9 +1,9 @@
 //! Frames between relays and data path, and introductions.
 //!
-//! A datagram that comes over a relay is WireGuard's and goes to the data path as it is, or it is an introduction: then
-//! it is checked here, and its machine and handshake go to the data path together. In the other direction, while this
-//! machine itself stands on an invite, each handshake that it begins is wrapped in an introduction: the peer may not
-//! have heard of it yet.
+//! A datagram that comes over a relay is WireGuard's and goes to the data path ([`super::guests`]: in older epochs not
+//! without a look), or it is an introduction: then it is checked here, and its machine and handshake go to the data path
+//! together. In the other direction, while this machine itself stands on an invite, each handshake that it begins is
+//! wrapped in an introduction: the peer may not have heard of it yet.
 
 use std::time::Instant;
 
@@ -17,11 +17,8 @@ use proto::{
 };
 use rand_core::OsRng;
 
-use super::{actor::Actor, clock};
+use super::{actor::Actor, clock, guests::INITIATION_TYPE};
 use crate::{child, message::Message, relay::RelayEvent};
-
-/// The first byte of a WireGuard handshake initiation (WireGuard's paper, section 5.4.2).
-const INITIATION_TYPE: u8 = 1;
 
 impl Actor {
     pub(super) async fn heed_data(&mut self, event: child::Event) {
@@ -101,7 +98,7 @@ impl Actor {
         if Introduction::is_one(payload) {
             return self.introduced(relay, epoch, handle, payload);
         }
-        self.tell(&ToData::RelayRecv { relay, handle: handle.0, payload });
+        self.pass_on(relay, epoch, handle, payload);
     }
 
     /// Checks an introduction. What does not hold is dropped in silence: whoever sent it learns nothing.
@@ -117,7 +114,7 @@ impl Actor {
         let machine = match introduction.check(&present.roster) {
             // Folded in meanwhile: the handshake is a member's.
             Err(MembershipError::Member) => {
-                self.tell(&ToData::RelayRecv { relay, handle: handle.0, payload: initiation });
+                self.pass_on(relay, epoch, handle, initiation);
                 return;
             }
             Err(_) => return,
@@ -136,6 +133,10 @@ impl Actor {
         }
         let peer = self.peers.set(key, self.peer(&machine));
         self.members.insert(key, machine);
+        if self.bygone(epoch).is_some() {
+            self.tell(&ToData::SetPeer(peer));
+            return self.pass_on(relay, epoch, handle, initiation);
+        }
         self.tell(&ToData::Introduce { peer, relay, handle: handle.0, initiation });
     }
 
@@ -144,7 +145,8 @@ impl Actor {
         let Some(running) = &self.running else { return };
         let present = self.present.borrow().clone();
         let (to, epoch) = match to {
-            // The peer is behind the handle since it sent something itself: it has the present epoch's introduction.
+            // The peer is behind the handle since it sent something itself: it has the present epoch's introduction. (A
+            // guest is sent no handshakes.)
             RelayTo::Handle(handle) => (To::Handle(Handle(handle)), present.epochs.present()),
             RelayTo::Peer { peer, epoch } => {
                 let machine = self.peers.key(peer).and_then(|key| self.members.get(key));
