@@ -163,3 +163,26 @@ fn without_coordinator_and_relay_direct_paths_go_on_and_all_heals_when_they_retu
     .unwrap();
     late.reaches(&world.node("flat-1").address("ipv4").unwrap(), FIRST_ANSWER).unwrap();
 }
+
+/// Its database was lost, or its operator removed the network.
+#[test]
+fn a_network_that_the_coordinator_does_not_know_any_more_goes_on_and_says_so() {
+    let mut world = World::of(Lab::up(THREE).unwrap(), &THREE_HOSTS);
+    world.all_reach_all(FIRST_ANSWER);
+    let server = world.coordinator.host();
+    let data = ["--data-dir", "/var/lib/tacet-coordinator"];
+    let listed = server.run("tacet-coordinator", &["networks", data[0], data[1], "--json"]).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let id = listed["networks"][0]["id"].as_str().unwrap();
+    server.run("tacet-coordinator", &["networks", data[0], data[1], "remove", id, "--yes"]).unwrap();
+    world.coordinator.start_again().unwrap();
+    for node in &world.nodes {
+        wait::until(&format!("{} says so", node.name()), Duration::from_secs(90), || {
+            node.status().is_ok_and(|status| {
+                status["state"] == "up" && status["warnings"] == serde_json::json!(["network_unknown"])
+            })
+        })
+        .unwrap();
+    }
+    world.all_reach_all(FIRST_ANSWER);
+}

@@ -432,6 +432,10 @@ pub enum Path {
 pub enum Warning {
     /// The coordinator cannot be reached. Tunnels go on; changes wait.
     CoordinatorUnreachable,
+    /// It does not know this network, as after the loss of its database.
+    NetworkUnknown,
+    /// It refuses what this machine wants to change: to take in who joined, or the monthly renewal.
+    ChangeRefused,
     /// No relay can be reached.
     RelayUnreachable,
     /// The coordinator does not hold the pinned key.

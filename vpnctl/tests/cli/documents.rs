@@ -85,6 +85,8 @@ pub(crate) const ERROR_CODES: &[ErrorCode] = &[
 
 pub(crate) const WARNINGS: &[Warning] = &[
     Warning::CoordinatorUnreachable,
+    Warning::NetworkUnknown,
+    Warning::ChangeRefused,
     Warning::RelayUnreachable,
     Warning::WrongPin,
     Warning::CoordinatorUntrusted,

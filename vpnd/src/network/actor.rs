@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     apply::{self, Peers},
+    backoff::Backoff,
     child,
     coordinator::Client,
     relay::RelayEvent,
@@ -81,6 +82,8 @@ pub(super) struct Actor {
     pub(super) renewing: bool,
     /// How long this machine leaves a renewal to other signers, in seconds.
     pub(super) patience: u64,
+    /// Changes in a row that the coordinator refused.
+    pub(super) refusals: Backoff,
     pub(super) unsaved: bool,
     /// Addresses changed, and are read anew in a moment.
     pub(super) settling: bool,
@@ -101,6 +104,8 @@ pub(super) struct Health {
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,
     pub(super) not_saved: bool,
+    /// The coordinator refused what this signer wanted to change; until then nothing of that kind is tried.
+    pub(super) refused: Option<Instant>,
     /// A signer gave this machine another name than it was to get.
     pub(super) renamed: bool,
 }
@@ -130,9 +135,9 @@ pub(super) enum Note {
     /// Somebody took the interface away.
     InterfaceGone,
     /// The fold that was asked for is done, or not.
-    Folded,
+    Folded { refused: bool },
     /// So is the renewal.
-    Renewed,
+    Renewed { refused: bool },
 }
 
 /// What can come.
@@ -195,6 +200,7 @@ pub(crate) fn start(
         folding: false,
         renewing: false,
         patience: renewal_patience(),
+        refusals: Backoff::default(),
         unsaved,
         settling: false,
         resolved: None,
@@ -402,11 +408,15 @@ impl Actor {
                     running.tell(&ToData::StunServers(servers));
                 }
             }
-            Note::Folded => {
+            Note::Folded { refused } => {
                 // What was not folded is tried again at the next tick.
                 self.folding = false;
+                self.heed_refusal(refused);
             }
-            Note::Renewed => self.renewing = false,
+            Note::Renewed { refused } => {
+                self.renewing = false;
+                self.heed_refusal(refused);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
     actor::{Actor, Note},
     catch_up::Present,
     clock,
+    signers::is_refused,
 };
 
 impl Actor {
@@ -77,7 +78,7 @@ impl Actor {
         let Some(running) = &self.running else { return };
         let listed = self.joiners.listed();
         let may = self.present.borrow().roster.is_signer(&self.keys.identity_public());
-        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() {
+        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() || self.is_refused() {
             return;
         }
         self.folding = true;
@@ -86,8 +87,8 @@ impl Actor {
         let notes = self.notes.clone();
         tokio::spawn(async move {
             // Folded or not: the roster that comes says so, and what is left is tried again.
-            let _ = outcome.await;
-            let _ = notes.send(Note::Folded).await;
+            let refused = is_refused(&outcome.await);
+            let _ = notes.send(Note::Folded { refused }).await;
         });
     }
 }

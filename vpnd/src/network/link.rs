@@ -68,6 +68,8 @@ pub(crate) enum Trouble {
     Forked,
     /// It shows what no signer signed, or an older state that it does not let be healed.
     Untrusted,
+    /// It does not know the network.
+    Unknown,
 }
 
 /// The running task. It ends when this is dropped.
@@ -307,6 +309,7 @@ impl Keeper {
 pub(super) fn trouble(error: &CatchUpError) -> Trouble {
     match error {
         CatchUpError::Coordinator(Error::WrongPin | Error::Untrusted) => Trouble::WrongPin,
+        CatchUpError::Coordinator(Error::NotFound) => Trouble::Unknown,
         CatchUpError::Coordinator(_) | CatchUpError::Removed => Trouble::Unreachable,
         CatchUpError::Roster(RosterError::Forked) => Trouble::Forked,
         CatchUpError::Roster(_) => Trouble::Untrusted,

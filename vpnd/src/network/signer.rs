@@ -77,6 +77,19 @@ pub(crate) enum ChangeError {
     Busy,
 }
 
+impl ChangeError {
+    /// Whether the coordinator was there and did not take the change.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::CatchUp(CatchUpError::Coordinator(error)) => {
+                !matches!(error, Error::Unreachable(_) | Error::WrongPin | Error::Untrusted)
+            }
+            Self::Edit(_) | Self::CatchUp(_) => false,
+        }
+    }
+}
+
 /// The running task. It ends when this is dropped.
 pub(crate) struct Signer {
     changes: mpsc::Sender<Change>,

@@ -1,18 +1,20 @@
 //! Who may sign, which relays there are, and what signers renew.
 
+use std::time::Instant;
+
 use proto::{
     api::{ApiError, ErrorCode},
     roster::{RelayEntry, Roster, renewal_is_due},
 };
 use rand_core::{OsRng, RngCore};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 
 use super::{
     actor::{Actor, Note},
     clock,
     handle::Reply,
     queries::{no_machine, not_yet},
-    signer::{Edit, Outcome},
+    signer::{ChangeError, Changed, Edit, Outcome},
 };
 
 /// Signers renew at a random time within this after it is due, so that they do not all do it at once; in seconds.
@@ -80,7 +82,10 @@ impl Actor {
         let present = self.present.borrow().clone();
         let may = present.roster.is_signer(&self.keys.identity_public());
         let now = clock::now().saturating_sub(self.patience);
-        if self.renewing || !may || self.health.trouble.is_some() || !is_due(&present.roster, now) {
+        if self.renewing || !may || self.health.trouble.is_some() || self.is_refused() {
+            return;
+        }
+        if !is_due(&present.roster, now) {
             return;
         }
         self.renewing = true;
@@ -89,10 +94,30 @@ impl Actor {
         let notes = self.notes.clone();
         tokio::spawn(async move {
             // Renewed by this signer or by another, or not: the next tick sees.
-            let _ = outcome.await;
-            let _ = notes.send(Note::Renewed).await;
+            let refused = is_refused(&outcome.await);
+            let _ = notes.send(Note::Renewed { refused }).await;
         });
     }
+
+    /// Whether the coordinator refused a change of this machine's own accord a moment ago.
+    pub(super) fn is_refused(&self) -> bool {
+        self.health.refused.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Such a change was refused: the next is tried after a pause, longer each time. Or it was not.
+    pub(super) fn heed_refusal(&mut self, refused: bool) {
+        if refused {
+            self.health.refused = Some(Instant::now() + self.refusals.pause());
+        } else {
+            self.health.refused = None;
+            self.refusals.reset();
+        }
+    }
+}
+
+/// Whether a change ended because the coordinator did not take it.
+pub(super) fn is_refused(outcome: &Result<Result<Changed, ChangeError>, RecvError>) -> bool {
+    matches!(outcome, Ok(Err(error)) if error.is_refusal())
 }
 
 pub(super) fn is_due(roster: &Roster, now: u64) -> bool {
@@ -109,10 +134,16 @@ pub(super) fn renewal() -> Edit {
 
 #[cfg(test)]
 mod tests {
-    use proto::roster::FRESH;
+    use proto::{
+        coordinator::Reason,
+        roster::{EditError, FRESH},
+    };
 
     use super::*;
-    use crate::network::sample::network;
+    use crate::{
+        coordinator::{Cause, Error},
+        network::{catch_up::CatchUpError, sample::network},
+    };
 
     #[test]
     fn a_roster_is_renewed_once_a_month_by_whichever_signer_is_first() {
@@ -124,6 +155,16 @@ mod tests {
         assert!(!is_due(&renewed, due));
         // The other one comes to the renewed roster, and makes nothing of it.
         assert!(renewed.edit(&keys, due, &mut OsRng, renewal()).is_err());
+    }
+
+    #[test]
+    fn a_change_that_the_coordinator_does_not_take_is_told_from_one_that_does_not_reach_it() {
+        let coordinator = |error: Error| ChangeError::CatchUp(CatchUpError::Coordinator(error));
+        let refused = |error: ChangeError| is_refused(&Ok(Err(error)));
+        assert!(refused(coordinator(Error::Refused(Reason::TooLarge))));
+        assert!(refused(coordinator(Error::NotFound)) && refused(ChangeError::Busy));
+        assert!(!refused(coordinator(Error::Unreachable(Cause::Connect))));
+        assert!(!refused(ChangeError::Edit(EditError::Full)));
     }
 
     #[test]

@@ -82,11 +82,13 @@ impl Actor {
             Some(Trouble::WrongPin) => Some(Warning::WrongPin),
             Some(Trouble::Unreachable) => Some(Warning::CoordinatorUnreachable),
             Some(Trouble::Untrusted) => Some(Warning::CoordinatorUntrusted),
+            Some(Trouble::Unknown) => Some(Warning::NetworkUnknown),
             Some(Trouble::Forked) | None => None,
         };
         let when = |holds: bool, warning: Warning| holds.then_some(warning);
         [
             trouble,
+            when(health.refused.is_some(), Warning::ChangeRefused),
             when(running.is_some_and(|running| running.relays.all_down()), Warning::RelayUnreachable),
             when(health.clock_wrong, Warning::ClockWrong),
             when(health.overused, Warning::InviteOverused),
