@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "the whole program is a test")]
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -112,12 +113,69 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     // SQLite's file format, section 1.3: the user version is the big-endian number at byte 60.
     let file = File::options().write(true).open(home.database()).unwrap();
     file.write_all_at(&99u32.to_be_bytes(), 60).unwrap();
-    let before = fs::read(home.database()).unwrap();
-    for command in [&["check"][..], &["enrol"], &["serve", "--listen", "127.0.0.1:0", "--no-relay"]] {
+    // What a later version may have left there is its own.
+    fs::write(home.data().join("coordinator.db-new"), "of a later version").unwrap();
+    let before = everything(&home.data());
+    let backup = home.path("backup");
+    for command in [
+        &["check"][..],
+        &["enrol"],
+        &["accounts"],
+        &["inventory"],
+        &["backup", backup.to_str().unwrap()],
+        &["serve", "--listen", "127.0.0.1:0", "--no-relay"],
+    ] {
         let why = home.fails(command);
-        assert!(why.contains("newer version"), "{why}");
+        assert!(why.contains("newer version of Tacet wrote the database (format 99;"), "{why}");
+        assert!(
+            why.contains(concat!("coordinator ", env!("CARGO_PKG_VERSION"), " knows formats up to 2")),
+            "{why}"
+        );
+        assert!(why.contains("nothing was changed\n  install a newer version of Tacet"), "{why}");
+        assert!(everything(&home.data()) == before, "{command:?} changed something");
     }
-    assert!(fs::read(home.database()).unwrap() == before);
+    assert!(!backup.exists());
+}
+
+#[test]
+fn a_file_of_keys_or_a_backup_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    let backup = home.path("backup");
+    json(&home.run(&["backup", backup.to_str().unwrap(), "--json"]));
+    let mut bytes = fs::read(&backup).unwrap();
+    let end = bytes.len();
+    bytes[end - 2] = b'2';
+    fs::write(&backup, &bytes).unwrap();
+    let before = everything(&home.data());
+    let why = home.fails(&["restore", backup.to_str().unwrap(), "--replace"]);
+    assert!(why.contains("newer version of Tacet wrote the backup"), "{why}");
+    assert!(everything(&home.data()) == before && fs::read(&backup).unwrap() == bytes);
+
+    let keys = home.data().join("coordinator.db-keys");
+    let file = File::options().write(true).open(&keys).unwrap();
+    file.write_all_at(b"2", "tacet keys of rows, version ".len() as u64).unwrap();
+    let before = everything(&home.data());
+    for command in [&["check"][..], &["serve", "--listen", "127.0.0.1:0", "--no-relay"]] {
+        let why = home.fails(command);
+        assert!(why.contains("newer version of Tacet wrote the file of keys"), "{why}");
+        assert!(everything(&home.data()) == before, "{command:?} changed something");
+    }
+}
+
+#[test]
+fn a_database_whose_number_is_damaged_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    drop(home.serve(&[]));
+    let file = File::options().write(true).open(home.database()).unwrap();
+    for (number, at) in [(0u32, 60), (-5i32 as u32, 60), (7, 68)] {
+        file.write_all_at(&2u32.to_be_bytes(), 60).unwrap();
+        file.write_all_at(&number.to_be_bytes(), at).unwrap();
+        let before = everything(&home.data());
+        let why = home.fails(&["serve", "--listen", "127.0.0.1:0", "--no-relay"]);
+        assert!(why.contains("not a coordinator's database"), "{why}");
+        assert!(everything(&home.data()) == before, "{number} at {at}");
+    }
 }
 
 #[test]
@@ -294,6 +352,12 @@ fn a_backup_that_cannot_be_written_or_is_not_there_is_told_as_such() {
     assert_eq!(fs::read_to_string(&there).unwrap(), "somebody's");
     let why = say(&["restore", missing.to_str().unwrap(), "--replace"]);
     assert!(why.contains("no such file") && !why.contains("serve"), "{why}");
+}
+
+/// Every file of a folder, with its mode and content.
+fn everything(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|file| (file.clone(), (file.metadata().unwrap().mode(), fs::read(file).unwrap()))).collect()
 }
 
 /// A place of its own for a coordinator.

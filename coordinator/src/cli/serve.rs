@@ -40,14 +40,16 @@ const ACCOUNT: &str = "tacet-coordinator";
 /// Runs the coordinator.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    coordinator serve --public-url https://vpn.example.org\n  \
-    coordinator serve --data-dir ./data --listen '[::]:8443' --public-url https://192.0.2.1:8443\n  \
-    coordinator serve --public-url https://vpn.example.org --tls-cert chain.pem --tls-key key.pem\n\n\
-    Without --tls-cert, machines know the coordinator by its long-lived key, whose hash is in every token. With it, the\n\
+    tacet-coordinator serve --public-url https://vpn.example.org\n  \
+    tacet-coordinator serve --data-dir ./data --listen '[::]:8443' --public-url https://192.0.2.1:8443\n  \
+    tacet-coordinator serve --public-url https://vpn.example --tls-cert chain.pem --tls-key key.pem\n\n\
+    Without --tls-cert, machines know the coordinator by its long-lived key, whose hash is in every token. With it, the \
     files are read again twice a day and at SIGHUP: keep them in a folder of their own, readable by the account it runs as.\n\n\
     Before it serves it gives up root and every capability, and confines itself with Landlock and seccomp: it can write \
-    in its\ndata directory alone. Started as root it goes on as the owner of that directory.\n\n\
-    Open TCP 443 and UDP 3478, or the ports you chose, in the firewall. Then: coordinator enrol")]
+    in its data directory alone. Started as root it goes on as the owner of that directory.\n\n\
+    As a service it finds its options in /etc/tacet/coordinator.env (PUBLIC_URL=…, OPTIONS=…): systemctl enable --now \
+    tacet-coordinator.\n\n\
+    Open TCP 443 and UDP 3478, or the ports you chose, in the firewall. Then: tacet-coordinator enrol")]
 pub(super) struct Serve {
     #[command(flatten)]
     data: Data,
@@ -92,6 +94,7 @@ impl Serve {
             // Before anything is made.
             return Err(address_unknown());
         }
+        dir.refuse_newer().map_err(&failed)?;
         let lock = if fresh { None } else { Some(dir.lock().map_err(&failed)?) };
         let missing = self.missing()?;
         let doors = Doors::open(&self)?;

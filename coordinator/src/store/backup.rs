@@ -27,6 +27,9 @@ use super::{
 /// What a backup ends with.
 const MARK: [u8; 16] = *b"tacet backup v1\n";
 
+/// What the backups of every version that has keys end with, but for the last two bytes.
+const FAMILY: &[u8] = b"tacet backup v";
+
 /// Bytes of a slot's number and its key.
 const ENTRY: u64 = 4 + 32;
 
@@ -138,6 +141,13 @@ impl DataDir {
         let mut target = private().create_new(true).write(true).open(self.built())?;
         io::copy(&mut source, &mut target)?;
         target.sync_all()?;
+        let (pool, _) = connect(options(&self.built())).await?;
+        // Before a key is written.
+        match schema::shape(&mut *pool.acquire().await?).await? {
+            Shape::Sealed => {}
+            Shape::Older => schema::migrate(&mut *pool.acquire().await?, schema::STEPS).await?,
+            Shape::Fresh | Shape::Plain => return Err(StoreError::Damaged),
+        }
         let (mut moved, mut taken, mut next) = (BTreeMap::new(), BTreeMap::new(), 0);
         for (slot, key) in keys {
             let free = keyring.free_from(next);
@@ -146,10 +156,6 @@ impl DataDir {
             taken.insert(free, key);
         }
         keyring.write(taken).await?;
-        let (pool, _) = connect(options(&self.built())).await?;
-        if schema::shape(&mut *pool.acquire().await?).await? != Shape::Sealed {
-            return Err(StoreError::Damaged);
-        }
         let mut transaction = pool.begin().await?;
         for table in TABLES {
             move_keys(&mut transaction, table, &moved).await?;
@@ -198,8 +204,10 @@ fn read_keys(source: &mut File) -> Result<Option<(Keys, u64)>, StoreError> {
     source.read_exact(&mut end)?;
     let mut r = Reader::new(&end);
     let count = r.u32()?;
-    if r.raw(MARK.len())? != MARK {
-        return Ok(None);
+    match r.raw(MARK.len())? {
+        mark if mark == MARK => {}
+        mark if mark.starts_with(FAMILY) => return Err(StoreError::NewerBackup),
+        _ => return Ok(None),
     }
     let bytes = u64::from(count) * ENTRY;
     let database = (length - END).checked_sub(bytes).ok_or(StoreError::Damaged)?;

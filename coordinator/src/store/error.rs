@@ -43,8 +43,34 @@ pub enum StoreError {
     #[error("the disk is full: nothing was changed; free some space")]
     Full,
     /// It was written by a later version.
-    #[error("the database was written by a newer version of Tacet: update this coordinator")]
-    Newer,
+    #[error(
+        "a newer version of Tacet wrote the database (format {found}; coordinator {} knows formats up to {known}), nothing was changed: install a newer version of Tacet",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The format found.
+        found: i64,
+        /// The newest format that this program knows.
+        known: i64,
+    },
+    /// Something in it was.
+    #[error(
+        "a newer version of Tacet wrote part of the database, which coordinator {} does not know: install a newer version of Tacet",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NewerPart,
+    /// The file of keys was.
+    #[error(
+        "a newer version of Tacet wrote the file of keys beside the database, which coordinator {} does not know, nothing was changed: install a newer version of Tacet",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NewerKeys,
+    /// A backup was.
+    #[error(
+        "a newer version of Tacet wrote the backup, which coordinator {} does not know, nothing was changed: install a newer version of Tacet",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NewerBackup,
     /// It is another program's.
     #[error("this is not a coordinator's database: give the right file or --data-dir")]
     Foreign,
@@ -108,7 +134,7 @@ impl From<std::io::Error> for StoreError {
 impl From<WireError> for StoreError {
     fn from(error: WireError) -> Self {
         match error {
-            WireError::Newer { .. } => Self::Newer,
+            WireError::Newer { .. } => Self::NewerPart,
             _ => Self::Damaged,
         }
     }

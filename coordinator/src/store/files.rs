@@ -144,11 +144,12 @@ impl DataDir {
     /// # Errors
     /// [`StoreError`].
     pub async fn create_or_open(&self, lock: &Lock) -> Result<Store, StoreError> {
+        self.refuse_newer()?;
         self.clear()?;
         private().create(true).truncate(false).write(true).open(&self.database)?;
-        let store = match self.open_sealed().await? {
+        let store = match self.open_present().await? {
             Some(store) => store,
-            None => self.seal(lock).await?,
+            None => self.upgrade(lock).await?,
         };
         store.settle().await?;
         Ok(store)
@@ -161,11 +162,20 @@ impl DataDir {
     pub async fn open(&self) -> Result<Store, StoreError> {
         // SQLite itself does not tell a missing file from one it may not open.
         OpenOptions::new().read(true).write(true).open(&self.database)?;
+        self.refuse_newer()?;
         self.leave_no_readings();
-        match self.open_sealed().await? {
+        match self.open_present().await? {
             Some(store) => Ok(store),
-            None => self.seal(&self.lock()?).await,
+            None => self.upgrade(&self.lock()?).await,
         }
+    }
+
+    /// Refuses a database that a later version wrote, before anything is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`].
+    pub fn refuse_newer(&self) -> Result<(), StoreError> {
+        schema::refuse_newer(&self.database)
     }
 
     /// When somebody last asked is not to stay with the files. A file system that cannot leave it notes it
@@ -177,11 +187,11 @@ impl DataDir {
         }
     }
 
-    /// Opens the database; `None` if its rows are not sealed.
-    async fn open_sealed(&self) -> Result<Option<Store>, StoreError> {
+    /// Opens the database; `None` if it has an older shape.
+    async fn open_present(&self) -> Result<Option<Store>, StoreError> {
         let (pool, reconnected) = connect(options(&self.database)).await?;
         let shape = schema::shape(&mut *pool.acquire().await?).await?;
-        if shape == Shape::Plain {
+        if matches!(shape, Shape::Plain | Shape::Older) {
             pool.close().await;
             return Ok(None);
         }
@@ -192,8 +202,24 @@ impl DataDir {
         Ok(Some(Store::new(pool, reconnected, keyring, false).await?))
     }
 
+    /// Brings a database of an older shape to the present one, and opens it.
+    async fn upgrade(&self, _lock: &Lock) -> Result<Store, StoreError> {
+        let (pool, _) = connect(options(&self.database)).await?;
+        let shape = schema::shape(&mut *pool.acquire().await?).await?;
+        let migrated = match shape {
+            Shape::Older => schema::migrate(&mut *pool.acquire().await?, schema::STEPS).await,
+            _ => Ok(()),
+        };
+        pool.close().await;
+        migrated?;
+        if shape == Shape::Plain {
+            self.seal().await?;
+        }
+        self.open_present().await?.ok_or(StoreError::Damaged)
+    }
+
     /// Puts a sealed database in the place of one that is not, and overwrites that one.
-    async fn seal(&self, _lock: &Lock) -> Result<Store, StoreError> {
+    async fn seal(&self) -> Result<(), StoreError> {
         let target = self.build(&self.keyring(true)?).await?;
         // The file itself: its journal may have to be played back first.
         let (plain, _) = connect(options(&self.database)).await?;
@@ -201,8 +227,7 @@ impl DataDir {
         plain.close().await;
         target.close().await;
         sealed?;
-        self.replace()?;
-        self.open_sealed().await?.ok_or(StoreError::Damaged)
+        self.replace()
     }
 
     /// An empty database beside the present one, with its keys in the same keyring.

@@ -24,6 +24,9 @@ use super::StoreError;
 /// What the file begins with.
 const MAGIC: [u8; KEY] = *b"tacet keys of rows, version 1\n\0\0";
 
+/// What the file of every version begins with.
+const FAMILY: &[u8] = b"tacet keys of rows, version ";
+
 /// Bytes of a key, and of a slot.
 const KEY: usize = 32;
 
@@ -80,7 +83,7 @@ impl Keyring {
     /// Reads the keys from an open file; with `make`, an empty one becomes a keyring.
     ///
     /// # Errors
-    /// [`StoreError::Keys`] if it is no keyring; [`StoreError`].
+    /// [`StoreError::Keys`] if it is no keyring, [`StoreError::NewerKeys`]; [`StoreError`].
     pub(super) fn open(file: File, make: bool) -> Result<Self, StoreError> {
         if make && file.metadata()?.len() == 0 {
             let mut first = vec![0; BLOCK];
@@ -114,8 +117,10 @@ impl Keyring {
         // Of another length while it grows; what is beyond whole blocks is no slot yet.
         let mut bytes = Zeroizing::new(vec![0; length / BLOCK * BLOCK]);
         self.file.read_exact_at(&mut bytes, 0)?;
-        if bytes.get(..KEY) != Some(&MAGIC[..]) {
-            return Err(StoreError::Keys);
+        match bytes.get(..KEY) {
+            Some(magic) if magic == MAGIC => {}
+            Some(magic) if magic.starts_with(FAMILY) => return Err(StoreError::NewerKeys),
+            _ => return Err(StoreError::Keys),
         }
         let zero = [0; KEY];
         let slots = bytes[KEY..].chunks_exact(KEY).zip(0..);
@@ -300,6 +305,17 @@ mod tests {
         std::fs::write(&path, [7; 2 * BLOCK]).unwrap();
         assert_eq!(open(&path).err(), Some(StoreError::Keys));
         assert_eq!(std::fs::read(&path).unwrap(), [7; 2 * BLOCK]);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_told_apart_and_left_alone() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("keys");
+        let mut newer = vec![0; BLOCK];
+        newer[..KEY].copy_from_slice(b"tacet keys of rows, version 2\n\0\0");
+        std::fs::write(&path, &newer).unwrap();
+        assert_eq!(open(&path).err(), Some(StoreError::NewerKeys));
+        assert!(std::fs::read(&path).unwrap() == newer);
     }
 
     #[derive(Clone, Debug)]

@@ -60,7 +60,7 @@ async fn offers(reading: &mut Reading) -> Result<Vec<(i64, RelayOffer)>, StoreEr
     rows.into_iter().map(|(id, plain)| Ok((id, Body::from_bytes(&plain)?.0))).collect()
 }
 
-struct Body(RelayOffer);
+pub(super) struct Body(RelayOffer);
 
 /// Version, URL, key, STUN port or 0.
 impl Wire for Body {

@@ -86,7 +86,7 @@ impl Store {
         Ok(made)
     }
 
-    async fn setting(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    pub(super) async fn setting(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let row = sqlx::query("SELECT body FROM settings WHERE name = ?")
             .bind(name)
             .fetch_optional(&self.pool)

@@ -12,10 +12,10 @@ use proto::{
     wire::{Reader, Wire, WireError, Writer},
 };
 
-use super::{Contents, DamagedNetwork, Folder, NetworkFolder, StateError, Unfinished};
-
-/// The newest layout that this program reads and writes.
-const FORMAT: u8 = 1;
+use super::{
+    Contents, DamagedNetwork, Folder, NetworkFolder, StateError, Unfinished,
+    migrate::{self, STEPS},
+};
 
 /// How many bytes of a network's id name its folder; 128 bits do not collide.
 const NAME_BYTES: usize = 16;
@@ -64,18 +64,14 @@ impl StateDir {
     /// [`StateError`]: in use, exposed, unreadable, full, or of a newer version.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let root = Folder::open(path)?;
+        // Before anything is changed, be it the lock.
+        migrate::format(&root, STEPS)?;
         let (lock, writable) = lock(&root)?;
         if writable {
             root.remove_unfinished()?;
-        }
-        match root.read("format")? {
-            None => root.replace("format", &[FORMAT])?,
-            Some(bytes) => match bytes[..] {
-                [FORMAT] => {}
-                // One byte is all that any version writes there.
-                [newer] if newer > FORMAT => return Err(StateError::Newer(newer)),
-                _ => return Err(StateError::Damaged(root.file("format"))),
-            },
+            migrate::run(&root, STEPS, &mut || Ok(()))?;
+        } else if !migrate::is_whole(&root, STEPS)? {
+            return Err(StateError::Unwritable(ErrorKind::ReadOnlyFilesystem));
         }
         let networks = Folder::open(root.path().join("networks"))?;
         if writable {
@@ -234,13 +230,14 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("state");
         drop(StateDir::open(&path).unwrap());
-        std::fs::write(path.join("format"), [FORMAT + 1]).unwrap();
+        let known = migrate::newest(STEPS);
+        std::fs::write(path.join("format"), [known + 1]).unwrap();
 
         let err = StateDir::open(&path).err().unwrap();
 
-        assert_eq!(err, StateError::Newer(FORMAT + 1));
-        assert!(err.to_string().contains("update vpnd"));
-        assert_eq!(std::fs::read(path.join("format")).unwrap(), [FORMAT + 1]);
+        assert_eq!(err, StateError::Newer { found: known + 1, known });
+        assert!(err.to_string().contains("install a newer"));
+        assert_eq!(std::fs::read(path.join("format")).unwrap(), [known + 1]);
     }
 
     #[test]

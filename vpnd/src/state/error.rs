@@ -30,14 +30,22 @@ pub enum StateError {
     )]
     Full,
     /// A newer Tacet wrote it.
-    #[error("the state directory was written by a newer version of Tacet (format {0}): update vpnd")]
-    Newer(u8),
+    #[error(
+        "a newer version of Tacet wrote the state directory (format {found}; vpnd {} knows formats up to {known}), nothing was changed: install a newer version of Tacet",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The format found.
+        found: u8,
+        /// The newest format that this program knows.
+        known: u8,
+    },
     /// A file is not what it should be.
     #[error("the file {} is damaged: restore it from a backup", .0.display())]
     Damaged(PathBuf),
     /// A file has the mark of a version that this program does not know; damage can look the same.
     #[error(
-        "the file {} was written by a newer version of Tacet, or is damaged: update vpnd, or restore the file from a backup",
+        "the file {} was written by a newer version of Tacet, or is damaged: install a newer version of Tacet, or restore the file from a backup",
         .0.display()
     )]
     NewerFile(PathBuf),

@@ -21,7 +21,7 @@ use super::StateError;
 
 /// Ends the name of a file that is being written, or that was replaced and is being overwritten. One that a crash left
 /// is overwritten and removed at the next start.
-const UNFINISHED: &str = ".new";
+pub(super) const UNFINISHED: &str = ".new";
 
 /// What is overwritten is overwritten by pieces of this many bytes.
 const PIECE: usize = 1 << 14;
@@ -251,7 +251,7 @@ impl Drop for Unfinished {
 }
 
 /// Overwrites a file in place and removes it, or a folder and all that is in it; nothing there is no error.
-fn erase(path: &Path) -> io::Result<()> {
+pub(super) fn erase(path: &Path) -> io::Result<()> {
     let meta = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         meta => meta?,
@@ -276,7 +276,7 @@ fn erase(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a rename or a removal in a folder survive a power cut.
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -15,6 +15,7 @@
 //!
 //! Every file starts with a version byte. A file changes by [`Folder::replace`] alone: a temporary file is written,
 //! flushed to the disk and renamed over the old one, so that a crash leaves the old or the new one, never a mixture.
+//! An older format is brought to the present one at the start ([`migrate`]); a newer one is refused and left as it is.
 //! A folder for a new network appears in one rename too. What machines do (who they talk to, when, from where) is
 //! not stored: connecting, roaming and traffic write nothing.
 //!
@@ -25,6 +26,9 @@ mod damaged;
 mod directory;
 mod error;
 mod folder;
+#[cfg(test)]
+mod formats;
+mod migrate;
 mod network;
 
 pub use damaged::DamagedNetwork;

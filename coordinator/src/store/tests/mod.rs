@@ -1,6 +1,7 @@
 //! The store against crashes, other processes, damage, and databases of before.
 
 mod erasing;
+mod formats;
 mod previous;
 
 use std::{collections::BTreeMap, fs, path::Path};
