@@ -50,7 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   On the coordinator, make the key file, and copy it to this host:
     tacet-coordinator relay-key --url https://relay.example.org > relay.key
-  Here, with a certificate made at each start (machines know the relay by its key, not by its certificate):
+  Here (a certificate is made at each start: machines know the relay by its key):
     tacet-relay serve --coordinator-key relay.key
   With a certificate of your own, on other ports:
     tacet-relay serve --coordinator-key relay.key --listen '[::]:8443' --stun-listen '[::]:3479' \\
@@ -58,15 +58,18 @@ Examples:
 
 Open TCP 443 and UDP 3478, or the ports you chose, in the firewall.
 
-Before the first connection it gives up root, every capability and every file, and confines itself with Landlock and
-seccomp: it can write nowhere. A certificate of your own is read again twice a day and at SIGHUP, so its files must stay
+As a service it reads the key from /etc/tacet/relay.key: systemctl enable --now tacet-relay.
+
+Before the first connection it gives up root, every capability and every file, and confines itself with Landlock and \
+seccomp: it can write nowhere. A certificate of your own is read again twice a day and at SIGHUP, so its files must stay \
 readable by the account it runs as, and lie in a folder of their own.";
 
 #[derive(Parser)]
 #[command(
     name = "relay",
     version,
-    about = "Forwards ciphertext between a network's machines. Keeps nothing."
+    about = "Forwards ciphertext between a network's machines. Keeps nothing.",
+    after_help = "Start with `tacet-relay serve --help`."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -75,7 +78,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the relay in the foreground until SIGTERM or SIGINT.
+    /// Run the relay in the foreground until SIGTERM or SIGINT.
     #[command(after_help = EXAMPLES)]
     Serve(Serve),
 }
@@ -88,7 +91,7 @@ struct Serve {
     /// Where machines ask for the address they are seen at (UDP).
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:3478")]
     stun_listen: SocketAddr,
-    /// The file that `coordinator relay-key` wrote.
+    /// The file that `tacet-coordinator relay-key` wrote.
     #[arg(long, value_name = "FILE")]
     coordinator_key: PathBuf,
     /// A certificate chain in PEM form; without it one is made at each start.
@@ -269,4 +272,26 @@ fn not_found() -> Response<Empty<Bytes>> {
 fn today() -> u32 {
     let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| u32::try_from(since.as_secs() / DAY).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::{Cli, EXAMPLES};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// clap breaks lines where the terminal ends; a break in the text itself would leave half a line.
+    #[test]
+    fn no_paragraph_of_the_help_is_broken_by_hand() {
+        for (line, next) in EXAMPLES.lines().zip(EXAMPLES.lines().skip(1)) {
+            let apart = line.is_empty() || next.is_empty();
+            let listed = next.starts_with(' ') && (line.starts_with(' ') || line.ends_with(':'));
+            assert!(apart || listed, "{line}");
+        }
+    }
 }

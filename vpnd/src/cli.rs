@@ -20,7 +20,8 @@ Examples:
   vpnd --interface vpn0 --port 51900
   vpnd --state-dir /tmp/try --socket /tmp/try.sock    beside one that runs already
 
-It stays in the foreground, and says when it is ready. SIGTERM ends it."
+Usually it runs as a service: systemctl enable --now vpnd. Started by hand it stays in the foreground, and says when it \
+is ready; SIGTERM ends it."
 )]
 pub struct Cli {
     /// Another process than the daemon itself.
@@ -74,5 +75,25 @@ fn interface_name(name: &str) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err("an interface name has 1 to 15 letters, digits, dots or dashes".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// clap breaks lines where the terminal ends; a break in the text itself would leave half a line.
+    #[test]
+    fn no_paragraph_of_the_help_is_broken_by_hand() {
+        let command = Cli::command();
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(text.lines().count() > 3);
+        for (line, next) in text.lines().zip(text.lines().skip(1)) {
+            let apart = line.is_empty() || next.is_empty();
+            let listed = next.starts_with(' ') && (line.starts_with(' ') || line.ends_with(':'));
+            assert!(apart || listed, "{line}");
+        }
     }
 }

@@ -8,8 +8,10 @@ use super::{Data, Failure, Output, confirm::confirm};
 
 /// Lists the accounts, or removes one.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  coordinator accounts --json\n  coordinator accounts remove ann\n\n\
-    Works while `coordinator serve` runs.")]
+#[command(
+    after_help = "Examples:\n  tacet-coordinator accounts --json\n  tacet-coordinator accounts remove ann\n\n\
+    Works while `tacet-coordinator serve` runs."
+)]
 pub(super) struct Accounts {
     #[command(flatten)]
     data: Data,
@@ -21,8 +23,8 @@ pub(super) struct Accounts {
 enum Command {
     /// Remove an account and its networks for good.
     #[command(
-        after_help = "Examples:\n  coordinator accounts remove ann\n  coordinator accounts remove ann --yes --json\n\n\
-        What was kept of them is overwritten: it cannot be brought back but from a backup. Tunnels between machines go\n\
+        after_help = "Examples:\n  tacet-coordinator accounts remove ann\n  tacet-coordinator accounts remove ann --yes --json\n\n\
+        What was kept of them is overwritten: it cannot be brought back but from a backup. Tunnels between machines go \
         on; no machine can be added to these networks or removed from them any more."
     )]
     Remove {

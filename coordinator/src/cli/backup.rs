@@ -9,8 +9,9 @@ use super::{Data, Failure, Output};
 
 /// Writes a backup.
 #[derive(Args)]
-#[command(after_help = "Example:\n  coordinator backup /root/tacet-coordinator.backup\n\n\
-    Works while `coordinator serve` runs. The file holds the coordinator's own keys, and the keys of all rows: keep it as\n    you keep those, and no longer than you need it. What is removed later is in it still.")]
+#[command(after_help = "Example:\n  tacet-coordinator backup /root/tacet-coordinator.backup\n\n\
+    Works while `tacet-coordinator serve` runs. The file holds the coordinator's own keys, and the keys of all rows: keep it as \
+    you keep those, and no longer than you need it. What is removed later is in it still.")]
 pub(super) struct Backup {
     #[command(flatten)]
     data: Data,
@@ -21,8 +22,9 @@ pub(super) struct Backup {
 /// Puts a backup back.
 #[derive(Args)]
 #[command(after_help = "Example:\n  systemctl stop tacet-coordinator\n  \
-    coordinator restore /root/tacet-coordinator.backup --replace\n  systemctl start tacet-coordinator\n\n\
-    Machines notice that rosters went back, and bring the newest again by themselves. What the backup replaces is\n    overwritten.")]
+    tacet-coordinator restore /root/tacet-coordinator.backup --replace\n  systemctl start tacet-coordinator\n\n\
+    Machines notice that rosters went back, and bring the newest again by themselves. What the backup replaces is \
+    overwritten.")]
 pub(super) struct Restore {
     #[command(flatten)]
     data: Data,

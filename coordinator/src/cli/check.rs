@@ -8,7 +8,7 @@ use crate::store::{Store, StoreError};
 
 /// Checks the database.
 #[derive(Args)]
-#[command(after_help = "Example:\n  coordinator check\n\nWorks while `coordinator serve` runs.")]
+#[command(after_help = "Example:\n  tacet-coordinator check\n\nWorks while `tacet-coordinator serve` runs.")]
 pub(super) struct Check {
     #[command(flatten)]
     data: Data,

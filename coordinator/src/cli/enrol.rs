@@ -14,7 +14,7 @@ use crate::{clock::today, store::ENROLMENT_DAYS};
 
 /// Makes an enrolment code.
 #[derive(Args)]
-#[command(after_help = "Example:\n  coordinator enrol\n\nWorks while `coordinator serve` runs.")]
+#[command(after_help = "Example:\n  tacet-coordinator enrol\n\nWorks while `tacet-coordinator serve` runs.")]
 pub(super) struct Enrol {
     #[command(flatten)]
     data: Data,

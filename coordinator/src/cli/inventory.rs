@@ -7,8 +7,8 @@ use super::{Data, Failure, Output};
 
 /// Shows all that is stored.
 #[derive(Args)]
-#[command(after_help = "Example:\n  coordinator inventory\n  coordinator inventory --json\n\n\
-    Works while `coordinator serve` runs. Keys are told by kind and size. Exit code 1 if something is stored that is\n\
+#[command(after_help = "Example:\n  tacet-coordinator inventory\n  tacet-coordinator inventory --json\n\n\
+    Works while `tacet-coordinator serve` runs. Keys are told by kind and size. Exit code 1 if something is stored that is \
     not declared.")]
 pub(super) struct Inventory {
     #[command(flatten)]

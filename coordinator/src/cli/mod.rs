@@ -34,7 +34,7 @@ pub const DATA_DIR: &str = "/var/lib/tacet-coordinator";
     name = "coordinator",
     version,
     about = "Hands out a private network's sealed rosters, which it cannot read. Keeps no record of anybody's use.",
-    after_help = "Start with `coordinator serve --help`.\n\nExit codes: 0 done, 1 failed, 2 usage."
+    after_help = "Start with `tacet-coordinator serve --help`.\n\nExit codes: 0 done, 1 failed, 2 usage."
 )]
 pub struct Cli {
     /// Print one JSON document instead of text.
@@ -162,6 +162,25 @@ mod tests {
         command.clone().debug_assert();
         for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
             assert!(sub.render_long_help().to_string().contains("Example"), "{}", sub.get_name());
+        }
+    }
+
+    /// clap breaks lines where the terminal ends; a break in the text itself would leave half a line.
+    #[test]
+    fn no_paragraph_of_the_help_is_broken_by_hand_and_examples_name_the_installed_program() {
+        let command = Cli::command();
+        let subs: Vec<&clap::Command> = command.get_subcommands().collect();
+        let inner = subs.iter().flat_map(|sub| sub.get_subcommands());
+        for command in inner.chain(subs.iter().copied()).chain([&command]) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for (line, next) in text.lines().zip(text.lines().skip(1)) {
+                let apart = line.is_empty() || next.is_empty();
+                let listed = next.starts_with(' ') && (line.starts_with(' ') || line.ends_with(':'));
+                assert!(apart || listed, "{}: {line}", command.get_name());
+                assert!(!listed || next.chars().count() <= 100, "clap would break it: {next}");
+                let typed = next.trim_start();
+                assert!(!typed.starts_with("coordinator ") && !typed.starts_with("relay "), "{typed}");
+            }
         }
     }
 

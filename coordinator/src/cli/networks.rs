@@ -13,8 +13,8 @@ const DIGITS: usize = 8;
 /// Lists the networks, or removes one.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  coordinator networks --json\n  coordinator networks remove 3f9a02c41b77\n\n\
-    Works while `coordinator serve` runs. A network's name, machines and addresses are sealed: nobody here knows them."
+    after_help = "Examples:\n  tacet-coordinator networks --json\n  tacet-coordinator networks remove 3f9a02c41b77\n\n\
+    Works while `tacet-coordinator serve` runs. A network's name, machines and addresses are sealed: nobody here knows them."
 )]
 pub(super) struct Networks {
     #[command(flatten)]
@@ -26,9 +26,9 @@ pub(super) struct Networks {
 #[derive(Subcommand)]
 enum Command {
     /// Remove a network for good.
-    #[command(after_help = "Examples:\n  coordinator networks remove 3f9a02c41b77\n  \
-        coordinator networks remove 3f9a02c41b77 --yes --json\n\n\
-        What was kept of it is overwritten: it cannot be brought back but from a backup. Tunnels between its machines go\n\
+    #[command(after_help = "Examples:\n  tacet-coordinator networks remove 3f9a02c41b77\n  \
+        tacet-coordinator networks remove 3f9a02c41b77 --yes --json\n\n\
+        What was kept of it is overwritten: it cannot be brought back but from a backup. Tunnels between its machines go \
         on; no machine can be added to it or removed from it any more.")]
     Remove {
         /// The network's id, or how it begins: 8 digits or more.

@@ -17,9 +17,9 @@ use super::{Data, Failure, Output, url};
 /// Makes a relay's key file.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
-    coordinator relay-key --url https://relay.example.org > relay.key\n  \
-    coordinator relay-key --url https://relay.example.org --remove\n\n\
-    Copy the file to the relay's host, and start there:\n  relay serve --coordinator-key relay.key\n\n\
+    tacet-coordinator relay-key --url https://relay.example.org > relay.key\n  \
+    tacet-coordinator relay-key --url https://relay.example.org --remove\n\n\
+    Copy the file to the relay's host, and start there:\n  tacet-relay serve --coordinator-key relay.key\n\n\
     Networks made from then on use the relay too. Calling it again makes a new key: the old one is worth nothing \
     then.")]
 pub(super) struct RelayKey {
