@@ -52,6 +52,7 @@ fn a_machine_that_slept_reaches_sync_and_nothing_else_passes_either_way() {
         }
         world.run(5 * SECOND);
         assert_eq!((world.received(AWAKE), world.received(SLEPT)), (1, 1), "{behind} epochs");
+        assert_eq!(world.status(AWAKE).drops.guest, 0, "who is told that it is a guest does not even try");
         for _ in 0..50 {
             world.tun(SLEPT, &ask());
             world.tun(AWAKE, &answer());
@@ -164,12 +165,14 @@ fn a_machine_that_sleeps_on_comes_as_a_guest_again() {
 fn a_copy_that_came_directly_under_the_same_tag_keeps_no_guest_out() {
     // Four epochs apart both have the same tag, and the direct copy of the initiation comes first.
     let mut world = slept(4);
+    world.machines[AWAKE].nat = None;
     let mut peer = world.peer(AWAKE, SLEPT, 0);
     peer.endpoints = vec![Endpoint(world.public(AWAKE))];
     world.apply(SLEPT, ToData::SetPeer(peer));
-    world.machines[AWAKE].nat = None;
     world.tun(SLEPT, &ask());
     world.until(SECOND / 2, |w| w.received(AWAKE) == 1);
+    let direct = world.sent.iter().filter(|sent| sent.from == AWAKE && sent.bytes[0] == 2).count();
+    assert_eq!(direct, 1, "the copy was answered");
 }
 
 #[test]
@@ -224,6 +227,7 @@ fn an_old_initiation_breaks_off_no_session_of_the_present_epoch() {
     world.take(SLEPT, 3);
     world.send(SLEPT, AWAKE, 1);
     world.run(SECOND);
+    world.machines[AWAKE].answers = Some(Vec::new());
     for n in 0..300 {
         if n % 50 == 0 {
             world.knock(AWAKE, 66, 0, &old);
@@ -232,6 +236,7 @@ fn an_old_initiation_breaks_off_no_session_of_the_present_epoch() {
         world.send(AWAKE, SLEPT, 1);
         world.run(SECOND / 10);
     }
+    assert!(world.machines[AWAKE].answers.take().unwrap().is_empty(), "nor is it answered");
     // It asked for sync before, and that waited.
     assert_eq!((world.received(SLEPT), world.received(AWAKE)), (300, 302));
 }
