@@ -11,5 +11,6 @@ pub use coordinator::{account_messages, coordinator_body, coordinator_events, co
 pub use pipe::{pipe_frames, probe_message};
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};
 pub use roster::{
-    introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state, tokens,
+    introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state,
+    sync_message, tokens,
 };

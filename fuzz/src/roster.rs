@@ -6,6 +6,7 @@ use proto::{
     identity::{MachineKeys, NetworkId},
     introduction::Introduction,
     roster::{Delta, Entry, EntryId, Head, JoinRecord, PublicState},
+    sync::{Kind, Message},
     token::{EnrolToken, InviteToken, RecoveryKey, Token},
     wire::Wire,
 };
@@ -41,6 +42,29 @@ pub fn roster_delta(data: &[u8]) {
     if let Ok(next) = state.apply(&delta) {
         assert!(next.order() > state.order());
         assert!(next.apply(&delta).is_err());
+    }
+}
+
+/// A state and what a peer says about its own, the first four bytes saying where they part. An update under the head of a
+/// state leads to that state or to none.
+pub fn sync_message(data: &[u8]) {
+    let Some((length, rest)) = data.split_first_chunk::<4>() else { return };
+    let Some((state, said)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize) else { return };
+    let Ok(message) = Message::from_bytes(said) else { return };
+    // Optional fields of the future are left out when it is written.
+    let written = message.to_bytes();
+    assert!(said.starts_with(&written) && written.len() <= said.len());
+    assert!(message.kind() != Kind::Floor || written.len() <= Kind::Floor.max());
+    let Some(state) = read::<PublicState>(state) else { return };
+    let own = state.head.chain.root.network_id();
+    if state.verify(&own).is_err() {
+        return;
+    }
+    if let Message::Update(update) = message
+        && let Some(next) = update.onto(&state, state.head.clone())
+        && next.verify(&own).is_ok()
+    {
+        assert!(next.to_bytes() == state.to_bytes());
     }
 }
 
@@ -98,7 +122,7 @@ fn read<T: Wire>(data: &[u8]) -> Option<T> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proto::wire::Reader;
+    use proto::{sync::Update, wire::Reader};
 
     use super::*;
 
@@ -142,6 +166,36 @@ mod tests {
         let plain = rest.bytes(4096).unwrap();
         assert!(matches!(Entry::from_plaintext(EntryId([0; 16]), plain), Ok(Entry::Invite(_))));
         feed(roster_entry, plain);
+    }
+
+    #[test]
+    fn what_peers_say_about_their_rosters_whole_and_broken() {
+        let v = vectors(include_str!("../../proto/tests/vectors/roster.json"));
+        let (first, last) = (bytes(&v, "first state"), bytes(&v, "last state"));
+        let state = PublicState::from_bytes(&first).unwrap();
+        let newer = PublicState::from_bytes(&last).unwrap();
+        let Message::Want(have) = Message::want(&state, &newer.head) else { unreachable!() };
+        let own = Message::want(&state, &state.head);
+        let Message::Want(all) = &own else { unreachable!() };
+        let length = (first.len() as u32).to_be_bytes();
+        for message in [
+            Message::Floor(newer.head.floor()),
+            Message::Head(Box::new(newer.head.clone())),
+            Message::Want(have.clone()),
+            Message::Update(Update::of(&newer, &have)),
+            Message::Update(Update::of(&state, all)),
+            Message::Update(Update::of(&state, &[])),
+        ] {
+            let whole = [&length[..], &first, &message.to_bytes()].concat();
+            feed(sync_message, &whole);
+            // More of the message than of the state.
+            let said = message.to_bytes();
+            for at in 0..said.len().min(600) {
+                let mut changed = whole.clone();
+                changed[4 + first.len() + at] ^= 1 << (at % 8);
+                sync_message(&changed);
+            }
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
-//! | [`sync`] | handing the newest roster on inside the tunnel |
+//! | [`sync`] | what two machines say when they compare rosters inside the tunnel |
 //! | [`inventory`] | what a component stores: declared, and there now |
 //! | [`api`] | vpnd's local API |
 

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use crate::SandboxError;
@@ -33,15 +33,15 @@ pub enum Grant {
 pub struct Reach {
     /// It may connect TCP sockets.
     pub connect: bool,
-    /// It may bind TCP sockets, and so wait for connections.
-    pub listen: bool,
+    /// The one port that it may bind TCP sockets to, and so wait for connections. Before Linux 6.7 it may bind any.
+    pub listen: Option<u16>,
     /// It may connect to unix sockets, by path and by abstract name.
     pub unix_sockets: bool,
 }
 
 impl Reach {
     /// Nothing.
-    pub const NONE: Self = Self { connect: false, listen: false, unix_sockets: false };
+    pub const NONE: Self = Self { connect: false, listen: None, unix_sockets: false };
 }
 
 /// The newest version whose rights are named here; a kernel takes those that it knows.
@@ -90,23 +90,21 @@ pub fn confine(granted: &[(&Path, Grant)], reach: Reach) -> Result<(), SandboxEr
     if reach.connect {
         net.remove(AccessNet::ConnectTcp);
     }
-    if reach.listen {
-        net.remove(AccessNet::BindTcp);
-    }
     if reach.unix_sockets {
         files.remove(AccessFs::ResolveUnix);
         scopes.remove(Scope::AbstractUnixSocket);
     }
-    let mut handled = required()
+    let mut ruleset = required()
         .map_err(refused)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(files)
+        .and_then(|handled| handled.handle_access(net))
+        .and_then(|handled| handled.scope(scopes))
+        .and_then(Ruleset::create)
         .map_err(refused)?;
-    // An empty set is an error there.
-    if !net.is_empty() {
-        handled = handled.handle_access(net).map_err(refused)?;
+    if let Some(port) = reach.listen {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp)).map_err(refused)?;
     }
-    let mut ruleset = handled.scope(scopes).and_then(Ruleset::create).map_err(refused)?;
     for (path, grant) in granted {
         let Ok(fd) = PathFd::new(path) else {
             continue;

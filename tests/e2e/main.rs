@@ -25,6 +25,7 @@ mod service;
 mod silence;
 mod start;
 mod storage;
+mod sync;
 mod tarball;
 mod trust;
 mod units;

@@ -41,6 +41,7 @@ const LIVES_FROM: &[&str] = &[
     "pass a descriptor to another process",
     "take what another process passes",
     "listen for others",
+    "answer its peers",
     "connect its own socket",
     "mark its own socket's packets",
     "bind its own socket to a device",

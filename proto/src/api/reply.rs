@@ -440,7 +440,7 @@ pub enum Warning {
     RelayUnreachable,
     /// The coordinator does not hold the pinned key.
     WrongPin,
-    /// The coordinator shows what no signer signed, which is not believed.
+    /// The coordinator shows what no signer signed, or insists on an older roster than the one here: it is not believed.
     CoordinatorUntrusted,
     /// The clock is off by a day or more.
     ClockWrong,

@@ -57,7 +57,21 @@ pub(crate) fn list(all: &mut List) {
         // Of no length: the kernel chooses a name.
         move || call!(SYS_bind, unix, &raw const address, len - 1)
     });
+    all.works("answer its peers", |_| bind(proto::sync::PORT));
+    all.works("wait for others at a port", |_| bind(41_113));
     own(all);
+}
+
+/// A TCP socket of its own that is bound to a port.
+fn bind(port: u16) -> impl FnOnce() -> Outcome {
+    let socket = call!(SYS_socket, AF_INET, SOCK_STREAM, 0).unwrap() as i32;
+    let address = libc::sockaddr_in {
+        sin_family: AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    move || call!(SYS_bind, socket, &raw const address, size_of_val(&address))
 }
 
 /// Its own sockets.

@@ -13,7 +13,7 @@ use proto::{
     metadata::Endpoint,
     pipe::{Config, ToData},
     relay::Credential,
-    roster::{InviteSecret, JoinRecord, MachineEntry, Roster},
+    roster::{Head, InviteSecret, JoinRecord, MachineEntry, Roster},
     wire::Wire,
 };
 use tokio::{
@@ -33,6 +33,7 @@ use super::{
     mailboxes::Mailboxes,
     running::{Ears, Running},
     signers::renewal_patience,
+    sync::SyncEvent,
 };
 use crate::{
     apply::{self, Peers},
@@ -98,6 +99,8 @@ pub(super) struct Actor {
 #[derive(Default)]
 pub(super) struct Health {
     pub(super) trouble: Option<Trouble>,
+    /// What a peer has that contradicts our roster, signed all the same.
+    pub(super) contradiction: Option<Box<Head>>,
     /// Why there is no interface.
     pub(super) lack: Option<Lack>,
     pub(super) removed: bool,
@@ -148,6 +151,7 @@ enum Occurrence {
     Data(child::Event),
     Link(LinkEvent),
     Roster(Box<Roster>),
+    Sync(SyncEvent),
     Relay(RelayEvent),
     Change(Change),
     /// The daemon is gone.
@@ -263,6 +267,7 @@ impl Actor {
                 Occurrence::Data(event) => self.heed_data(event).await,
                 Occurrence::Link(event) => self.heed_link(event).await,
                 Occurrence::Roster(roster) => self.adopt(*roster).await,
+                Occurrence::Sync(event) => self.heed_sync(event).await,
                 Occurrence::Relay(event) => self.heed_relay(event),
                 Occurrence::Change(change) => self.heed_change(change),
             }
@@ -421,6 +426,14 @@ impl Actor {
     }
 
     async fn heed_link(&mut self, event: LinkEvent) {
+        let well = match &event {
+            LinkEvent::Online => Some(true),
+            LinkEvent::Offline(_) | LinkEvent::Removed => Some(false),
+            _ => None,
+        };
+        if let (Some(well), Some(running)) = (well, &self.running) {
+            running.sync.coordinator(well);
+        }
         match event {
             LinkEvent::Online => self.health.trouble = None,
             LinkEvent::Offline(trouble) => {
@@ -474,6 +487,7 @@ impl Actor {
                 .collect(),
         };
         let Some(running) = &mut self.running else { return };
+        running.sync.set_members(self.members.iter().map(|(key, machine)| (*key, machine.ipv6)).collect());
         let gone = running.relays.follow(present.roster.relays());
         for relay in &gone {
             running.tell(&ToData::RelayDown(*relay));
@@ -495,6 +509,7 @@ impl Actor {
         let Some(running) = &self.running else { return };
         let done = self.set_addresses(&running.interface, &own).await;
         self.health.lack = done.is_err().then_some(Lack::Other);
+        running.sync.set_address(own.ipv6);
         self.tell(&ToData::Config(self.config(&own)));
         self.configured = done.is_ok().then_some(own);
     }
@@ -549,6 +564,7 @@ async fn listen(ears: &mut Option<Ears>) -> Occurrence {
         Some(event) = ears.data.recv() => Occurrence::Data(event),
         Some(event) = ears.link.recv() => Occurrence::Link(event),
         Some(roster) = ears.rosters.recv() => Occurrence::Roster(roster),
+        Some(event) = ears.sync.recv() => Occurrence::Sync(event),
         Some(event) = ears.relays.recv() => Occurrence::Relay(event),
         Some(change) = ears.changes.recv() => Occurrence::Change(change),
         else => std::future::pending().await,

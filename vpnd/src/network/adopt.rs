@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use proto::{epoch::KEEP, pipe::ToData, roster::Roster};
+use proto::{
+    epoch::KEEP,
+    pipe::ToData,
+    roster::{Relation, Roster},
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,6 +22,7 @@ impl Actor {
         let next = self.present.borrow().followed_by(roster, clock::now());
         let Some(next) = next else { return };
         self.health.removed = false;
+        self.health.contradiction.take_if(|head| head.relation(next.roster.head()) != Relation::Forked);
         self.joiners.settle(&next.roster);
         let wanted = self.own().filter(|_| self.membership.is_some()).map(|own| own.name);
         self.present.send_replace(Arc::new(next));

@@ -16,7 +16,11 @@ use proto::{
 };
 
 use super::upstream::Upstream;
-use crate::{apply::Pairing, coordinator::Error, message::Message};
+use crate::{
+    apply::Pairing,
+    coordinator::{Error, UnverifiedHead},
+    message::Message,
+};
 
 /// A roster that this machine opened, and the epoch keys it holds.
 pub(crate) struct Present {
@@ -125,8 +129,13 @@ pub(crate) async fn follow(
                     Message::Healed.print();
                     Ok(None)
                 }
-                // Somebody else healed it first, or further.
-                Err(Error::Conflict(_)) => Ok(None),
+                // Somebody else healed it first, or further; or it insists on what it showed.
+                Err(Error::Conflict(UnverifiedHead(shown))) => match Head::from_bytes(&shown) {
+                    Ok(shown) if shown.relation(&own.head) == Relation::Older => {
+                        Err(RosterError::Stale.into())
+                    }
+                    _ => Ok(None),
+                },
                 Err(e) => Err(e.into()),
             }
         }
@@ -217,7 +226,7 @@ fn advance(asker: &Asker, present: &Present, delta: &Delta) -> Result<Roster, Ca
 
 impl Asker {
     /// What epoch keys may be sealed to for this machine, its own key first.
-    fn sealing(&self) -> Vec<SealingSecret> {
+    pub(crate) fn sealing(&self) -> Vec<SealingSecret> {
         let own = SealingSecret::from_seed(*self.keys.sealing().seed());
         let invite = self.invite.as_ref().map(InviteSecret::sealing);
         std::iter::once(own).chain(invite).collect()

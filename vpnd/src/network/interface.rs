@@ -155,6 +155,11 @@ impl Interface {
         async move { matches!(netlink.index(&name).await, Err(NetlinkError::NoLink)) }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its index.
     pub(crate) fn index(&self) -> u32 {
         self.index

@@ -17,6 +17,7 @@
 //! | [`link`], [`catch_up`], [`upstream`] | the coordinator: pushes, catching up |
 //! | [`signer`] | changes of the roster |
 //! | [`signers`] | who may sign, what signers renew |
+//! | [`sync`] | the newest roster from peer to peer |
 //! | [`joiners`] | members that no signer has folded in yet |
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
@@ -42,6 +43,7 @@ mod running;
 pub(crate) mod sample;
 mod signer;
 mod signers;
+mod sync;
 mod traffic;
 #[cfg(test)]
 mod trial;

@@ -14,8 +14,9 @@ impl Actor {
 
     /// A peer says that it has another roster.
     pub(super) fn heed_peer_floor(&self, peer: u32, floor: Floor) {
-        let is_peer = self.peers.key(peer).is_some();
-        let Some(running) = self.running.as_ref().filter(|_| is_peer) else { return };
+        let (Some(running), Some(key)) = (&self.running, self.peers.key(peer)) else { return };
+        // If the coordinator does not tell soon, the peer is asked.
+        running.sync.claim(*key, floor);
         if floor.order > self.floor().order {
             // The coordinator should have told.
             running.look();

@@ -28,6 +28,7 @@ use super::{
     interface::Interface,
     link::{Link, LinkEvent},
     signer::Signer,
+    sync::{Sync, SyncEvent},
 };
 use crate::{
     child::{self, Child, ChildError, Descriptors},
@@ -63,6 +64,7 @@ pub(super) struct Ears {
     pub(super) data: mpsc::Receiver<child::Event>,
     pub(super) link: mpsc::Receiver<LinkEvent>,
     pub(super) rosters: mpsc::Receiver<Box<Roster>>,
+    pub(super) sync: mpsc::Receiver<SyncEvent>,
     pub(super) relays: mpsc::Receiver<RelayEvent>,
     pub(super) changes: mpsc::Receiver<Change>,
 }
@@ -71,6 +73,7 @@ pub(super) struct Ears {
 pub(super) struct Running {
     pub(super) interface: Interface,
     pub(super) signer: Signer,
+    pub(super) sync: Sync,
     /// The data path process of the moment; `None` while there is none.
     pub(super) data: Option<child::Link>,
     pub(super) relays: Relays,
@@ -108,8 +111,10 @@ impl Running {
         let (child, data) = Child::start(descriptors, missing)?;
         let (link_events, link) = mpsc::channel(QUEUE);
         let (roster_sender, rosters) = mpsc::channel(1);
+        let (sync_events, sync) = mpsc::channel(1);
         let (relay_events, relays) = mpsc::channel(QUEUE);
         let running = Self {
+            sync: Sync::start(interface.name(), asker.clone(), present.subscribe(), sync_events),
             interface,
             signer: Signer::start(client.clone(), asker.clone(), present.subscribe(), roster_sender),
             data: None,
@@ -117,7 +122,7 @@ impl Running {
             child,
             link: Link::start(client, asker, present.subscribe(), credentials, link_events),
         };
-        Ok((running, Ears { data, link, rosters, relays, changes }))
+        Ok((running, Ears { data, link, rosters, sync, relays, changes }))
     }
 
     /// Sends a frame to the data path. False if there is none, or it dropped the frame.
@@ -128,6 +133,7 @@ impl Running {
     /// The underlay changed: connections may be broken without knowing.
     pub(super) fn retry(&self) {
         self.link.retry();
+        self.sync.retry();
         self.relays.clients.iter().flatten().for_each(RelayClient::retry);
     }
 

@@ -29,7 +29,7 @@ impl Actor {
             NetworkState::Down
         } else if self.running.is_none() {
             NetworkState::Pending
-        } else if health.trouble == Some(Trouble::Forked) {
+        } else if health.trouble == Some(Trouble::Forked) || health.contradiction.is_some() {
             NetworkState::Forked
         } else if is_stale(&self.present.borrow().roster, clock::now()) {
             NetworkState::Stale

@@ -50,7 +50,7 @@ const SELF: &str = "/proc/self/exe";
 
 /// Control connects to coordinators and relays and answers its peers' questions for the roster, both over TCP; unix
 /// sockets are how the host's resolvers and its service manager are spoken to.
-const REACH: Reach = Reach { connect: true, listen: true, unix_sockets: true };
+const REACH: Reach = Reach { connect: true, listen: Some(proto::sync::PORT), unix_sockets: true };
 
 pub(super) fn close(places: &Places<'_>) -> Result<(), SandboxError> {
     let granted = granted(places);
