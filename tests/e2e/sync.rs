@@ -206,3 +206,50 @@ fn nobody_is_asked_while_the_coordinator_is_well_and_few_are_while_it_is_away() 
     let after = world.nodes.iter().map(|node| counted(node.host(), "sent")).sum::<u64>();
     assert_eq!(before, after, "all is as before");
 }
+
+/// Epochs that a sleeper misses: more than the two that sessions may be of, and than the tags that tell them apart.
+const MISSED: u64 = 5;
+
+/// So many epochs pass, and all but `sleeper` follow; then the coordinator goes away.
+fn epochs_pass_without(world: &mut World, sleeper: &str) -> u64 {
+    let signer = world.node("cloud-1");
+    let before = version(signer).1;
+    for _ in 0..MISSED {
+        let made = signer.ask(&["invite", "create"]).unwrap();
+        signer.ask(&["invite", "revoke", made["id"].as_str().unwrap()]).unwrap();
+    }
+    let epoch = before + MISSED;
+    for node in world.nodes.iter().filter(|node| node.name() != sleeper) {
+        wait::until(&format!("{} follows", node.name()), wait::SOON, || version(node).1 == epoch).unwrap();
+    }
+    world.coordinator.kill();
+    epoch
+}
+
+fn comes_back(world: &World, sleeper: &str, epoch: u64, began: Instant) {
+    let node = world.node(sleeper);
+    wait::until(&format!("{sleeper} is in the present epoch"), Duration::from_secs(60), || {
+        node.status().is_ok_and(|status| status["epoch"] == epoch && status["state"] == "up")
+    })
+    .unwrap();
+    println!(
+        "{sleeper} slept through {MISSED} epochs: back after {:.1?}, without coordinator",
+        began.elapsed()
+    );
+    for other in world.others(node) {
+        let address = other.address("ipv4").unwrap();
+        node.reaches(&address, FIRST_ANSWER).unwrap();
+        other.reaches(&node.address("ipv4").unwrap(), FIRST_ANSWER).unwrap();
+    }
+}
+
+#[test]
+fn a_machine_that_was_off_through_five_epochs_comes_back_without_the_coordinator() {
+    let (mut world, _relay) = apart(laboratory(), &["cloud-1", "home-1", "flat-1"]);
+    world.all_reach_all(FIRST_ANSWER);
+    world.node_mut("flat-1").stop().unwrap();
+    let epoch = epochs_pass_without(&mut world, "flat-1");
+    let began = Instant::now();
+    world.node_mut("flat-1").start_again().unwrap();
+    comes_back(&world, "flat-1", epoch, began);
+}
