@@ -57,11 +57,15 @@ choose() {
 while [ $# -gt 0 ]; do
     case $1 in
     --root)
-        [ $# -gt 1 ] || fail "--root needs a folder (see --help)" 2
+        # An empty one is a variable that was not set: not the machine itself.
+        [ -n "${2-}" ] || fail "--root needs a folder (see --help)" 2
         root=$2
         shift
         ;;
-    --root=*) root=${1#--root=} ;;
+    --root=*)
+        root=${1#--root=}
+        [ -n "$root" ] || fail "--root needs a folder (see --help)" 2
+        ;;
     --leave) choose left ;;
     --force) force=--force ;;
     --keep-state) choose kept ;;

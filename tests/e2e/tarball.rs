@@ -258,6 +258,10 @@ fn what_cannot_be_installed_is_refused_in_plain_words_and_changes_nothing() {
     refused(&format!("chmod 755 /root; setpriv --reuid=4242 {install}"), 1, "needs root");
     refused(&format!("{install} --fast"), 2, "there is no option --fast (see --help)");
     refused(&format!("{install} --root"), 2, "--root needs a folder");
+    for empty in ["--root ''", "--root="] {
+        refused(&format!("{install} {empty}"), 2, "--root needs a folder");
+        refused(&format!("sh /root/machine/uninstall.sh --purge {empty}"), 2, "--root needs a folder");
+    }
     refused(&format!("{install} --root /nowhere"), 1, "there is no folder /nowhere");
     refused(
         "sh /root/relay/install.sh --enable",

@@ -75,13 +75,18 @@ pub enum StoreError {
     #[error("this is not a coordinator's database: give the right file or --data-dir")]
     Foreign,
     /// Its bytes make no sense.
-    #[error("the database is damaged: restore a backup with `coordinator restore`")]
+    #[error("the database is damaged: restore a backup with `coordinator restore --replace`")]
     Damaged,
     /// The file of keys beside the database is not there, or is another's.
     #[error(
         "the file of keys that belongs to the database is missing or not a keyring: put it back, or restore a backup with `coordinator restore --replace`"
     )]
     Keys,
+    /// There are keys of rows, and no rows.
+    #[error(
+        "the database is missing or empty, but the keys of one lie beside it: put it back, or restore a backup with `coordinator restore --replace`; to begin anew, remove the file that ends in -keys"
+    )]
+    Lost,
     /// The disk failed.
     #[error("the database cannot be read or written: look for errors of the disk")]
     Io,

@@ -197,6 +197,10 @@ impl DataDir {
         }
         let keyring = self.keyring(shape == Shape::Fresh)?;
         if shape == Shape::Fresh {
+            // A database that was lost may be found again, and cannot be opened without its keys.
+            if keyring.used().next().is_some() {
+                return Err(StoreError::Lost);
+            }
             schema::create(&mut *pool.acquire().await?).await?;
         }
         Ok(Some(Store::new(pool, reconnected, keyring, false).await?))

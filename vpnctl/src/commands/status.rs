@@ -118,9 +118,7 @@ pub(super) fn path_style(path: Path) -> Style {
 fn warning_text(warning: Warning) -> &'static str {
     match warning {
         Warning::CoordinatorUnreachable => "the coordinator cannot be reached; tunnels go on, changes wait",
-        Warning::NetworkUnknown => {
-            "the coordinator does not know this network; its operator can restore a backup: coordinator restore"
-        }
+        Warning::NetworkUnknown => "the coordinator lost this network; its operator may have a backup",
         Warning::ChangeRefused => "the coordinator refuses this machine's changes; it is tried again",
         Warning::RelayUnreachable => "no relay can be reached; only direct paths work",
         Warning::WrongPin => "the coordinator does not hold the key that this network pinned",

@@ -220,7 +220,7 @@ impl Daemon {
                 ErrorCode::AlreadyJoined,
                 what,
                 "it is a member of this network already",
-                "bring the network up: vpnctl up",
+                "bring the network up: vpnctl up; or, if a signer removed it: vpnctl leave, then join again",
             ));
         }
         let folder = lock(&self.state).network(id);

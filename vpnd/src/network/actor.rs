@@ -29,6 +29,7 @@ use super::{
     handle::{Handle, Query},
     interface::{Interface, InterfaceError, Lack, MTU, Wanted},
     joiners::{Gate, Joiners},
+    keys,
     link::{LinkEvent, Trouble},
     mailboxes::Mailboxes,
     running::{Ears, Running},
@@ -174,6 +175,9 @@ pub(crate) fn start(
     let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
     let opened = Roster::open(roster, epochs.present().clone(), &settings.network);
     let roster = opened.map_err(|e| folder.unopened(&e))?;
+    if !keys::fit(&keys.public(), &roster) {
+        return Err(folder.mixed_keys());
+    }
     let membership = membership
         .map(|m| JoinRecord::from_bytes(&m.record).map(|record| (m.secret.clone(), record)))
         .transpose()
@@ -313,7 +317,7 @@ impl Actor {
                 ErrorCode::NotPermitted,
                 WHAT,
                 "this machine is not a member any more",
-                "ask for a new invite, then: vpnctl join TOKEN",
+                "ask for a new invite, then: vpnctl leave, vpnctl join TOKEN",
             ));
         };
         let started = self.open_interface(&own).await;

@@ -19,6 +19,7 @@
 //! | [`signers`] | who may sign, what signers renew |
 //! | [`sync`] | the newest roster from peer to peer |
 //! | [`joiners`] | members that no signer has folded in yet |
+//! | [`keys`] | whether this machine's keys are whole |
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
 //! | [`underlay`] | the addresses outside the network, as they change |
@@ -32,6 +33,7 @@ mod guests;
 mod handle;
 mod interface;
 mod joiners;
+mod keys;
 mod link;
 mod mailboxes;
 mod news;

@@ -239,7 +239,7 @@ fn refuse(what: &str, error: &ChangeError) -> ApiError {
         ChangeError::Edit(edit) => edit,
         ChangeError::CatchUp(CatchUpError::Coordinator(e)) => return refusal::coordinator(what, e),
         ChangeError::CatchUp(e @ CatchUpError::Removed) => {
-            let next = "ask for a new invite, then: vpnctl join TOKEN";
+            let next = "ask for a new invite, then: vpnctl leave, vpnctl join TOKEN";
             return ApiError::new(ErrorCode::NotPermitted, what, e.to_string(), next);
         }
         ChangeError::CatchUp(e) => {

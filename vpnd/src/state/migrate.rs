@@ -90,7 +90,7 @@ pub(super) fn run(root: &Folder, steps: &[Step], pause: Pause<'_>) -> Result<(),
 /// Whether a directory is of the newest format, with nothing of a migration to be done. Changes nothing.
 ///
 /// # Errors
-/// As [`format`].
+/// As [`format()`].
 pub(super) fn is_whole(root: &Folder, steps: &[Step]) -> Result<bool, StateError> {
     let waits = |name: &str| root.file(name).exists();
     Ok(format(root, steps)? == Some(newest(steps)) && !waits(TAKING) && !waits(&copy_of(newest(steps))))

@@ -161,6 +161,11 @@ impl NetworkFolder {
         }
     }
 
+    /// What it means that some of this machine's keys are those of a machine of the roster, and others are not.
+    pub(crate) fn mixed_keys(&self) -> StateError {
+        StateError::Damaged(self.0.file(KEYS))
+    }
+
     /// What it means that the record of how the machine joined does not read.
     pub(crate) fn unreadable_record(&self, error: &WireError) -> StateError {
         StateError::parsing(error, &self.0.file(MEMBERSHIP))

@@ -7,7 +7,7 @@ use proto::wire::Wire;
 
 use super::{TODAY, holds, keys, name, place, register, relay};
 use crate::store::{
-    DataDir, NewAccount, StoreError,
+    DataDir, NewAccount, Store, StoreError,
     accounts::Body,
     rows::{TABLES, Table},
 };
@@ -137,6 +137,30 @@ async fn a_key_that_is_damaged_is_noticed_and_nobody_is_told_that_the_account_is
 }
 
 #[tokio::test]
+async fn keys_whose_database_was_lost_are_not_overwritten_by_a_new_one() {
+    let (_tmp, dir, store) = place().await;
+    register(&store, "anna").await;
+    store.close().await;
+    let (lost, keyring) = (fs::read(&dir.database).unwrap(), fs::read(dir.keys()).unwrap());
+    fs::write(&dir.database, b"").unwrap();
+    let refused = |store: Result<Store, StoreError>| store.err() == Some(StoreError::Lost);
+    assert!(refused(dir.open().await) && refused(dir.create_or_open(&dir.lock().unwrap()).await));
+    fs::remove_file(&dir.database).unwrap();
+    assert!(refused(dir.create_or_open(&dir.lock().unwrap()).await));
+    assert!(fs::read(dir.keys()).unwrap() == keyring);
+
+    fs::write(&dir.database, lost).unwrap();
+    let store = dir.create_or_open(&dir.lock().unwrap()).await.unwrap();
+    assert!(store.account(&name("anna")).await.unwrap().is_some());
+    store.close().await;
+
+    // Who removes the keys begins anew.
+    fs::remove_file(&dir.database).unwrap();
+    fs::remove_file(dir.keys()).unwrap();
+    assert!(dir.create_or_open(&dir.lock().unwrap()).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_is_restored_has_its_keys_here_and_what_it_replaced_has_none() {
     let (tmp, dir, store) = place().await;
     register(&store, "anna").await;
@@ -258,7 +282,7 @@ proptest! {
 }
 
 /// Ends a process between writing keys and the commit, and starts another in its place.
-async fn crash(dir: &DataDir, process: &mut crate::store::Store) {
+async fn crash(dir: &DataDir, process: &mut Store) {
     let mut change = process.change().await.unwrap();
     for table in TABLES.into_iter().filter(|table| matches!(table, Table::Relays | Table::Enrolments)) {
         change.insert(table, b"never there").await.unwrap();

@@ -1,8 +1,8 @@
 //! Any sequence of what people, machines, thieves and coordinators do, read from bytes.
 //!
 //! After every step: no machine holds a roster that no valid signer signed, and none goes back. In the end the
-//! coordinator does as it should and everybody is asked: all that are members hold the same roster, and
-//! who was removed opens nothing. Where no change could get lost that roster is what a plain model of sets says
+//! coordinator does as it should and everybody is asked: all that are members hold the same roster, and who
+//! was removed opens nothing. Where no change could get lost that roster is what a plain model of sets says
 //! ([`Reference`]); where a coordinator forgot or a signer was stolen, the network may have forked: then somebody says
 //! so, and the paper ends it.
 
@@ -27,7 +27,7 @@ use rand_core::{OsRng, RngCore};
 use super::{
     machine::{DAY, Machine, NOW, Network, Said, forged},
     reference::{Identity, Reference, Ticket},
-    shelf::Lie,
+    shelf::{Lie, header_of, is_same},
 };
 use crate::{
     daemon::join::open,
@@ -544,19 +544,6 @@ impl World {
             }
         }
     }
-}
-
-/// Byte for byte the same but for who signed the signers' generations: two signers may have made the same one.
-fn is_same(one: &PublicState, other: &PublicState) -> bool {
-    let signers = |state: &PublicState| state.head.chain.current().signers.clone();
-    one.head.header == other.head.header
-        && signers(one) == signers(other)
-        && one.entries() == other.entries()
-        && one.slots() == other.slots()
-}
-
-fn header_of(state: &PublicState) -> [u8; 32] {
-    state.head.header.hash()
 }
 
 /// Plays the steps that `bytes` say; what happened.

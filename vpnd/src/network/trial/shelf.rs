@@ -130,6 +130,19 @@ impl Line<'_> {
     }
 }
 
+/// Byte for byte the same but for who signed the signers' generations: two signers may have made the same one.
+pub(super) fn is_same(one: &PublicState, other: &PublicState) -> bool {
+    let signers = |state: &PublicState| state.head.chain.current().signers.clone();
+    one.head.header == other.head.header
+        && signers(one) == signers(other)
+        && one.entries() == other.entries()
+        && one.slots() == other.slots()
+}
+
+pub(super) fn header_of(state: &PublicState) -> [u8; 32] {
+    state.head.header.hash()
+}
+
 fn is_member(state: &PublicState, key: &SigningKey) -> bool {
     state.header().member == key.verifying_key().to_bytes()
 }
