@@ -253,3 +253,14 @@ fn a_machine_that_was_off_through_five_epochs_comes_back_without_the_coordinator
     world.node_mut("flat-1").start_again().unwrap();
     comes_back(&world, "flat-1", epoch, began);
 }
+
+#[test]
+fn a_machine_that_was_frozen_through_five_epochs_comes_back_without_the_coordinator() {
+    let (mut world, _relay) = apart(laboratory(), &["cloud-1", "home-1", "flat-1"]);
+    world.all_reach_all(FIRST_ANSWER);
+    world.lab.natlab(&["freeze", "flat-1"]).unwrap();
+    let epoch = epochs_pass_without(&mut world, "flat-1");
+    let began = Instant::now();
+    world.lab.natlab(&["thaw", "flat-1"]).unwrap();
+    comes_back(&world, "flat-1", epoch, began);
+}

@@ -241,6 +241,10 @@ impl Peer {
     pub(super) fn narrow(&mut self, now: Instant, at: usize, guest: bool, machine: &mut Machine) {
         let Some(keyed) = self.keyed.get_mut(at).filter(|keyed| keyed.narrow != guest) else { return };
         keyed.narrow = guest;
+        if guest {
+            // Who was frozen may have older sessions that seem to live. A peer that is so far ahead reads none of them.
+            self.keyed.iter_mut().skip(at + 1).for_each(Keyed::reset);
+        }
         if guest && at > 0 && self.sender().is_none() && self.keyed[0].attempt.is_none() {
             // We have a newer epoch already.
             self.initiate(now, machine);

@@ -65,6 +65,27 @@ fn a_machine_that_slept_reaches_sync_and_nothing_else_passes_either_way() {
 }
 
 #[test]
+fn who_was_frozen_reaches_sync_though_a_session_of_before_seems_to_live() {
+    let mut world = World::connected(&[true, true]);
+    for n in [SLEPT, AWAKE] {
+        world.machines[n].named = vec![0];
+    }
+    world.send(SLEPT, AWAKE, 1);
+    world.run(5 * SECOND);
+    for epoch in 1..=5 {
+        world.take(AWAKE, epoch);
+    }
+    // Of the changes it hears the first, and then nothing more.
+    world.take(SLEPT, 1);
+    let before = world.received(AWAKE);
+    for _ in 0..40 {
+        world.tun(SLEPT, &ask());
+        world.run(SECOND);
+    }
+    assert!(world.received(AWAKE) > before + 10, "{} of 40", world.received(AWAKE) - before);
+}
+
+#[test]
 fn a_guest_that_heeds_no_rule_reaches_no_more_than_another() {
     let (mut world, mut tunn) = with_plain_guest();
     let (there, here) = (ip6(5), ip6(0));
