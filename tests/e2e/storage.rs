@@ -49,7 +49,7 @@ impl Stream {
     /// All came back, but for the last, which may be on its way.
     fn lost_none(mut self) {
         // However quick the rest was, and also after it.
-        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        std::thread::sleep(Duration::from_millis(1_500));
         let ping = nix::unistd::Pid::from_raw(self.0.pid().cast_signed());
         nix::sys::signal::kill(ping, nix::sys::signal::Signal::SIGINT).unwrap();
         self.0.ended(wait::SOON).unwrap();
