@@ -13,6 +13,7 @@ mod laboratory;
 mod life;
 mod log_texts;
 mod many;
+mod matrix;
 mod memory;
 mod outage;
 mod privacy;

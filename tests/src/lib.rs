@@ -16,6 +16,7 @@
 //! | [`node`] | a machine: vpnd, and vpnctl to talk to it |
 //! | [`servers`] | coordinator and relay |
 //! | [`clock`] | a machine whose clock is wrong |
+//! | [`matrix`] | every kind of NAT against every other, and bad days, with what was measured |
 //! | [`inodes`] | what became of every file beneath some folders |
 //! | [`pcap`] | the packets that leave a host |
 //! | [`strace`] | what running processes do to files, call by call |
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod host;
 pub mod inodes;
 pub mod lab;
+pub mod matrix;
 pub mod node;
 pub mod pcap;
 pub mod process;

@@ -34,7 +34,15 @@ impl Coordinator {
     /// # Errors
     /// As [`Coordinator::start`].
     pub fn start_called(host: &Host, name: &str) -> Result<Self> {
-        Self::begin(host, Some(name.to_owned()), &[])
+        Self::start_called_with(host, name, &[])
+    }
+
+    /// The same with further options.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn start_called_with(host: &Host, name: &str, options: &[&str]) -> Result<Self> {
+        Self::begin(host, Some(name.to_owned()), options)
     }
 
     fn begin(host: &Host, name: Option<String>, options: &[&str]) -> Result<Self> {
@@ -120,7 +128,15 @@ impl Coordinator {
     /// # Errors
     /// What either printed, if it does not work out.
     pub fn start_relay(&mut self, host: &Host) -> Result<RelayProcess> {
-        let url = format!("https://{}", host.ipv4()?);
+        self.start_relay_called(host, &host.ipv4()?.to_string())
+    }
+
+    /// The same where machines know the relay by this name, not by its address.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start_relay`].
+    pub fn start_relay_called(&mut self, host: &Host, name: &str) -> Result<RelayProcess> {
+        let url = format!("https://{name}");
         let text = self.host.run("tacet-coordinator", &["relay-key", "--data-dir", DATA, "--url", &url])?;
         host.run("true", &[])?; // makes its folders
         let key = host.folder().join("relay.key");

@@ -8,6 +8,7 @@
 //! | [`mod@bench`] | `bench`: what things cost, as ratios between what ran side by side |
 //! | [`audit`] | `audit`: does anything of what a network does stay anywhere? |
 //! | [`demo`] | `demo`: a coordinator and three machines, and what a person would type |
+//! | [`matrix`] | `matrix`: every kind of NAT against every other, and bad days |
 //! | [`lab`] | `lab`: shells on the machines of a demonstration that was kept, and its end |
 //! | [`docs`] | `docs`: docs/PRIVACY.md from the inventories |
 //! | [`install`] | `install` and `uninstall` |
@@ -23,6 +24,7 @@ mod dist;
 mod docs;
 mod install;
 mod lab;
+mod matrix;
 mod outcome;
 mod packages;
 mod roles;
@@ -86,6 +88,11 @@ enum Command {
     /// What things cost, as ratios between what ran side by side. Needs root.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Every kind of NAT against every other, and bad days: who is reached how fast, on which path, and what is lost.
+    ///
+    /// All of it takes about half an hour; `--rounds 1` a few minutes. Needs root; everything happens in network
+    /// namespaces. Ends with 1 if a bound was missed.
+    Matrix(matrix::Options),
     /// Write docs/PRIVACY.md anew from the inventories of what is stored.
     Docs,
     /// The demonstration that was kept, and the laboratory under it.
@@ -127,6 +134,7 @@ fn main() -> ExitCode {
         Command::Nightly => suite::test(&suite::Scope { lab: true, long: true }),
         Command::Audit { quick, json, keep, dist } => audit::run(audit::Options { quick, json, keep, dist }),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Matrix(options) => matrix::run(&options),
         Command::Docs => docs::write().map(|()| true),
         Command::Demo { keep } => demo::run(keep),
         Command::Lab(Lab::Shell { host, command }) => lab::shell(&host, &command),

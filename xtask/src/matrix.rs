@@ -1,0 +1,312 @@
+//! `cargo xtask matrix`: every kind of NAT against every other, and bad days, measured in the laboratory.
+
+use std::{collections::VecDeque, io::IsTerminal as _, sync::Mutex, thread, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use tests::{
+    matrix::{
+        condition::{Condition, Outcome},
+        crowd::Crowd,
+        nat::{Expected, Nat},
+        pair::{self, Row},
+    },
+    wait,
+};
+
+use crate::{build, packages};
+
+/// What to measure, and how often.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How often each pair begins from nothing, and each condition occurs.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only these, separated by commas: a pair as `easy-hard`, all pairs of a kind as `hard`, a condition as `roam`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Print one JSON document in place of the tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Pairs that are measured side by side; each has machines of its own.
+const SIDE_BY_SIDE: usize = 2;
+
+/// Measures and prints. True if all is as it should be.
+///
+/// # Errors
+/// If a name is unknown, or the laboratory does not come about.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let (pairs, conditions) = chosen(&options.only)?;
+    packages::prepare_lab()?;
+    build()?;
+    let rows = if pairs.is_empty() { Vec::new() } else { measure_pairs(&pairs, options.rounds)? };
+    let mut outcomes = Vec::new();
+    for condition in conditions {
+        progress(&format!("{} ({} times)", condition.name(), options.rounds));
+        let outcome = condition.measure(options.rounds as usize);
+        outcomes.push(outcome.with_context(|| format!("the condition {}", condition.name()))?);
+    }
+    if options.json {
+        println!("{:#}", document(&rows, &outcomes));
+    } else {
+        print_rows(&rows);
+        print_outcomes(&outcomes);
+    }
+    Ok(rows.iter().all(Row::holds) && outcomes.iter().all(Outcome::holds))
+}
+
+/// What is to be measured.
+type Chosen = (Vec<(Nat, Nat)>, Vec<Condition>);
+
+/// The pairs and conditions that a list names; all of both without one.
+fn chosen(only: &[String]) -> Result<Chosen> {
+    let every = || {
+        let numbered = Nat::ALL.into_iter().enumerate();
+        numbered.flat_map(|(at, one)| Nat::ALL[at..].iter().map(move |other| (one, *other)))
+    };
+    if only.is_empty() {
+        return Ok((every().collect(), Condition::ALL.to_vec()));
+    }
+    let (mut pairs, mut conditions) = (Vec::new(), Vec::new());
+    for name in only {
+        let pair = name.split_once('-').and_then(|(one, other)| Some((Nat::of(one)?, Nat::of(other)?)));
+        match (pair, Nat::of(name), Condition::of(name)) {
+            (Some(pair), _, _) => pairs.push(pair),
+            (_, Some(nat), _) => pairs.extend(every().filter(|(one, other)| *one == nat || *other == nat)),
+            (_, _, Some(condition)) => conditions.push(condition),
+            _ => {
+                let nats = Nat::ALL.map(Nat::name).join(", ");
+                let conditions = Condition::ALL.map(Condition::name).join(", ");
+                bail!(
+                    "{name} is neither a NAT ({nats}), nor two of them (easy-hard), nor a condition ({conditions})"
+                );
+            }
+        }
+    }
+    Ok((pairs, conditions))
+}
+
+/// Each pair has a machine behind each of its two NATs; the machines of all pairs are one network.
+fn measure_pairs(pairs: &[(Nat, Nat)], rounds: u32) -> Result<Vec<Row>> {
+    let sites = |nat: Nat| (format!("{nat}a"), format!("{nat}b"));
+    let mut kinds: Vec<Nat> = Vec::new();
+    for nat in pairs.iter().flat_map(|(one, other)| [*one, *other]) {
+        if !kinds.contains(&nat) {
+            kinds.push(nat);
+        }
+    }
+    let places: Vec<(String, Nat)> =
+        kinds.iter().flat_map(|nat| [(sites(*nat).0, *nat), (sites(*nat).1, *nat)]).collect();
+    progress(&format!("a network of {} machines", places.len()));
+    let crowd = Crowd::up(&places)?;
+    let rows: Vec<Row> = pairs
+        .iter()
+        .map(|nats| Row { nats: *nats, expected: nats.0.expected(nats.1), samples: Vec::new() })
+        .collect();
+    let work =
+        Mutex::new(Work { left: (0..rows.len()).map(|at| (at, rounds)).collect(), busy: Vec::new(), rows });
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..SIDE_BY_SIDE)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    while let Some((at, nats)) = next(&work)? {
+                        let pair = (sites(nats.0).0, sites(nats.1).1);
+                        let sample = pair::measure(&crowd, (&pair.0, &pair.1), nats)
+                            .with_context(|| format!("{} and {}", pair.0, pair.1));
+                        let mut work = locked(&work)?;
+                        work.busy.retain(|nat| *nat != nats.0 && *nat != nats.1);
+                        work.rows[at].samples.push(sample?);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().map_err(|_| anyhow!("a measurement panicked"))??;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    work.into_inner().map(|work| work.rows).map_err(|_| anyhow!("a measurement panicked"))
+}
+
+/// What is left to do, which kinds are being measured, and what was found.
+struct Work {
+    left: VecDeque<(usize, u32)>,
+    busy: Vec<Nat>,
+    rows: Vec<Row>,
+}
+
+fn locked(work: &Mutex<Work>) -> Result<std::sync::MutexGuard<'_, Work>> {
+    work.lock().map_err(|_| anyhow!("a measurement panicked"))
+}
+
+/// The next beginning of a pair of which no kind is busy. Waits for one if there is none; nothing when all is done.
+fn next(work: &Mutex<Work>) -> Result<Option<(usize, (Nat, Nat))>> {
+    loop {
+        {
+            let mut work = locked(work)?;
+            if work.left.is_empty() {
+                return Ok(None);
+            }
+            let free = work.left.iter().position(|(at, _)| {
+                let (one, other) = work.rows[*at].nats;
+                !work.busy.contains(&one) && !work.busy.contains(&other)
+            });
+            if let Some((at, rounds)) = free.and_then(|place| work.left.remove(place)) {
+                let nats = work.rows[at].nats;
+                work.busy.extend([nats.0, nats.1]);
+                if rounds > 1 {
+                    work.left.push_back((at, rounds - 1));
+                }
+                let left: u32 = work.left.iter().map(|(_, rounds)| *rounds).sum();
+                progress(&format!("{} and {}; {left} beginnings are left", nats.0, nats.1));
+                return Ok(Some((at, nats)));
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// For whoever waits at a terminal.
+#[allow(clippy::print_stderr, reason = "what is printed for a program stays apart")]
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what}");
+    }
+}
+
+fn milliseconds(samples: &[Duration]) -> String {
+    match samples.iter().max() {
+        Some(worst) => format!("{} / {}", wait::median(samples).as_millis(), worst.as_millis()),
+        None => "-".to_owned(),
+    }
+}
+
+fn print_rows(rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    progress("");
+    println!(
+        "{:<10} {:<10} {:<8} {:<11} {:>16} {:>16} {:>5}",
+        "NAT", "NAT", "EXPECTED", "DIRECT", "FIRST PACKET ms", "DIRECT ms", "LOST"
+    );
+    println!("{:<42} {:>16} {:>16}", "", "median / worst", "median / worst");
+    for row in rows {
+        let directs = row.directs();
+        println!(
+            "{:<10} {:<10} {:<8} {:<11} {:>16} {:>16} {:>5}{}",
+            row.nats.0,
+            row.nats.1,
+            row.expected,
+            format!("{} of {}", directs.len(), row.samples.len()),
+            milliseconds(&row.firsts()),
+            milliseconds(&directs),
+            row.lost(),
+            if row.holds() { "" } else { "  MISSED" }
+        );
+    }
+    let all = rows.iter().flat_map(|row| row.samples.iter()).count();
+    let direct = rows.iter().map(|row| row.directs().len()).sum::<usize>();
+    let punchable: Vec<&Row> = rows.iter().filter(|row| row.expected == Expected::Direct).collect();
+    let possible = punchable.iter().map(|row| row.samples.len()).sum::<usize>();
+    let reached = punchable.iter().map(|row| row.directs().len()).sum::<usize>();
+    println!(
+        "\ndirect: {direct} of {all} beginnings ({:.0} %); of those where a simultaneous open works {reached} of {possible}",
+        100.0 * direct as f64 / all.max(1) as f64
+    );
+}
+
+fn print_outcomes(outcomes: &[Outcome]) {
+    if outcomes.is_empty() {
+        return;
+    }
+    progress("");
+    println!("\n{:<16} {:<36} {:>16} {:>9}", "CONDITION", "MEASURED", "ms median / worst", "BOUND ms");
+    for outcome in outcomes {
+        println!(
+            "{:<16} {:<36} {:>16} {:>9}{}",
+            outcome.condition.name(),
+            outcome.condition.measures(),
+            milliseconds(&outcome.samples),
+            outcome.bound.as_millis(),
+            if outcome.holds() { "" } else { "  MISSED" }
+        );
+        for name in names(outcome) {
+            let values = outcome.figures.iter().filter(|(figure, _)| *figure == name);
+            println!(
+                "    {name}: {}",
+                values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
+            );
+        }
+        for fault in &outcome.faults {
+            println!("    {fault}");
+        }
+    }
+}
+
+/// The names of an outcome's figures, each once.
+fn names(outcome: &Outcome) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for (name, _) in &outcome.figures {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn document(rows: &[Row], outcomes: &[Outcome]) -> Value {
+    let ms = |samples: &[Duration]| {
+        samples.iter().map(Duration::as_millis).map(|ms| json!(ms as u64)).collect::<Vec<_>>()
+    };
+    let pairs: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "nats": [row.nats.0.name(), row.nats.1.name()],
+                "expected": row.expected.to_string(),
+                "holds": row.holds(),
+                "first_ms": ms(&row.firsts()),
+                "direct_ms": ms(&row.directs()),
+                "samples": row.samples.len(),
+                "lost": row.lost(),
+            })
+        })
+        .collect();
+    let conditions: Vec<Value> = outcomes
+        .iter()
+        .map(|outcome| {
+            json!({
+                "condition": outcome.condition.name(),
+                "measures": outcome.condition.measures(),
+                "holds": outcome.holds(),
+                "samples_ms": ms(&outcome.samples),
+                "bound_ms": outcome.bound.as_millis() as u64,
+                "figures": outcome.figures.iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
+                "faults": outcome.faults,
+            })
+        })
+        .collect();
+    json!({"pairs": pairs, "conditions": conditions})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_pairs_kinds_and_conditions() {
+        let all = chosen(&[]).unwrap();
+        let kinds = Nat::ALL.len();
+        assert_eq!((all.0.len(), all.1.len()), (kinds * (kinds + 1) / 2, Condition::ALL.len()));
+        let some = chosen(&["easy-hard".to_owned(), "roam".to_owned()]).unwrap();
+        assert_eq!(some, (vec![(Nat::Easy, Nat::Hard)], vec![Condition::Roam]));
+        assert_eq!(chosen(&["hard".to_owned()]).unwrap().0.len(), kinds);
+        let error = chosen(&["soft".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("soft") && error.contains("easy-hard") && error.contains("roam"), "{error}");
+    }
+}
