@@ -25,6 +25,10 @@ pub(crate) struct Outbox {
     sending: Option<Batch>,
     /// Where [`Outbox::commit`] appends.
     open: usize,
+    /// The length of the datagram committed last; zero if it was dropped.
+    last: usize,
+    /// For [`Outbox::repeat`].
+    copy: Vec<u8>,
 }
 
 struct Batch {
@@ -59,17 +63,33 @@ impl Outbox {
 
     /// The room was filled with `len` bytes; anything but what was asked for drops them.
     pub(crate) fn commit(&mut self, len: usize) {
+        self.last = 0;
         let Some(batch) = self.batches.get_mut(self.open) else { return };
         if batch.takes(len) && (batch.segments > 0 || len == batch.segment) {
             batch.closed = len < batch.segment;
             batch.len += len;
             batch.segments += 1;
+            self.last = len;
         } else if batch.segments == 0 && self.open + 1 == self.batches.len() {
             // Opened for this datagram alone.
             if let Some(batch) = self.batches.pop_back() {
                 self.reuse(batch.bytes);
             }
         }
+    }
+
+    /// The datagram committed last, once more to another destination. Copies it: for the rare case.
+    pub(crate) fn repeat(&mut self, to: To) {
+        let last = std::mem::take(&mut self.last);
+        let Some(batch) = self.batches.get(self.open).filter(|batch| batch.to != to && batch.len >= last)
+        else {
+            return;
+        };
+        let mut copy = std::mem::take(&mut self.copy);
+        copy.clear();
+        copy.extend_from_slice(&batch.bytes[batch.len - last..batch.len]);
+        self.push(to, &copy);
+        self.copy = copy;
     }
 
     /// One whole datagram.
@@ -92,6 +112,7 @@ impl Outbox {
     pub(crate) fn forget(&mut self) {
         self.sending = None;
         self.spare.clear();
+        (self.last, self.copy) = (0, Vec::new());
         // A queue keeps what was taken out of it until something else comes there.
         self.batches = self.batches.drain(..).collect();
     }
@@ -208,6 +229,21 @@ mod tests {
             drain(&mut out).iter().map(|(_, _, data)| data.len() / 80).collect::<Vec<_>>(),
             [64, 64, 2]
         );
+    }
+
+    #[test]
+    fn a_datagram_goes_to_another_destination_too_as_it_is() {
+        let mut out = Outbox::default();
+        out.push(udp(1), &[1; 100]);
+        out.push(udp(1), &[2; 60]);
+        out.repeat(udp(2));
+        out.repeat(udp(2));
+        let sent: Vec<_> = drain(&mut out).into_iter().map(|(to, _, data)| (to == udp(2), data)).collect();
+        assert!(sent == [(false, [vec![1; 100], vec![2; 60]].concat()), (true, vec![2; 60])]);
+        out.room(udp(1), 100);
+        out.commit(0);
+        out.repeat(udp(2));
+        assert!(drain(&mut out).is_empty());
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, io::IsTerminal as _, sync::Mutex, thread, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use clap::Args;
-use serde_json::{Value, json};
-use tests::{
+use ::tests::{
     matrix::{
         condition::{Condition, Outcome},
         crowd::Crowd,
@@ -14,6 +11,9 @@ use tests::{
     },
     wait,
 };
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+use serde_json::{Value, json};
 
 use crate::{build, packages};
 
@@ -91,7 +91,10 @@ fn chosen(only: &[String]) -> Result<Chosen> {
 
 /// Each pair has a machine behind each of its two NATs; the machines of all pairs are one network.
 fn measure_pairs(pairs: &[(Nat, Nat)], rounds: u32) -> Result<Vec<Row>> {
-    let sites = |nat: Nat| (format!("{nat}a"), format!("{nat}b"));
+    let sites = |nat: Nat| {
+        let at = Nat::ALL.iter().position(|other| *other == nat).unwrap_or_default();
+        (format!("a{at}"), format!("b{at}"))
+    };
     let mut kinds: Vec<Nat> = Vec::new();
     for nat in pairs.iter().flat_map(|(one, other)| [*one, *other]) {
         if !kinds.contains(&nat) {

@@ -7,11 +7,12 @@
 //! Paths come from the roster (static), from the peer's list of candidates (announced), and from where its
 //! authentic probes come (learned). All are probed by one schedule, [`schedule`], while the peer has data. The best one in trust carries
 //! the data: by [`Kind`], then by round-trip time with hysteresis. A path that falls silent loses trust and gives
-//! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Over the relay data may
-//! go unproven: TLS and the mailbox say where it ends.
+//! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Before that, while it is in
+//! [`doubt`], data goes by a spare too. Over the relay data may go unproven: TLS and the mailbox say where it ends.
 
 mod candidate;
 mod choice;
+mod doubt;
 mod schedule;
 
 use std::{
@@ -61,6 +62,8 @@ pub(crate) struct Paths {
     chosen: Option<usize>,
     /// Which one that is, for when places have shifted.
     chosen_via: Option<Via>,
+    /// Where data goes besides, while the chosen path is in doubt.
+    spare: Option<To>,
     /// The machine's budget was empty: no probes until then.
     held: Option<Instant>,
     /// Whether the peer has data; nothing is probed otherwise.
@@ -86,6 +89,8 @@ struct Path {
     unanswered: Option<Instant>,
     /// Probes since then.
     tries: u32,
+    /// How long an answer may take to come by itself before there is a probe.
+    patience: Duration,
     outstanding: [Option<Sent>; OUTSTANDING],
 }
 
@@ -136,6 +141,7 @@ impl Path {
             heard: false,
             unanswered: None,
             tries: 0,
+            patience: doubt::ASK,
             outstanding: [None; OUTSTANDING],
         }
     }
@@ -237,12 +243,13 @@ impl Paths {
     pub(crate) fn heard(&mut self, via: Via) {
         let Some(at) = self.place(via) else { return };
         let path = &mut self.table[at];
-        if path.unanswered.take().is_some() {
-            path.tries = 0;
-        }
+        path.answered();
         if path.is_relay() && !(path.trusted && path.heard) {
             (path.trusted, path.heard) = (true, true);
             self.choose();
+        }
+        if self.chosen == Some(at) {
+            self.spare = None;
         }
     }
 
@@ -277,7 +284,7 @@ impl Paths {
             _ => rtt,
         });
         path.trusted = true;
-        (path.unanswered, path.tries) = (None, 0);
+        path.answered();
         self.choose();
         Some(Echoed { rtt, ping: sent.ping })
     }
@@ -358,6 +365,7 @@ impl Paths {
         if silence == Silence::Chosen || self.chosen.is_some_and(|at| !self.table[at].trusted) {
             self.choose();
         }
+        self.doubt(now);
         silence
     }
 
@@ -388,8 +396,10 @@ impl Paths {
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let due = (0..self.table.len()).filter_map(|at| self.due(at)).min()?;
-        Some(self.held.map_or(due, |until| due.max(until)))
+        let due = (0..self.table.len()).filter_map(|at| self.due(at)).min();
+        let due = due.map(|due| self.held.map_or(due, |until| due.max(until)));
+        let doubted = self.chosen.and_then(|at| self.doubted_at(at));
+        due.into_iter().chain(doubted).min()
     }
 
     fn probe(&mut self, now: Instant, at: usize, nonce: u64, ping: bool) -> To {
@@ -426,7 +436,7 @@ impl Paths {
         }
         // A spare relay needs no keepalive: its connection has its own.
         let keep = (self.chosen == Some(at) || !path.is_relay()).then_some(probed + KEEP);
-        let ask = path.unanswered.map(|since| since.max(probed) + PROBE_EVERY);
+        let ask = path.ask_at(probed);
         match (keep, ask) {
             (Some(keep), Some(ask)) => Some(keep.min(ask)),
             (keep, ask) => keep.or(ask),
@@ -461,6 +471,11 @@ impl Paths {
 
     fn choose(&mut self) {
         self.chosen = choice::best(&self.table, self.chosen_via);
-        self.chosen_via = self.chosen.map(|at| self.table[at].via);
+        let via = self.chosen.map(|at| self.table[at].via);
+        if via != self.chosen_via {
+            // What was in doubt is given up, or was found to be well.
+            self.spare = None;
+        }
+        self.chosen_via = via;
     }
 }

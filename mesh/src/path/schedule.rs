@@ -26,11 +26,12 @@ pub(crate) const RETRY: Duration = Duration::from_secs(15);
 /// times fresh.
 pub(crate) const KEEP: Duration = Duration::from_secs(15);
 
-/// Data without anything heard on its path for this long brings a probe, and so on until something is heard.
+/// While data goes on and nothing is heard on its path, there is a probe this often, after the first two
+/// ([`doubt`](super::doubt)).
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
 
-/// A path silent for this long after something was sent on it is no longer trusted: two lost probes at
-/// [`PROBE_EVERY`], and half a second for the slowest answer. On slow paths, [`TRUST_RTTS`] round trips.
+/// A path silent for this long after something was sent on it is no longer trusted: four lost probes, the last at
+/// [`PROBE_EVERY`], and time for the slowest answer. On slow paths, [`TRUST_RTTS`] round trips.
 pub(crate) const TRUST: Duration = Duration::from_millis(1_500);
 /// See [`TRUST`].
 pub(crate) const TRUST_RTTS: u32 = 3;

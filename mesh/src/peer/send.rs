@@ -8,7 +8,6 @@ use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
     machine::{Machine, padded},
     out::To,
-    path::PROBE_EVERY,
     session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH},
 };
 
@@ -28,9 +27,14 @@ impl Peer {
             return self.schedule(now, machine);
         };
         self.seal(sender, packet, to, machine);
+        if let Some(spare) = self.paths.spare() {
+            machine.out.repeat(self.addressed(spare, sender));
+        }
         self.tx_bytes += packet.len() as u64;
-        if self.paths.sent(now) {
-            machine.timers.by(self.slot, now + PROBE_EVERY);
+        if self.paths.sent(now)
+            && let Some(look) = self.paths.look_again(now)
+        {
+            machine.timers.by(self.slot, look);
         }
     }
 

@@ -95,13 +95,64 @@ fn a_silent_direct_path_gives_way_to_the_relay() {
     }
     let lost = 300 - (world.received(1) - before);
     assert!(world.path(0, 1) == PathView::Relay(0));
-    assert!((1..=170).contains(&lost), "silence noticed within 1.7 s, {lost} lost");
+    assert!((1..=30).contains(&lost), "silence noticed within 0.3 s, {lost} lost");
     world.direct = true;
     // Probes of a path that worked go on.
     world.run(4 * SECOND);
     world.send(0, 1, 0);
     world.run(20 * SECOND);
     assert!(world.path(0, 1) == direct(&world, 1));
+}
+
+#[test]
+fn data_goes_by_the_relay_too_while_its_path_is_in_doubt_and_arrives_once() {
+    let mut world = two_homes();
+    let relayed = world.machines[0].relayed;
+    // Answered by data, a path is not doubted.
+    for n in 0..100u32 {
+        world.send(0, 1, n as u8);
+        world.send(1, 0, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    assert_eq!(world.machines[0].relayed, relayed);
+    world.direct = false;
+    for _ in 0..40 {
+        world.send(0, 1, 1);
+        world.run(Duration::from_millis(10));
+    }
+    assert!(world.path(0, 1) == direct(&world, 1), "it is not given up yet");
+    assert!(world.machines[0].relayed > relayed, "and the relay carries data too");
+    world.direct = true;
+    world.run(RELAYED);
+    let (before, sent) = (world.received(1), world.sent.len());
+    world.send(0, 1, 2);
+    world.run(Duration::from_millis(RELAYED.as_millis() as u64 + 5));
+    let copies = world.sent[sent..].iter().filter(|s| s.from == 0 && s.bytes.len() >= DATA).count();
+    assert_eq!((copies, world.received(1) - before), (1, 1), "one of two copies counts");
+    world.send(1, 0, 3);
+    world.run(Duration::from_millis(20));
+    let relayed = world.machines[0].relayed;
+    for n in 0..100u32 {
+        world.send(0, 1, n as u8);
+        world.send(1, 0, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    assert_eq!(world.machines[0].relayed, relayed, "an answer ends the doubt");
+}
+
+#[test]
+fn a_flow_that_nobody_answers_is_probed_rarely_and_not_doubted() {
+    let mut world = two_homes();
+    let (relayed, sent) = (world.machines[0].relayed, world.sent.len());
+    let seconds = 20;
+    for n in 0..100 * seconds {
+        world.send(0, 1, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    assert_eq!(world.machines[0].relayed, relayed);
+    let probes =
+        world.sent[sent..].iter().filter(|s| s.from == 0 && (64..DATA).contains(&s.bytes.len())).count();
+    assert!(probes <= 3 * seconds, "{probes} probes in {seconds} s");
 }
 
 #[test]

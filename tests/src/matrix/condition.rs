@@ -124,7 +124,8 @@ impl Condition {
         let nats = if self == Self::RelayDies {
             [("one", Nat::UdpBlocked), ("two", Nat::Easy), ("three", Nat::Easy)]
         } else {
-            [("one", Nat::Easy), ("two", Nat::Remap), ("three", Nat::Easy)]
+            // A router that forgot gives other ports than before.
+            [("one", Nat::Remap), ("two", Nat::Easy), ("three", Nat::Easy)]
         };
         let places: Vec<_> = nats[..2].iter().map(|(site, nat)| ((*site).to_owned(), *nat)).collect();
         let away = [(nats[2].0.to_owned(), nats[2].1)];
@@ -145,7 +146,6 @@ impl Condition {
                     day.traffic_again(|crowd| crowd.lab.natlab(&["roam", "one-1", to]).map(drop))?;
                 }
                 Self::NatFlush => {
-                    // The second gives other ports from then on.
                     let whose = ["one", "two"][time % 2];
                     day.traffic_again(|crowd| crowd.lab.natlab(&["flush-nat", whose]).map(drop))?;
                 }

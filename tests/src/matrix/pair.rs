@@ -16,7 +16,9 @@ use super::{
 };
 
 /// How long a pair is watched that is not expected to have a direct path.
-const WATCHED: Duration = Duration::from_secs(4);
+const WATCHED: Duration = Duration::from_secs(2);
+/// The same in a long run.
+const WATCHED_LONG: Duration = Duration::from_secs(5);
 /// When to give up on a direct path.
 const NEVER: Duration = Duration::from_secs(15);
 /// After the direct path came, so that what the change of path lost is seen.
@@ -96,7 +98,11 @@ pub fn measure(crowd: &Crowd, sites: (&str, &str), nats: (Nat, Nat)) -> Result<S
     let began = Instant::now();
     let pings = Pings::begin(one.host(), &address)?;
     let expected = nats.0.expected(nats.1);
-    let watched = if expected == Expected::Direct { NEVER } else { WATCHED };
+    let watched = match expected {
+        Expected::Direct => NEVER,
+        Expected::Relay if crate::long() => WATCHED_LONG,
+        Expected::Relay => WATCHED,
+    };
     let mut direct = None;
     while direct.is_none() && began.elapsed() < watched {
         thread::sleep(Duration::from_millis(50));

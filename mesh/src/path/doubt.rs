@@ -1,0 +1,92 @@
+//! Doubt: a path that carries data answers no more, and it is too early to give it up.
+//!
+//! A path that dies without a word is given up only after [`TRUST`](super::schedule::TRUST), because a moment without an
+//! answer is common. Until then data that goes on it alone may be lost. So when the path that carries data has left two
+//! probes unanswered, data goes by a spare too, as the very same datagrams: the receiver takes whichever comes first, and
+//! its replay window drops the other. Whatever is heard on the path ends the doubt.
+
+use std::time::{Duration, Instant};
+
+use super::{Path, Paths};
+use crate::out::To;
+
+/// Data without anything heard on its path for this long brings the first probe. A packet that is answered by the other
+/// side's software is answered sooner.
+pub(super) const ASK: Duration = Duration::from_millis(100);
+/// The round trip of a path where none was measured yet: half around the world.
+const UNKNOWN: Duration = Duration::from_millis(100);
+
+impl Path {
+    fn round_trip(&self) -> Duration {
+        self.rtt.unwrap_or(UNKNOWN)
+    }
+
+    /// How long the first probe waits for an answer to come by itself.
+    fn ask_after(&self) -> Duration {
+        self.patience.max(self.round_trip() * 2)
+    }
+
+    /// How long an answer to a probe is waited for before the next, and before the doubt.
+    fn answer_within(&self) -> Duration {
+        (self.patience / 2).max(self.round_trip() * 3 / 2)
+    }
+
+    /// When a probe is due because nothing was heard.
+    pub(super) fn ask_at(&self, probed: Instant) -> Option<Instant> {
+        let since = self.unanswered?;
+        Some(match self.tries {
+            0 => since + self.ask_after(),
+            1 => since.max(probed) + self.answer_within(),
+            _ => since.max(probed) + super::PROBE_EVERY,
+        })
+    }
+
+    /// When the path is in doubt if nothing is heard until then.
+    fn doubted_at(&self) -> Option<Instant> {
+        self.unanswered
+            .filter(|_| self.tries >= 2)
+            .map(|since| since + self.ask_after() + self.answer_within() * 2)
+    }
+
+    /// Something was heard. A flow that is answered by echoes alone (sound, a film) is asked more and more rarely.
+    pub(super) fn answered(&mut self) {
+        if self.unanswered.take().is_some() {
+            self.patience = if self.tries == 0 { ASK } else { (self.patience * 2).min(super::PROBE_EVERY) };
+        }
+        self.tries = 0;
+    }
+}
+
+impl Paths {
+    /// Where data goes besides, while the path that carries it is in doubt.
+    pub(crate) fn spare(&self) -> Option<To> {
+        self.spare
+    }
+
+    /// After data was sent that nothing answered yet: when to look again.
+    pub(crate) fn look_again(&self, now: Instant) -> Option<Instant> {
+        self.chosen.map(|at| now + self.table[at].ask_after())
+    }
+
+    /// Begins or ends the doubt.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        let doubted = self.chosen.filter(|at| self.doubted_at(*at).is_some_and(|due| due <= now));
+        self.spare = doubted.and_then(|at| self.other_than(at));
+    }
+
+    /// When the path at this place is in doubt, if it is the one that carries data.
+    pub(super) fn doubted_at(&self, at: usize) -> Option<Instant> {
+        let path = &self.table[at];
+        path.doubted_at().filter(|_| self.chosen == Some(at) && path.trusted && self.spare.is_none())
+    }
+
+    /// The path that has the least in common with this one: a relay before a direct path, one where the peer was heard
+    /// before others.
+    fn other_than(&self, at: usize) -> Option<To> {
+        let others = self.table.iter().enumerate().filter(|(place, path)| *place != at && path.trusted);
+        others
+            .map(|(_, path)| path)
+            .min_by_key(|path| (!path.is_relay(), !path.heard, path.rtt))
+            .map(|path| path.to)
+    }
+}
