@@ -66,6 +66,9 @@ impl Mesh {
             }
             ToData::RelayUp(relay) => {
                 self.machine.relays_up |= bit(relay);
+                // The network is back, maybe another one; and the relay answers STUN as well.
+                self.machine.stun.ask(now, false);
+                self.ask_stun(now);
                 self.each_peer(|peer, machine| peer.relay_came_up(now, machine));
             }
             ToData::RelayDown(relay) => {

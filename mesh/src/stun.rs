@@ -47,6 +47,13 @@ struct Question {
     answer: Option<(Instant, SocketAddr)>,
 }
 
+impl Question {
+    /// The answer, as long as it is believed.
+    fn seen(&self, now: Instant) -> Option<SocketAddr> {
+        self.answer.filter(|(at, _)| now < *at + VALID || self.due.is_none()).map(|(_, seen)| seen)
+    }
+}
+
 impl Stun {
     /// Replaces the servers, and asks the new ones at once.
     pub(crate) fn set_servers(&mut self, now: Instant, servers: &[Endpoint], sockets: &[SocketAddr]) {
@@ -112,10 +119,12 @@ impl Stun {
         let Ok((id, Endpoint(seen))) = read_answer(datagram) else { return false };
         let asked = self.questions.iter_mut().find(|q| q.tries > 0 && q.id == id && q.server == src);
         let Some(question) = asked else { return false };
+        // An answer that was believed no more was not told, so the same one again is news.
+        let before = question.seen(now);
         question.tries = 0;
         question.due = active.then_some(now + REFRESH);
-        let before = question.answer.replace((now, seen));
-        before.is_none_or(|(_, old)| old != seen)
+        question.answer = Some((now, seen));
+        before != Some(seen)
     }
 
     /// When something is due.
@@ -125,14 +134,9 @@ impl Stun {
 
     /// Our reflexive endpoints, without repetitions.
     pub(crate) fn seen(&self, now: Instant) -> impl Iterator<Item = SocketAddr> + '_ {
-        let valid = move |q: &Question| {
-            let fresh =
-                |(at, seen): (Instant, SocketAddr)| (now < at + VALID || q.due.is_none()).then_some(seen);
-            q.answer.and_then(fresh)
-        };
         self.questions.iter().enumerate().filter_map(move |(at, question)| {
-            let seen = valid(question)?;
-            let repeated = self.questions[..at].iter().any(|earlier| valid(earlier) == Some(seen));
+            let seen = question.seen(now)?;
+            let repeated = self.questions[..at].iter().any(|earlier| earlier.seen(now) == Some(seen));
             (!repeated).then_some(seen)
         })
     }
@@ -179,6 +183,20 @@ mod tests {
         assert!(stun.answered(now, true, server, &reply));
         assert!(stun.seen(now).collect::<Vec<_>>() == [SEEN.parse::<SocketAddr>().unwrap()]);
         assert!(!stun.answered(now, true, server, &reply), "an answer counts once");
+    }
+
+    #[test]
+    fn an_answer_that_was_believed_no_more_is_news_when_it_comes_again() {
+        let now = Instant::now();
+        let (mut stun, server) = stun(now);
+        let question = asked(&mut stun, now).pop().unwrap();
+        let reply = answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap();
+        assert!(stun.answered(now, true, server, &reply));
+        let later = now + VALID;
+        assert!(stun.seen(later).next().is_none());
+        let question = asked(&mut stun, later).pop().unwrap();
+        let reply = answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap();
+        assert!(stun.answered(later, true, server, &reply));
     }
 
     #[test]

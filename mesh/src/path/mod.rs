@@ -31,8 +31,9 @@ use schedule::{BURST, KEEP, RELAY_RETRY, RETRY, TRUST, TRUST_RTTS};
 
 /// Learned paths of one peer that are remembered.
 const MAX_LEARNED: usize = 4;
-/// Probes of one path whose answers are awaited.
-const OUTSTANDING: usize = 8;
+/// Probes of one path whose answers are awaited: a burst, and as many again, for what was sent last is answered last and
+/// a path may be slow.
+const OUTSTANDING: usize = 2 * BURST.len();
 
 /// What identifies a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,17 @@ impl Path {
         (self.unanswered, self.tries) = (None, 0);
     }
 
+    /// A probe came: ours would get through now. It is part of a burst like any other, for if it began one anew each time,
+    /// two machines whose answers take longer than the next probe would set each other off without end.
+    fn answer_probe(&mut self, now: Instant) {
+        let lately = self.probed.is_some_and(|at| now.saturating_duration_since(at) < BURST[1]);
+        match BURST.get(self.step) {
+            _ if lately => {}
+            Some(&offset) => self.burst_at = self.burst_at.min(now.checked_sub(offset).unwrap_or(now)),
+            None => self.restart(now),
+        }
+    }
+
     fn distrust(&mut self, now: Instant) {
         self.trusted = false;
         self.restart(now);
@@ -182,6 +194,11 @@ impl Paths {
             .iter()
             .filter(|p| p.origin == Origin::Static || (p.rtt.is_some() && !p.is_relay()))
             .map(|p| p.to)
+    }
+
+    /// The longest round trip of any path.
+    pub(crate) fn longest_round_trip(&self) -> Option<Duration> {
+        self.table.iter().filter_map(|p| p.rtt).max()
     }
 
     /// Static endpoints.
@@ -257,9 +274,8 @@ impl Paths {
     pub(crate) fn probed(&mut self, now: Instant, via: Via, locals: &[LocalAddr], shares_public: bool) {
         if let Some(at) = self.place(via) {
             let path = &mut self.table[at];
-            let lately = path.probed.is_some_and(|at| now.saturating_duration_since(at) < BURST[1]);
-            if !path.trusted && !lately {
-                path.restart(now);
+            if !path.trusted {
+                path.answer_probe(now);
             }
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proto::{
@@ -44,6 +44,10 @@ impl Peer {
             machine.drops.handshake += 1;
             return;
         };
+        if keys.public.as_bytes() < self.key.as_bytes() && self.crosses(now, at) {
+            machine.drops.handshake += 1;
+            return;
+        }
         let mut scratch = [0; SCRATCH];
         let keyed = &mut self.keyed[at];
         keyed.ready(keys, &self.key);
@@ -66,6 +70,14 @@ impl Peer {
             }
             _ => machine.drops.handshake += 1,
         }
+    }
+
+    /// Whether a peer that sends an initiation now has not seen ours, which is on its way. `Tunn` remembers two of its own,
+    /// and a peer's takes the place of one: where both sides repeat theirs before an answer can come, neither would take
+    /// the other's. So the initiation of the machine with the smaller key stands, and it leaves the other's alone.
+    fn crosses(&self, now: Instant, at: usize) -> bool {
+        let round_trip = self.paths.longest_round_trip().unwrap_or(UNKNOWN_ROUND_TRIP);
+        self.keyed[at].attempt.as_ref().is_some_and(|attempt| now < attempt.sent + round_trip)
     }
 
     /// A response or a cookie for the tunnel with this tag.
@@ -284,6 +296,8 @@ impl Peer {
 
 /// Length of a handshake response, in bytes; a cookie is shorter.
 pub(super) const RESPONSE: usize = 92;
+/// The round trip to a peer where none was measured yet: over a relay half around the world.
+const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(500);
 /// Length of an empty data packet, in bytes.
 const KEEPALIVE: usize = 32;
 

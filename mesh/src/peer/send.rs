@@ -99,7 +99,7 @@ impl Peer {
             keyed.attempt.as_ref().map_or((now, 0), |attempt| (attempt.since, attempt.tries));
         let wait = RETRY[tries.min(RETRY.len() - 1)];
         let wait = if tries == 0 { wait } else { wait + jitter };
-        keyed.attempt = Some(Attempt { since, retry_at: now + wait, tries: tries + 1 });
+        keyed.attempt = Some(Attempt { since, sent: now, retry_at: now + wait, tries: tries + 1 });
 
         let mut targets: Vec<To> = self.paths.route().into_iter().chain(self.paths.statics()).collect();
         let has_relay = self.paths.relays().next().is_some();
