@@ -43,3 +43,19 @@ fn logging_is_compiled_out_of_every_program() {
     }
     assert!(there >= 6, "vpnd, coordinator and the whole have both crates: {there}");
 }
+
+#[test]
+fn nothing_that_is_built_without_asking_for_it_has_a_clock_that_stands_still() {
+    let stub = ["mock_instant", "sim-noise"];
+    for selection in [&["-p", "vpnd"][..], &["-p", "coordinator"], &["-p", "relay"], &["-p", "vpnctl"]] {
+        for name in stub {
+            assert!(features(selection, name).is_none(), "{selection:?} must not need {name}");
+        }
+    }
+    // Nor do all crates together, whose features are one; the simulator alone has its stub.
+    assert!(features(&["--workspace"], "mock_instant").is_none());
+    assert!(
+        features(&["-p", "sim", "--features", "real"], "mock_instant").is_some(),
+        "the question is asked rightly"
+    );
+}

@@ -1,7 +1,8 @@
 //! SPDX licence expressions, as far as manifests use them: names, `WITH`, `AND`, `OR`, brackets, and the old `/`.
 
 /// Licences that may be part of Tacet. None asks more of a user than to keep a notice.
-pub(crate) const ALLOWED: [&str; 10] = [
+pub(crate) const ALLOWED: [&str; 11] = [
+    "0BSD",
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",

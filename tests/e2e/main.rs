@@ -17,7 +17,6 @@ mod matrix;
 mod memory;
 mod outage;
 mod privacy;
-mod proxy;
 mod reach;
 mod recovery;
 mod refusal;

@@ -223,7 +223,6 @@ impl Plan {
         let client = RelayClient::spawn_with_clock(
             0,
             &self.entry,
-            vpnd::dial::Way::default(),
             credentials.subscribe(),
             mailboxes.subscribe(),
             sender,

@@ -1,0 +1,524 @@
+//! Virtual time: what is due next happens next, and nothing happens between.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeSet, BinaryHeap},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    metadata::Endpoint,
+    pipe::{PathView, ToData},
+    stun,
+};
+
+use crate::{
+    core::To,
+    dice::Dice,
+    host::{Data, Host, PORT, SEALED, Said, shows_plaintext},
+    net::{Flight, Landing, Net},
+    plan::{Plan, What},
+    watch::{CALM, CHATTER, Cause, FRESH, Pair, Report, SILENT, STORM, WINDOW},
+};
+
+mod control;
+mod frames;
+mod happen;
+
+/// Between two packets of a machine to each of its peers.
+const TRAFFIC: Duration = Duration::from_millis(500);
+/// Between two looks at what the machines say of their paths.
+const LOOK: Duration = Duration::from_millis(1_000);
+/// After the last event, and again after everything was mended.
+const SETTLE: Duration = Duration::from_secs(12);
+/// A direct path may take longer; so long the end is put off while one is awaited.
+const PATIENCE: Duration = Duration::from_secs(48);
+/// What happens at one time, or in all; more is an endless loop.
+const MOST_AT_ONCE: u32 = 5_000;
+const MOST: u64 = 2_000_000;
+
+pub(crate) struct World {
+    plan: Plan,
+    now: Duration,
+    count: u64,
+    queue: BinaryHeap<Reverse<Due>>,
+    hosts: Vec<Host>,
+    net: Net,
+    /// Whether each relay runs.
+    relays: Vec<bool>,
+    /// Pairs that packets pass between only over relays, and (machine, relay) that are apart.
+    cut: BTreeSet<(usize, usize)>,
+    cut_relay: BTreeSet<(usize, usize)>,
+    removed: BTreeSet<usize>,
+    /// Who was told that whom was removed, and when.
+    forgotten: Vec<Vec<Option<Duration>>>,
+    epoch: u64,
+    epoch_at: Duration,
+    connections: u64,
+    pairs: Vec<Pair>,
+    quiet: bool,
+    /// By machine: when data passed last, when anything happened to it, and datagrams without data in this window.
+    data_at: Vec<Duration>,
+    stirred: Vec<Duration>,
+    chatter: Vec<u64>,
+    window: Duration,
+    /// When everything was mended, after the last event.
+    mended: Option<Duration>,
+    report: Report,
+    /// What happened, if anybody reads it.
+    notes: Option<Vec<String>>,
+}
+
+struct Due {
+    at: Duration,
+    number: u64,
+    task: Task,
+}
+
+enum Task {
+    Datagram { flight: Flight, sender: usize, sent: Duration, bytes: Vec<u8> },
+    Answer { flight: Flight, bytes: Vec<u8> },
+    Frame { relay: usize, sender: usize, from: u64, to: (usize, u64), bytes: Vec<u8> },
+    Gone { relay: usize, host: usize, handle: u64 },
+    Event(usize),
+    Mend,
+    Traffic(usize),
+    Look,
+    Resume,
+    Wake(usize, Duration),
+    Locals(usize),
+    Connect { host: usize, relay: usize, attempt: u64 },
+    Open { host: usize, relay: usize, attempt: u64 },
+    Close { host: usize, relay: usize, id: u64 },
+    GiveUp { host: usize, relay: usize, id: u64 },
+    Relay { relay: usize, up: bool },
+    Epoch(usize),
+    Forget { host: usize, peer: usize },
+}
+
+impl World {
+    pub(crate) fn new(plan: &Plan, notes: bool) -> Self {
+        let (count, start) = (plan.hosts.len(), Instant::now());
+        let mut net = Net::new(Dice::new(1));
+        for (host, planned) in plan.hosts.iter().enumerate() {
+            net.settle(host, planned.place);
+        }
+        Self {
+            now: Duration::ZERO,
+            count: 0,
+            queue: BinaryHeap::new(),
+            hosts: (0..count).map(|host| Host::new(start, host, count, plan.relays)).collect(),
+            net,
+            relays: vec![true; plan.relays],
+            cut: BTreeSet::new(),
+            cut_relay: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            forgotten: vec![vec![None; count]; count],
+            epoch: 1,
+            epoch_at: Duration::ZERO,
+            connections: 0,
+            pairs: (0..count * count).map(|_| Pair::new()).collect(),
+            quiet: false,
+            data_at: vec![Duration::ZERO; count],
+            stirred: vec![Duration::ZERO; count],
+            chatter: vec![0; count],
+            window: Duration::ZERO,
+            mended: None,
+            report: Report::default(),
+            notes: notes.then(Vec::new),
+            plan: plan.clone(),
+        }
+    }
+
+    pub(crate) fn run(mut self) -> (Report, Vec<String>) {
+        self.begin();
+        let mut at_once = 0;
+        for _ in 0..MOST {
+            if self.report.broken.is_some() {
+                return self.ended();
+            }
+            let timer = |host: &Host| host.next.filter(|_| host.awake);
+            let timeout = self.hosts.iter().filter_map(timer).min();
+            let task = self.queue.peek().map(|Reverse(due)| due.at);
+            let Some(next) = timeout.into_iter().chain(task).min() else { return self.ended() };
+            at_once = if next > self.now { 0 } else { at_once + 1 };
+            if at_once > MOST_AT_ONCE {
+                break;
+            }
+            self.now = self.now.max(next);
+            if task.is_some_and(|at| at <= self.now) {
+                if let Some(Reverse(due)) = self.queue.pop() {
+                    if self.is_over(&due.task) {
+                        return self.ended();
+                    }
+                    self.perform(due.task);
+                }
+                continue;
+            }
+            for host in 0..self.hosts.len() {
+                if timer(&self.hosts[host]).is_some_and(|at| at <= self.now) {
+                    let said = self.hosts[host].timeout(self.now);
+                    self.take(host, said);
+                }
+            }
+        }
+        self.broken("the machines do not come to rest");
+        self.ended()
+    }
+
+    fn ended(mut self) -> (Report, Vec<String>) {
+        self.report.time = self.now;
+        (self.report, self.notes.unwrap_or_default())
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(format!("{:>9.3} {}", self.now.as_secs_f64(), what()));
+        }
+    }
+
+    fn broken(&mut self, what: impl AsRef<str>) {
+        let at = self.now;
+        self.report.broken.get_or_insert_with(|| format!("at {at:?}: {}", what.as_ref()));
+    }
+
+    fn after(&mut self, time: Duration, task: Task) {
+        self.count += 1;
+        self.queue.push(Reverse(Due { at: self.now + time, number: self.count, task }));
+    }
+
+    fn begin(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.start(host);
+            for relay in 0..self.relays.len() {
+                self.connect(host, relay, Duration::ZERO);
+            }
+            self.after(Duration::from_millis(100 + 7 * host as u64), Task::Traffic(host));
+        }
+        self.after(LOOK, Task::Look);
+        self.next_event(0);
+    }
+
+    /// The data path of a machine starts, and is told what control knows.
+    fn start(&mut self, host: usize) {
+        let now = self.now;
+        self.hosts[host].start(now, &mut self.net.dice);
+        let config = self.hosts[host].config(host);
+        self.tell(host, ToData::Config(config));
+        let locals = self.net.locals(host);
+        self.tell(host, ToData::LocalAddrs(locals));
+        let servers = Net::stun_servers(self.relays.len()).into_iter().map(Endpoint).collect();
+        self.tell(host, ToData::StunServers(servers));
+        self.hosts[host].epoch = self.hosts[host].epoch.max(1);
+        self.tell_peers(host);
+        for relay in 0..self.relays.len() {
+            if self.hosts[host].links[relay].up.is_some() {
+                self.tell(host, ToData::RelayUp(relay as u8));
+            }
+        }
+    }
+
+    fn tell_peers(&mut self, host: usize) {
+        for peer in 0..self.hosts.len() {
+            if !self.hosts[host].peers[peer] {
+                continue;
+            }
+            let fixed = self.plan.hosts[peer].fixed.then(|| self.net.fixed(peer, PORT)).flatten();
+            let key = self.hosts[peer].key();
+            let known = crate::host::peer(peer, host, key, self.hosts[host].epoch, fixed, self.relays.len());
+            self.tell(host, ToData::SetPeer(known));
+        }
+    }
+
+    fn tell(&mut self, host: usize, frame: ToData<'_>) {
+        let said = self.hosts[host].apply(self.now, frame);
+        self.take(host, said);
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Datagram { flight, sender, sent, bytes } => self.arrive(&flight, sender, sent, &bytes),
+            Task::Answer { flight, bytes } => {
+                if let Some(Landing::Host(host, from)) = self.net.arrive(self.now, &flight) {
+                    self.deliver(host, from, &bytes);
+                }
+            }
+            Task::Frame { relay, sender, from, to, bytes } => self.frame(relay, (sender, from), to, &bytes),
+            Task::Gone { relay, host, handle } => {
+                if self.hosts[host].awake {
+                    self.tell(host, ToData::RelayGone { relay: relay as u8, handle });
+                }
+            }
+            Task::Event(number) => {
+                let what = self.plan.events[number].what;
+                self.note(|| crate::story::event(what));
+                self.happen(what);
+                self.next_event(number + 1);
+            }
+            Task::Mend => self.happen(What::Heal),
+            Task::Traffic(host) => self.traffic(host),
+            Task::Look => self.look(),
+            Task::Resume => self.resume(),
+            Task::Wake(host, slept) => self.wake(host, slept),
+            Task::Locals(host) => {
+                if self.hosts[host].awake {
+                    let locals = self.net.locals(host);
+                    self.tell(host, ToData::LocalAddrs(locals));
+                }
+            }
+            Task::Connect { host, relay, attempt } => self.try_relay(host, relay, attempt),
+            Task::Open { host, relay, attempt } => self.relay_open(host, relay, attempt),
+            Task::Close { host, relay, id } => self.relay_closed(host, relay, id),
+            Task::GiveUp { host, relay, id } => self.relay_silent(host, relay, id),
+            Task::Relay { relay, up } => self.set_relay(relay, up),
+            Task::Epoch(host) => self.renew(host),
+            Task::Forget { host, peer } => self.forget(host, peer),
+        }
+    }
+
+    /// What a core said goes its way.
+    fn take(&mut self, host: usize, said: Said) {
+        for packet in said.packets {
+            self.came_out(host, &packet);
+        }
+        for (to, bytes) in said.datagrams {
+            self.said(host, &to, bytes.len());
+            if shows_plaintext(&bytes) {
+                self.broken(format!("machine {host} sent plaintext"));
+            }
+            match to {
+                To::Udp { dst, .. } => self.send_udp(host, dst, bytes),
+                To::Relay { relay, to } => {
+                    self.check_addressee(host, relay.into(), to);
+                    self.send_frame(host, relay.into(), to, bytes);
+                }
+            }
+        }
+    }
+
+    fn send_udp(&mut self, host: usize, dst: SocketAddr, bytes: Vec<u8>) {
+        if self.hosts[host].offline {
+            return;
+        }
+        if let Some(flight) = self.net.send(self.now, host, PORT, dst) {
+            let sent = self.now;
+            self.after(flight.takes, Task::Datagram { flight, sender: host, sent, bytes });
+        }
+    }
+
+    fn arrive(&mut self, flight: &Flight, sender: usize, sent: Duration, bytes: &[u8]) {
+        match self.net.arrive(self.now, flight) {
+            Some(Landing::Stun(from)) => {
+                // Each relay's machine answers STUN too.
+                let relay = self.net.relay_of(flight);
+                if !self.relays[relay] || self.cut_relay.contains(&(sender, relay)) {
+                    return;
+                }
+                let answer = stun::answer(bytes, Endpoint(from));
+                if let Some((flight, bytes)) = answer.and_then(|a| Some((self.net.answer(flight, from)?, a)))
+                {
+                    self.after(flight.takes, Task::Answer { flight, bytes });
+                }
+            }
+            Some(Landing::Host(host, from)) => {
+                // (On a LAN the address may be one that somebody else's machine said it has on its own.)
+                if !flight.is_local() && self.forgotten[sender][host].is_some_and(|at| at < sent) {
+                    self.broken(format!("machine {sender} sent to machine {host}, which was removed"));
+                }
+                if !self.cut.contains(&(sender.min(host), sender.max(host))) {
+                    self.deliver(host, from, bytes);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn deliver(&mut self, host: usize, from: SocketAddr, bytes: &[u8]) {
+        if self.hosts[host].awake && !self.hosts[host].offline {
+            let said = self.hosts[host].datagram(self.now, from, bytes);
+            self.take(host, said);
+        }
+    }
+
+    /// A machine sends to each of its peers.
+    fn traffic(&mut self, host: usize) {
+        self.after(TRAFFIC, Task::Traffic(host));
+        if self.quiet || !self.hosts[host].awake {
+            return;
+        }
+        for peer in 0..self.hosts.len() {
+            if !self.hosts[host].peers[peer] {
+                continue;
+            }
+            let expected = self.must_pass(host, peer);
+            let at = self.at(host, peer);
+            if let Some(broken) = self.pairs[at].sent(self.now, expected) {
+                self.broken(format!("machine {host} to {peer}: {broken}"));
+            }
+            let number = self.pairs[at].next();
+            let data = Data { from: host, to: peer, number, sent: self.now };
+            self.data_at[host] = self.now;
+            let said = self.hosts[host].packet(self.now, &data.write());
+            self.take(host, said);
+        }
+    }
+
+    /// An inner packet came out of a machine's TUN.
+    fn came_out(&mut self, host: usize, packet: &[u8]) {
+        let Some(data) = Data::read(packet).filter(|data| data.to == host && data.from < self.hosts.len())
+        else {
+            return self.broken(format!("machine {host} got a packet that nobody sent it"));
+        };
+        if self.forgotten[host][data.from].is_some() {
+            self.broken(format!("machine {host} took a packet of machine {}, which was removed", data.from));
+        }
+        self.data_at[host] = self.now;
+        self.report.packets += 1;
+        let at = self.at(data.from, host);
+        if !self.pairs[at].came(self.now, data.number, data.sent, &mut self.report) {
+            self.broken(format!("machine {host} got a packet of machine {} twice", data.from));
+        }
+    }
+
+    /// Whether traffic from one to the other must pass: they have a relay in common, or speak directly and nothing has
+    /// happened to that.
+    fn must_pass(&self, a: usize, b: usize) -> bool {
+        self.can_meet(a, b) && (self.share_relay(a, b) || self.is_steady(a, b))
+    }
+
+    fn can_meet(&self, a: usize, b: usize) -> bool {
+        let there = |host: usize| self.hosts[host].awake && !self.removed.contains(&host);
+        there(a) && there(b) && self.hosts[a].epoch.abs_diff(self.hosts[b].epoch) <= 1
+    }
+
+    fn share_relay(&self, a: usize, b: usize) -> bool {
+        (0..self.relays.len()).any(|relay| self.is_linked(a, relay) && self.is_linked(b, relay))
+    }
+
+    fn is_steady(&self, a: usize, b: usize) -> bool {
+        self.pairs[self.at(a, b)].steady && self.pairs[self.at(b, a)].steady
+    }
+
+    fn at(&self, from: usize, to: usize) -> usize {
+        from * self.hosts.len() + to
+    }
+
+    /// Looks at what the machines say of their paths.
+    fn look(&mut self) {
+        self.after(LOOK, Task::Look);
+        if self.now >= self.window + WINDOW {
+            self.window = self.now;
+            let peers = self.hosts.len() as u64 - 1;
+            for host in 0..self.hosts.len() {
+                let each = std::mem::take(&mut self.chatter[host]) / peers;
+                self.report.chatter = self.report.chatter.max(each);
+                let calm = self.now >= self.stirred[host] + CALM + WINDOW;
+                if each > if calm { CHATTER } else { STORM } {
+                    self.broken(format!("machine {host} sent {each} datagrams for each peer in {WINDOW:?}"));
+                }
+            }
+        }
+        if self.quiet {
+            return;
+        }
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].awake {
+                let before = self.notes.as_ref().map(|_| self.hosts[host].paths.clone());
+                self.tell(host, ToData::StatusRequest { token: 0 });
+                self.note_paths(host, before);
+            }
+        }
+        let direct = |hosts: &[Host], a: usize, b: usize| matches!(hosts[a].paths[b].0, PathView::Direct(_));
+        for a in 0..self.hosts.len() {
+            for b in 0..self.hosts.len() {
+                if a == b || !self.hosts[a].awake {
+                    continue;
+                }
+                let (path, age) = self.hosts[a].paths[b];
+                if path != PathView::Idle && age.is_none_or(|age| age > FRESH) {
+                    self.broken(format!("machine {a} shows a path to {b} on a session of age {age:?}"));
+                }
+                let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);
+                let open = self.net.can_be_direct(a, b) && !self.is_cut(a, b);
+                let possible = open && self.can_meet(a, b) && self.share_relay(a, b);
+                let at = self.at(a, b);
+                if let Some(broken) = self.pairs[at].look(self.now, possible, both && open, &mut self.report)
+                {
+                    self.broken(format!("machine {a} to {b}: {broken}"));
+                }
+            }
+        }
+    }
+
+    /// Tells which paths changed.
+    fn note_paths(&mut self, host: usize, before: Option<Vec<(PathView, Option<Duration>)>>) {
+        for (peer, (before, _)) in before.into_iter().flatten().enumerate() {
+            let path = self.hosts[host].paths[peer].0;
+            if path != before {
+                self.note(|| match path {
+                    PathView::Idle => format!("  {host} has no path to {peer}"),
+                    PathView::Relay(relay) => format!("  {host} to {peer} over relay {relay}"),
+                    PathView::Direct(Endpoint(to)) => format!("  {host} to {peer} at {to}"),
+                });
+            }
+        }
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.cut.contains(&(a.min(b), a.max(b))) || self.hosts[a].offline || self.hosts[b].offline
+    }
+
+    /// Counts what a machine says.
+    fn said(&mut self, host: usize, to: &To, len: usize) {
+        self.report.datagrams += 1;
+        let way = match to {
+            To::Udp { socket, .. } => u64::from(*socket),
+            To::Relay { relay, .. } => 2 + u64::from(*relay),
+        };
+        let what = (self.now.as_nanos() as u64) ^ (host as u64) << 56 ^ way << 48 ^ len as u64;
+        self.report.print = (self.report.print ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        self.chatter[host] += u64::from(len != SEALED);
+        let idle = self.now.saturating_sub(self.data_at[host].max(self.stirred[host]));
+        if idle > SILENT {
+            self.broken(format!("machine {host} sends after {idle:?} without data"));
+        }
+    }
+
+    /// Something happened that concerns those pairs. What concerns relays alone does not concern a pair that speaks
+    /// directly.
+    fn touch(&mut self, cause: Cause, relays_alone: bool, concerns: impl Fn(usize, usize) -> bool) {
+        for a in 0..self.hosts.len() {
+            for b in 0..self.hosts.len() {
+                if a == b || !(concerns(a, b) || concerns(b, a)) {
+                    continue;
+                }
+                (self.stirred[a], self.stirred[b]) = (self.now, self.now);
+                if !(relays_alone && self.is_steady(a, b)) {
+                    let at = self.at(a, b);
+                    self.pairs[at].touch(self.now, cause);
+                }
+            }
+        }
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
