@@ -3,12 +3,14 @@
 mod api;
 mod coordinator;
 mod pipe;
+mod proxy;
 mod relay;
 mod roster;
 
 pub use api::{api_lines, api_reply, api_request};
 pub use coordinator::{account_messages, coordinator_body, coordinator_events, coordinator_proof};
 pub use pipe::{pipe_frames, probe_message};
+pub use proxy::proxy_answer;
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};
 pub use roster::{
     introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state,

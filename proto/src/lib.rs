@@ -19,6 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
+//! | [`proxy`] | HTTP CONNECT: a tunnel through a proxy |
 //! | [`sync`] | what two machines say when they compare rosters inside the tunnel |
 //! | [`inventory`] | what a component stores: declared, and there now |
 //! | [`api`] | vpnd's local API |
@@ -34,6 +35,7 @@ pub mod mailbox;
 pub mod metadata;
 pub mod pipe;
 pub mod probe;
+pub mod proxy;
 pub mod relay;
 pub mod roster;
 pub mod seal;

@@ -17,6 +17,7 @@ mod matrix;
 mod memory;
 mod outage;
 mod privacy;
+mod proxy;
 mod reach;
 mod recovery;
 mod refusal;

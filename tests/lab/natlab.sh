@@ -32,6 +32,7 @@
 # Site keys: hosts v6 loss hole mtu rate delay jitter hairpin=1 isp=NAME isp_nat=TYPE isp_hairpin=1
 #            lan=192.168.1 (to make LANs overlap) udp_timeout udp_stream (conntrack seconds)
 #            wan=203.0.113.7 (the router's public address, in a /24 of its own) first=N (the first host's number)
+#            auth=1 (the proxy of a blocked site wants the user lab with the password sesame)
 #            net6=2001:db8:1:2 (the LAN's /64; in JSON only)
 # NAT types (mapping + filtering, RFC 4787):
 #   none       no NAT, no firewall: the hosts are public
@@ -381,7 +382,7 @@ cmd_up() {
   local bad
   bad=$(jq -r '(keys - ["sites","v6","servers","offload"])[],
     (.sites[] | (keys - ["name","nat","hosts","v6","loss","hole","mtu","rate","delay","jitter","hairpin","isp","isp_nat",
-      "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6"])[])' <<<"$json") || die "the topology is no valid JSON"
+      "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6","auth"])[])' <<<"$json") || die "the topology is no valid JSON"
   [[ -z $bad ]] || die "unknown keys in the topology: ${bad//$'\n'/ }"
   mkdir -p "$BASE"
   if [[ -n $RUN ]]; then
@@ -415,8 +416,8 @@ cmd_up() {
     ip -n "$P-h-$name" -6 route add default via "2a0f:ff:$j::ff"
     name_host "$name"
   done
-  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6
-  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6; do
+  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth
+  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth; do
     i=$((i + 1))
     [[ $name =~ ^[a-z][a-z0-9]{0,7}$ && $name != srv* ]] || die "bad site name: $name (a letter, then up to 7 letters or digits)"
     [[ ! -d $D/site.$name ]] || die "two sites named $name"
@@ -428,6 +429,7 @@ cmd_up() {
     put "$s" nat "$nat"; put "$s" idx $i; put "$s" v4 $v4; put "$s" v6 "$v6"; put "$s" lan "$lan"
     put "$s" hairpin "$hairpin"; put "$s" udp_timeout "$ut"; put "$s" udp_stream "$us"
     net6=${net6:-2a0f:1:$i}
+    put "$s" auth "$auth"
     put "$s" net6 "$net6"; [[ -z $first ]] || put "$s" next $((first - 1))
     newns "$n" 1
     if [[ -n $isp ]]; then
@@ -473,7 +475,7 @@ cmd_up() {
     .sites[] | [.name, .nat, .hosts // 1, ((.v6 // $six) | b), .loss // 0, .hole // 0, .mtu // "", .rate // "",
       .delay // 0, .jitter // 0, ((.hairpin // 0) | b), .isp // "", .isp_nat // "", ((.isp_hairpin // 0) | b),
       .lan // "", .udp_timeout // "", .udp_stream // "",
-      .wan // "", .first // "", .net6 // ""] | map(tostring) | join("|")' <<<"$json")
+      .wan // "", .first // "", .net6 // "", ((.auth // 0) | b)] | map(tostring) | join("|")' <<<"$json")
   ((i > 0)) || die "the topology has no sites"
   inet_rules
   trap - EXIT
@@ -481,7 +483,9 @@ cmd_up() {
 }
 start_proxy() {
   need python3
-  ip netns exec "$P-r-$1" python3 "$HERE/proxy.py" --listen "$(get "site.$1" lan).1:3128" \
+  local login=()
+  [[ $(get "site.$1" auth 0) != 1 ]] || login=(--auth lab:sesame)
+  ip netns exec "$P-r-$1" python3 "$HERE/proxy.py" --listen "$(get "site.$1" lan).1:3128" "${login[@]}" \
     </dev/null >/dev/null 2>"$D/site.$1/proxy.log" 9>&- &
 }
 pids_of() { ip netns pids "$1" 2>/dev/null || true; }

@@ -223,6 +223,7 @@ impl Plan {
         let client = RelayClient::spawn_with_clock(
             0,
             &self.entry,
+            vpnd::dial::Way::default(),
             credentials.subscribe(),
             mailboxes.subscribe(),
             sender,

@@ -168,6 +168,10 @@ impl Host {
             ])
             .env("PATH", path(&self.folder.join("bin")))
             .env_remove("TACET_SOCKET")
+            .env_remove("https_proxy")
+            .env_remove("HTTPS_PROXY")
+            .env_remove("no_proxy")
+            .env_remove("NO_PROXY")
             .stdin(Stdio::null());
         Ok(command)
     }

@@ -55,6 +55,13 @@ pub struct Daemon {
     /// The UDP port [default: 51820, or the next free one].
     #[arg(long, value_name = "UDP", value_parser = clap::value_parser!(u16).range(1024..))]
     pub port: Option<u16>,
+    /// Reach the coordinator and the relays through this HTTP proxy, http://HOST:PORT, always; those of the variable
+    /// no_proxy directly [default: the variable https_proxy].
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// A file with USER:PASSWORD for the proxy, that only vpnd may read.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_credentials: Option<PathBuf>,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,

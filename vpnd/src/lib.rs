@@ -16,6 +16,7 @@
 //! | [`api`] | the local API on a unix socket |
 //! | [`coordinator`] | the coordinator's client |
 //! | [`relay`] | the relays' client |
+//! | [`dial`] | the way to both: directly or through a proxy |
 //! | `backoff`, `moved` | when either connects again: after a pause, or at once on another network |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod coordinator;
 pub mod daemon;
 pub mod data_path;
+pub mod dial;
 pub mod harden;
 pub mod inventory;
 #[cfg(feature = "leaks")]

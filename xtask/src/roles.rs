@@ -54,10 +54,10 @@ pub(crate) const ROLES: [Role; 3] = [
         unit: "vpnd.service",
         accounts: "tacet",
         state: "var/lib/tacet",
-        settings: "",
+        settings: "etc/tacet/vpnd.env etc/tacet/proxy",
         runtime: "run/tacet",
         needs: "",
-        keeps: "keys and networks of this machine, in /var/lib/tacet",
+        keeps: "keys, networks and options of this machine, in /var/lib/tacet and /etc/tacet",
         first: "  systemctl enable --now vpnd\n  vpnctl --help",
     },
     Role {

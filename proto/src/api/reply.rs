@@ -438,6 +438,14 @@ pub enum Warning {
     ChangeRefused,
     /// No relay can be reached.
     RelayUnreachable,
+    /// The proxy that is set cannot be reached.
+    ProxyUnreachable,
+    /// What answers at the proxy's address is no HTTP proxy.
+    NotAProxy,
+    /// The proxy wants a login that it is not given.
+    ProxyLogin,
+    /// The proxy does not let this machine connect.
+    ProxyRefuses,
     /// The coordinator does not hold the pinned key.
     WrongPin,
     /// The coordinator shows what no signer signed, or insists on an older roster than the one here: it is not believed.

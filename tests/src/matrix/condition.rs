@@ -53,6 +53,10 @@ pub struct Outcome {
 
 /// Long enough for a direct path to be found on a bad link.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Pings go on for so long before something happens.
+const BEFORE: Duration = Duration::from_millis(500);
+/// So many answers show that traffic passes again.
+const ENOUGH: usize = 50;
 /// How long the bad link is watched for changes of path.
 const WATCHED: Duration = Duration::from_secs(10);
 /// See [`WATCHED`], in a long run.
@@ -198,26 +202,35 @@ impl Day {
         .map(drop)
     }
 
-    /// With pings under way from a direct path, something happens: how long until the first answer to a ping that was sent
-    /// after it.
+    /// With pings under way on a direct path, something happens: how long there is no answer.
     fn traffic_again(&mut self, happens: impl FnOnce(&Crowd) -> Result<()>) -> Result<()> {
         self.direct()?;
         let (one, two) = self.pair()?;
-        let address = two.address("ipv4")?;
+        let pings = Pings::begin(one.host(), &two.address("ipv4")?)?;
+        thread::sleep(BEFORE);
         happens(&self.crowd)?;
-        let sample = one.reaches(&address, Duration::from_secs(60))?;
-        self.outcome.samples.push(sample);
+        // Whatever it was, it happened: answers that come later than this are answers after it.
+        let before = pings.so_far().answered;
+        wait::until("pings are answered again", wait::SOON * 4, || {
+            pings.so_far().answered > before + ENOUGH
+        })?;
+        self.outcome.samples.push(pings.end()?.silence);
         Ok(())
     }
 
+    /// From the moment when it wakes.
     fn sleeps(&mut self) -> Result<()> {
         let asleep = Duration::from_secs(if crate::long() { 600 } else { 5 });
-        self.traffic_again(|crowd| {
-            crowd.lab.natlab(&["freeze", "one-1"])?;
-            crowd.lab.natlab(&["flush-nat", "one"])?;
-            thread::sleep(asleep);
-            crowd.lab.natlab(&["thaw", "one-1"]).map(drop)
-        })
+        self.direct()?;
+        let (one, two) = self.pair()?;
+        let address = two.address("ipv4")?;
+        self.crowd.lab.natlab(&["freeze", "one-1"])?;
+        self.crowd.lab.natlab(&["flush-nat", "one"])?;
+        thread::sleep(asleep);
+        self.crowd.lab.natlab(&["thaw", "one-1"])?;
+        let sample = one.reaches(&address, wait::SOON * 4)?;
+        self.outcome.samples.push(sample);
+        Ok(())
     }
 
     /// Kills the relays in turn, and starts each again.

@@ -30,6 +30,8 @@ pub struct Pings {
 pub struct Answers {
     /// When the first answer came, since the first ping was sent. Nothing if none came.
     pub first: Option<Duration>,
+    /// How many came.
+    pub answered: usize,
     /// Sent after the first answer had come, and never answered.
     pub lost: usize,
     /// The longest time without an answer after the first.
@@ -117,7 +119,12 @@ impl Answers {
         let mut came: Vec<Duration> = replies.iter().map(|(number, time)| sent(*number) + *time).collect();
         came.sort_unstable();
         let silence = came.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default();
-        Self { first: first(&replies), lost: missing(&replies, transmitted(printed)), silence }
+        Self {
+            first: first(&replies),
+            answered: replies.len(),
+            lost: missing(&replies, transmitted(printed)),
+            silence,
+        }
     }
 }
 

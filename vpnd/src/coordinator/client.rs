@@ -32,6 +32,7 @@ use super::{
     connection::{Call, Connection, SendError, Target},
     error::{Cause, Error},
 };
+use crate::dial::Way;
 
 /// For a request and the head of its answer, and once more for the rest of it.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -69,6 +70,14 @@ impl Client {
     /// # Errors
     /// [`BadUrl`].
     pub fn new(url: &str, trust: &Trust) -> Result<Self, BadUrl> {
+        Self::by(&Way::default(), url, trust)
+    }
+
+    /// The same by another way than directly.
+    ///
+    /// # Errors
+    /// [`BadUrl`].
+    pub fn by(way: &Way, url: &str, trust: &Trust) -> Result<Self, BadUrl> {
         let url = Url::parse(url).map_err(|_| BadUrl)?;
         let plain = url.scheme() == "https"
             && url.path() == "/"
@@ -94,6 +103,7 @@ impl Client {
             port: url.port_or_known_default().ok_or(BadUrl)?,
             authority,
             tls: trust.client_config().map(Arc::new),
+            way: way.clone(),
         };
         Ok(Self(Arc::new(Inner { target, idle: Mutex::default() })))
     }

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
@@ -16,21 +15,17 @@ use proto::coordinator::{AUTH_HEADER, Auth, EXPORTER_LABEL, RequestParts};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
-    net::{TcpStream, lookup_host},
     task::{AbortHandle, spawn},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::error::{Cause, Error};
-use crate::moved::moved_from;
+use crate::{dial::Way, moved::moved_from};
 
-/// For name, TCP and TLS together.
+/// For name, proxy, TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Lead of one address over the next (RFC 8305, section 8, "Connection Attempt Delay").
-const STAGGER: Duration = Duration::from_millis(250);
 
 /// Where a coordinator is.
 pub(super) struct Target {
@@ -42,6 +37,7 @@ pub(super) struct Target {
     pub(super) name: ServerName<'static>,
     /// `None` if nothing is pinned and this system trusts nobody: no server can be the right one.
     pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) way: Way,
 }
 
 /// A connection; dropping it closes it.
@@ -78,11 +74,8 @@ impl Connection {
 
     async fn open_unbounded(target: &Target) -> Result<Self, Error> {
         let tls = target.tls.clone().ok_or(Error::Untrusted)?;
-        let addrs = lookup_host((target.host.as_str(), target.port))
-            .await
-            .map_err(|_| Error::Unreachable(Cause::Name))?
-            .collect();
-        let tcp = race(addrs).await.ok_or(Error::Unreachable(Cause::Connect))?;
+        let connected = target.way.connect(&target.host, target.port).await;
+        let tcp = connected.map_err(|fault| Error::Unreachable(fault.into()))?;
         // Without it small requests wait for acknowledgements; a failure costs only speed.
         let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr().ok();
@@ -153,24 +146,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
-}
-
-/// The first of `addrs` that answers; each starts [`STAGGER`] after the one before it.
-async fn race(addrs: Vec<SocketAddr>) -> Option<TcpStream> {
-    let mut attempts: FuturesUnordered<_> = addrs
-        .into_iter()
-        .zip(0u32..)
-        .map(|(addr, i)| async move {
-            sleep(STAGGER * i).await;
-            TcpStream::connect(addr).await
-        })
-        .collect();
-    while let Some(attempt) = attempts.next().await {
-        if let Ok(stream) = attempt {
-            return Some(stream);
-        }
-    }
-    None
 }
 
 fn tls_error(error: &std::io::Error) -> Error {

@@ -5,6 +5,8 @@ use proto::{
     wire::{Wire, WireError},
 };
 
+use crate::dial::{Fault, ProxyFault};
+
 /// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,6 +69,9 @@ pub enum Cause {
     /// The connection broke.
     #[error("the connection was lost")]
     Lost,
+    /// The proxy on the way makes no connection.
+    #[error(transparent)]
+    Proxy(ProxyFault),
 }
 
 impl Error {
@@ -83,6 +88,16 @@ impl Error {
             Reason::LoginNeeded => Self::LoginNeeded,
             Reason::Conflict => Self::Conflict(UnverifiedHead(refusal.head.unwrap_or_default())),
             reason => Self::Refused(reason),
+        }
+    }
+}
+
+impl From<Fault> for Cause {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Name => Self::Name,
+            Fault::Connect => Self::Connect,
+            Fault::Proxy(fault) => Self::Proxy(fault),
         }
     }
 }

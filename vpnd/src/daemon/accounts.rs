@@ -15,6 +15,7 @@ use super::refusal;
 use crate::{
     api::Replies,
     coordinator::{Client, Session, Trust},
+    dial::Way,
     state::Coordinator,
 };
 
@@ -67,12 +68,13 @@ pub(crate) async fn create(
     name: &str,
     enrol: &str,
     password: &Password,
+    way: &Way,
     replies: &Replies,
 ) -> Result<(Account, Login), ApiError> {
     const WHAT: &str = "the account was not created";
     let token = EnrolToken::from_text(enrol).map_err(|e| refusal::token(WHAT, e))?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
-    let client = client(WHAT, &coordinator)?;
+    let client = client(WHAT, &coordinator, way)?;
     let name = account_name(WHAT, name)?;
     replies.progress(Progress::Contacting).await;
     replies.progress(Progress::Password).await;
@@ -89,10 +91,11 @@ pub(crate) async fn login(
     name: &str,
     coordinator: Coordinator,
     password: &Password,
+    way: &Way,
     replies: &Replies,
 ) -> Result<(Account, Login), ApiError> {
     const WHAT: &str = "not logged in";
-    let client = client(WHAT, &coordinator)?;
+    let client = client(WHAT, &coordinator, way)?;
     let name = account_name(WHAT, name)?;
     replies.progress(Progress::Contacting).await;
     replies.progress(Progress::Password).await;
@@ -103,8 +106,8 @@ pub(crate) async fn login(
 ///
 /// # Errors
 /// If the URL is none.
-pub(crate) fn client(what: &str, coordinator: &Coordinator) -> Result<Client, ApiError> {
-    Client::new(&coordinator.url, &trust(coordinator)).map_err(|_| refusal::bad_url(what))
+pub(crate) fn client(what: &str, coordinator: &Coordinator, way: &Way) -> Result<Client, ApiError> {
+    Client::by(way, &coordinator.url, &trust(coordinator)).map_err(|_| refusal::bad_url(what))
 }
 
 /// How a coordinator proves to be itself.

@@ -24,7 +24,8 @@ impl Serve for Daemon {
         let network = request.network.as_deref();
         match request.cmd {
             Command::AccountCreate { name, enrol, password } => {
-                let (account, login) = accounts::create(&name, enrol.expose(), &password, &replies).await?;
+                let created = accounts::create(&name, enrol.expose(), &password, &self.way, &replies);
+                let (account, login) = created.await?;
                 self.logged_in(login);
                 Ok(Answer::Account(account))
             }
@@ -89,11 +90,11 @@ impl Serve for Daemon {
                 network.ask(|reply| Query::RemoveSigner(name, reply)).await?;
                 Ok(Answer::Done {})
             }
-            Command::RelayList {} => {
-                relays::list(&self.one(network, "the relays cannot be shown")?).await.map(Answer::Relays)
-            }
+            Command::RelayList {} => relays::list(self, &self.one(network, "the relays cannot be shown")?)
+                .await
+                .map(Answer::Relays),
             Command::RelayAdd { url } => {
-                relays::add(&self.one(network, "no relay was added")?, url.as_deref()).await?;
+                relays::add(self, &self.one(network, "no relay was added")?, url.as_deref()).await?;
                 Ok(Answer::Done {})
             }
             Command::RelayRemove { url } => {
@@ -145,7 +146,7 @@ impl Daemon {
                 Coordinator { pin: pin.or(only.pin), ..only }
             }
         };
-        let (account, login) = accounts::login(name, coordinator, password, replies).await?;
+        let (account, login) = accounts::login(name, coordinator, password, &self.way, replies).await?;
         self.logged_in(login);
         Ok(Answer::Account(account))
     }

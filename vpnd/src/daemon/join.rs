@@ -57,7 +57,7 @@ pub(super) async fn join(
     daemon.need_foreign(WHAT, &token.network)?;
     daemon.need_interface(WHAT).await?;
     let coordinator = Coordinator { url: token.url.clone(), pin: token.pin };
-    let client = accounts::client(WHAT, &coordinator)?;
+    let client = accounts::client(WHAT, &coordinator, &daemon.way)?;
     let keys = MachineKeys::generate(&mut OsRng);
 
     replies.progress(Progress::Contacting).await;

@@ -30,6 +30,7 @@ use crate::{
     api::{Access, Listener, ListenerError},
     cli,
     coordinator::Client,
+    dial::{Proxy, ProxyError, Way},
     message::Message,
     network::{self, Handle, Interface, Query, Wanted},
     state::{Contents, Coordinator, DamagedNetwork, NetworkFolder, StateDir, StateError, Unfinished},
@@ -48,6 +49,9 @@ pub enum DaemonError {
     /// The kernel's network cannot be spoken to.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The proxy that is set cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The kernel cannot confine what faces the network.
     #[error("{0}; without it vpnd would not be locked down: update the kernel, or pass --allow-unsandboxed")]
     Unsandboxed(SandboxError),
@@ -70,6 +74,7 @@ pub(crate) struct Daemon {
     adding: tokio::sync::Mutex<()>,
     netlink: Netlink,
     options: cli::Daemon,
+    way: Way,
 }
 
 /// Runs the daemon until it is told to stop: behind its walls before it reads what it stored or meets anybody.
@@ -83,6 +88,9 @@ pub fn run(options: cli::Daemon) -> Result<(), DaemonError> {
         }
         Message::Unsandboxed.print();
     }
+    // Its credentials may lie where nothing is read any more behind the walls.
+    let proxy = Proxy::configured(options.proxy.as_deref(), options.proxy_credentials.as_deref())?;
+    let way = proxy.map(Way::through).unwrap_or_default();
     // What is made durable is made so by its folder, which a bare name does not tell.
     let state_dir = std::path::absolute(&options.state_dir).unwrap_or_else(|_| options.state_dir.clone());
     let socket = std::path::absolute(&options.socket).unwrap_or_else(|_| options.socket.clone());
@@ -93,10 +101,15 @@ pub fn run(options: cli::Daemon) -> Result<(), DaemonError> {
 
     // Control waits most of the time: one thread does, and keeps it small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(options, state, listener))
+    runtime.block_on(serve(options, way, state, listener))
 }
 
-async fn serve(options: cli::Daemon, state: StateDir, listener: Listener) -> Result<(), DaemonError> {
+async fn serve(
+    options: cli::Daemon,
+    way: Way,
+    state: StateDir,
+    listener: Listener,
+) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stored = state.networks()?;
@@ -108,6 +121,7 @@ async fn serve(options: cli::Daemon, state: StateDir, listener: Listener) -> Res
         adding: tokio::sync::Mutex::default(),
         netlink: Netlink::connect()?,
         options,
+        way,
     });
     for (folder, contents) in stored.networks {
         let path = folder.path().to_owned();
@@ -152,7 +166,15 @@ impl Daemon {
     ) -> Result<Handle, StateError> {
         let wanted = self.wanted_interface();
         let unsaved = !lock(&self.state).writable();
-        let handle = network::start(folder, contents, self.netlink.clone(), wanted, client, unsaved)?;
+        let handle = network::start(
+            folder,
+            contents,
+            self.netlink.clone(),
+            wanted,
+            client,
+            self.way.clone(),
+            unsaved,
+        )?;
         let mut networks = lock(&self.networks);
         networks.push(handle.clone());
         networks.sort_by(|a, b| a.name.cmp(&b.name));

@@ -168,7 +168,7 @@ impl Case {
             Some((network, _)) => network.coordinator.clone(),
             None => Coordinator { url: paper.url.clone(), pin: paper.pin },
         };
-        let client = accounts::client(WHAT, &coordinator)?;
+        let client = accounts::client(WHAT, &coordinator, &daemon.way)?;
         replies.progress(Progress::Contacting).await;
         let mut case = Self { paper, root, coordinator, client, kept, newest: None };
         case.newest = case.fetch().await?;

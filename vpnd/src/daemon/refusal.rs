@@ -6,7 +6,7 @@ use proto::{
     token::TokenError,
 };
 
-use crate::{coordinator, state::StateError};
+use crate::{coordinator, dial::ProxyFault, state::StateError};
 
 /// A coordinator keeps logins in memory: they end after some hours, and when it is restarted.
 const LOG_IN_AGAIN: &str = "log in again: vpnctl account login NAME";
@@ -23,8 +23,9 @@ pub(crate) fn login_needed(what: &str) -> ApiError {
 
 /// What a coordinator's answer, or its silence, means for the command that asked.
 pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
-    use coordinator::Error;
+    use coordinator::{Cause, Error};
     let (code, next) = match error {
+        Error::Unreachable(Cause::Proxy(fault)) => (ErrorCode::Unreachable, proxy(*fault)),
         Error::Unreachable(_) => (
             ErrorCode::Unreachable,
             "check this machine's internet connection and the coordinator, then try again",
@@ -53,6 +54,23 @@ pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
         Error::Refused(reason) => return refused(what, *reason),
     };
     ApiError::new(code, what, error.to_string(), next)
+}
+
+/// What to do about a proxy.
+fn proxy(fault: ProxyFault) -> &'static str {
+    match fault {
+        ProxyFault::Name | ProxyFault::Connect | ProxyFault::Silent | ProxyFault::NotAProxy => {
+            "check the proxy that vpnd is given (--proxy, or the variable https_proxy of its service), then try again"
+        }
+        ProxyFault::LoginWanted | ProxyFault::LoginRefused => {
+            "put USER:PASSWORD into the file that vpnd is given with --proxy-credentials, and restart vpnd"
+        }
+        ProxyFault::LoginKind => "ask whoever runs the proxy for one that takes a user name and a password",
+        ProxyFault::Refused => {
+            "ask whoever runs the proxy to let this machine connect to the coordinator and the relays"
+        }
+        ProxyFault::Unreachable => "check the coordinator's address with its operator, then try again",
+    }
 }
 
 /// What a coordinator's refusal means.

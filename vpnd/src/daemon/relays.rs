@@ -5,15 +5,15 @@ use proto::{
     roster::RelayEntry,
 };
 
-use super::{accounts, create, refusal};
+use super::{Daemon, accounts, create, refusal};
 use crate::network::{Handle, Query};
 
 /// The relays of the network, and those that could be added.
 ///
 /// # Errors
 /// What the caller is to be told. A coordinator that cannot be asked is no error.
-pub(super) async fn list(network: &Handle) -> Result<Vec<Relay>, ApiError> {
-    let offers = offered("the relays cannot be shown", network).await.ok();
+pub(super) async fn list(daemon: &Daemon, network: &Handle) -> Result<Vec<Relay>, ApiError> {
+    let offers = offered("the relays cannot be shown", daemon, network).await.ok();
     let kept = network.ask(Query::Kept).await?;
     let used = kept.present.roster.relays();
     let is_offered = |url: &str| offers.as_ref().map(|offers| offers.iter().any(|offer| offer.url == url));
@@ -30,9 +30,9 @@ pub(super) async fn list(network: &Handle) -> Result<Vec<Relay>, ApiError> {
 ///
 /// # Errors
 /// What the caller is to be told.
-pub(super) async fn add(network: &Handle, url: Option<&str>) -> Result<(), ApiError> {
+pub(super) async fn add(daemon: &Daemon, network: &Handle, url: Option<&str>) -> Result<(), ApiError> {
     const WHAT: &str = "no relay was added";
-    let mut offers = offered(WHAT, network).await?;
+    let mut offers = offered(WHAT, daemon, network).await?;
     offers.retain(|offer| url.is_none_or(|url| offer.url.trim_end_matches('/') == url.trim_end_matches('/')));
     if offers.is_empty() {
         return Err(ApiError::new(
@@ -45,8 +45,8 @@ pub(super) async fn add(network: &Handle, url: Option<&str>) -> Result<(), ApiEr
     network.ask(|reply| Query::AddRelays(offers, reply)).await
 }
 
-async fn offered(what: &str, network: &Handle) -> Result<Vec<RelayEntry>, ApiError> {
-    let client = accounts::client(what, &network.coordinator)?;
+async fn offered(what: &str, daemon: &Daemon, network: &Handle) -> Result<Vec<RelayEntry>, ApiError> {
+    let client = accounts::client(what, &network.coordinator, &daemon.way)?;
     let info = client.info().await.map_err(|e| refusal::coordinator(what, &e))?;
     Ok(info.relays.into_iter().map(create::relay).collect())
 }

@@ -41,6 +41,7 @@ use crate::{
     backoff::Backoff,
     child,
     coordinator::Client,
+    dial::Way,
     relay::RelayEvent,
     state::{Contents, Intent, NetworkFolder, Settings, StateError},
 };
@@ -65,6 +66,7 @@ pub(super) struct Actor {
     wanted: Wanted,
     /// One that has connections already, for the first time that the network comes up.
     client: Option<Client>,
+    way: Way,
 
     pub(super) running: Option<Running>,
     pub(super) peers: Peers,
@@ -170,6 +172,7 @@ pub(crate) fn start(
     netlink: Netlink,
     wanted: Wanted,
     client: Option<Client>,
+    way: Way,
     unsaved: bool,
 ) -> Result<Handle, StateError> {
     let Contents { keys, roster, epochs, settings, membership, credentials } = contents;
@@ -196,6 +199,7 @@ pub(crate) fn start(
         netlink,
         wanted,
         client,
+        way,
         running: None,
         peers: Peers::default(),
         members: BTreeMap::new(),
@@ -325,7 +329,7 @@ impl Actor {
         let interface = started.map_err(|e| e.refusal(WHAT))?;
         let client = match self.client.take() {
             Some(client) => client,
-            None => crate::daemon::client(WHAT, &self.settings.coordinator)?,
+            None => crate::daemon::client(WHAT, &self.settings.coordinator, &self.way)?,
         };
         let begun = Running::start(
             interface,
@@ -333,6 +337,7 @@ impl Actor {
             self.asker(),
             &self.present,
             self.credentials.clone(),
+            self.way.clone(),
             self.wanted.missing,
         );
         let (running, new_ears) = begun.map_err(|e| {

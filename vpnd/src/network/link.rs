@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    coordinator::{Client, Error, Watch},
+    coordinator::{Cause, Client, Error, Watch},
+    dial::ProxyFault,
 };
 
 /// Credentials are fetched for this month and so many after it, so that a coordinator may be away for that long.
@@ -62,6 +63,8 @@ pub(crate) enum LinkEvent {
 pub(crate) enum Trouble {
     /// It cannot be reached, or is not well.
     Unreachable,
+    /// The proxy on the way to it makes no connection.
+    Proxy(ProxyFault),
     /// Its key is not the pinned one.
     WrongPin,
     /// It shows a roster that contradicts ours.
@@ -309,6 +312,7 @@ impl Keeper {
 pub(super) fn trouble(error: &CatchUpError) -> Trouble {
     match error {
         CatchUpError::Coordinator(Error::WrongPin | Error::Untrusted) => Trouble::WrongPin,
+        CatchUpError::Coordinator(Error::Unreachable(Cause::Proxy(fault))) => Trouble::Proxy(*fault),
         CatchUpError::Coordinator(Error::NotFound) => Trouble::Unknown,
         CatchUpError::Coordinator(_) | CatchUpError::Removed => Trouble::Unreachable,
         CatchUpError::Roster(RosterError::Forked) => Trouble::Forked,

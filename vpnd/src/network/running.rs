@@ -33,6 +33,7 @@ use super::{
 use crate::{
     child::{self, Child, ChildError, Descriptors},
     coordinator::Client,
+    dial::{ProxyFault, Way},
     relay::{Listen, RelayClient, RelayEvent},
 };
 
@@ -86,6 +87,9 @@ pub(super) struct Relays {
     entries: Vec<RelayEntry>,
     clients: Vec<Option<RelayClient>>,
     up: Vec<bool>,
+    /// What the proxy said, where it is why a relay cannot be reached.
+    faults: Vec<Option<ProxyFault>>,
+    way: Way,
     /// When one of `up` changed last.
     since: Instant,
     events: mpsc::Sender<RelayEvent>,
@@ -104,6 +108,7 @@ impl Running {
         asker: Asker,
         present: &watch::Sender<Arc<Present>>,
         credentials: Vec<Credential>,
+        way: Way,
         missing: Missing,
     ) -> Result<(Self, Ears), StartError> {
         let descriptors = Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()? };
@@ -118,7 +123,7 @@ impl Running {
             interface,
             signer: Signer::start(client.clone(), asker.clone(), present.subscribe(), roster_sender),
             data: None,
-            relays: Relays::new(credentials.clone(), relay_events),
+            relays: Relays::new(way, credentials.clone(), relay_events),
             child,
             link: Link::start(client, asker, present.subscribe(), credentials, link_events),
         };
@@ -149,11 +154,13 @@ impl Running {
 }
 
 impl Relays {
-    fn new(credentials: Vec<Credential>, events: mpsc::Sender<RelayEvent>) -> Self {
+    fn new(way: Way, credentials: Vec<Credential>, events: mpsc::Sender<RelayEvent>) -> Self {
         Self {
             entries: Vec::new(),
             clients: Vec::new(),
             up: Vec::new(),
+            faults: Vec::new(),
+            way,
             since: Instant::now(),
             events,
             credentials: watch::Sender::new(credentials),
@@ -169,12 +176,14 @@ impl Relays {
         let went_down = self.ups().collect();
         self.entries = entries.to_vec();
         self.up = vec![false; entries.len()];
+        self.faults = vec![None; entries.len()];
         self.since = Instant::now();
         self.clients.clear();
         for (number, entry) in (0u8..).zip(entries) {
             let client = RelayClient::spawn(
                 number,
                 entry,
+                self.way.clone(),
                 self.credentials.subscribe(),
                 self.mailboxes.subscribe(),
                 self.events.clone(),
@@ -205,7 +214,20 @@ impl Relays {
         if let Some(slot) = self.up.get_mut(usize::from(relay)) {
             *slot = up;
             self.since = Instant::now();
+            self.set_fault(relay, None);
         }
+    }
+
+    /// Keeps what the proxy says of a relay.
+    pub(super) fn set_fault(&mut self, relay: u8, fault: Option<ProxyFault>) {
+        if let Some(slot) = self.faults.get_mut(usize::from(relay)) {
+            *slot = fault;
+        }
+    }
+
+    /// What the proxy says of the relays that cannot be reached.
+    pub(super) fn faults(&self) -> impl Iterator<Item = ProxyFault> + '_ {
+        self.faults.iter().copied().flatten()
     }
 
     /// The relays that can be sent to.

@@ -76,6 +76,11 @@ impl Actor {
                 self.tell(&ToData::RelayGone { relay, handle: handle.0 });
             }
             RelayEvent::ClockWrong { .. } => self.health.clock_wrong = true,
+            RelayEvent::Behind { relay, fault } => {
+                if let Some(running) = &mut self.running {
+                    running.relays.set_fault(relay, Some(fault));
+                }
+            }
             // The client tries again by itself; `status` shows that no relay can be reached.
             RelayEvent::Refused { .. } => {}
         }

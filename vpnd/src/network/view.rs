@@ -17,7 +17,7 @@ use super::{
     interface::{Lack, MTU},
     link::Trouble,
 };
-use crate::state::Intent;
+use crate::{dial::ProxyFault, state::Intent};
 
 impl Actor {
     /// How the network is.
@@ -80,7 +80,7 @@ impl Actor {
         let running = self.running.as_ref();
         let trouble = match health.trouble {
             Some(Trouble::WrongPin) => Some(Warning::WrongPin),
-            Some(Trouble::Unreachable) => Some(Warning::CoordinatorUnreachable),
+            Some(Trouble::Unreachable | Trouble::Proxy(_)) => Some(Warning::CoordinatorUnreachable),
             Some(Trouble::Untrusted) => Some(Warning::CoordinatorUntrusted),
             Some(Trouble::Unknown) => Some(Warning::NetworkUnknown),
             Some(Trouble::Forked) | None => None,
@@ -88,6 +88,7 @@ impl Actor {
         let when = |holds: bool, warning: Warning| holds.then_some(warning);
         [
             trouble,
+            self.proxy_fault().and_then(proxy_warning),
             when(health.refused.is_some(), Warning::ChangeRefused),
             when(running.is_some_and(|running| running.relays.all_down()), Warning::RelayUnreachable),
             when(health.clock_wrong, Warning::ClockWrong),
@@ -100,6 +101,15 @@ impl Actor {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// What the proxy says, where it is why no server can be reached.
+    fn proxy_fault(&self) -> Option<ProxyFault> {
+        if let Some(Trouble::Proxy(fault)) = self.health.trouble {
+            return Some(fault);
+        }
+        let relays = &self.running.as_ref()?.relays;
+        if relays.all_down() { relays.faults().next() } else { None }
     }
 
     /// All machines, this one included, by name; also while the network is down.
@@ -137,6 +147,19 @@ impl Actor {
         let number =
             |(key, machine): (&[u8; 32], &MachineEntry)| Some((self.peers.number(key)?, machine.ipv6));
         self.members.iter().filter_map(number).collect()
+    }
+}
+
+/// What to tell of a proxy that is at fault; nothing of one that is well and does not reach a server.
+fn proxy_warning(fault: ProxyFault) -> Option<Warning> {
+    match fault {
+        ProxyFault::Name | ProxyFault::Connect | ProxyFault::Silent => Some(Warning::ProxyUnreachable),
+        ProxyFault::NotAProxy => Some(Warning::NotAProxy),
+        ProxyFault::LoginWanted | ProxyFault::LoginRefused | ProxyFault::LoginKind => {
+            Some(Warning::ProxyLogin)
+        }
+        ProxyFault::Refused => Some(Warning::ProxyRefuses),
+        ProxyFault::Unreachable => None,
     }
 }
 

@@ -21,7 +21,10 @@ use super::{
     outbox::Outbox,
     session::{End, Session},
 };
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    dial::{ProxyFault, Way},
+};
 
 /// The mailboxes of one epoch.
 #[derive(Clone)]
@@ -67,6 +70,13 @@ pub enum RelayEvent {
         /// Which relay.
         relay: u8,
     },
+    /// The proxy on the way makes no connection; the client tries again later.
+    Behind {
+        /// Which relay.
+        relay: u8,
+        /// What is wrong with the proxy, or what it said.
+        fault: ProxyFault,
+    },
     /// The relay ended the connection and said why; the client tries again later.
     Refused {
         /// Which relay.
@@ -89,7 +99,7 @@ pub struct RelayClient {
 }
 
 impl RelayClient {
-    /// Starts a client. `credentials` are those at hand, of any month; `mailboxes` are what to listen to, and both
+    /// Starts a client, which connects by `way`. `credentials` are those at hand, of any month; `mailboxes` are what to listen to, and both
     /// are followed as they change. `events` should have room for some hundred: payloads that it has no room for are
     /// dropped. Needs a tokio runtime.
     ///
@@ -98,11 +108,12 @@ impl RelayClient {
     pub fn spawn(
         relay: u8,
         entry: &RelayEntry,
+        way: Way,
         credentials: watch::Receiver<Vec<Credential>>,
         mailboxes: watch::Receiver<Vec<Listen>>,
         events: mpsc::Sender<RelayEvent>,
     ) -> Result<Self, BadRelayUrl> {
-        Self::spawn_with_clock(relay, entry, credentials, mailboxes, events, calendar::system)
+        Self::spawn_with_clock(relay, entry, way, credentials, mailboxes, events, calendar::system)
     }
 
     /// As [`RelayClient::spawn`], by another clock.
@@ -112,12 +123,13 @@ impl RelayClient {
     pub fn spawn_with_clock(
         relay: u8,
         entry: &RelayEntry,
+        way: Way,
         credentials: watch::Receiver<Vec<Credential>>,
         mailboxes: watch::Receiver<Vec<Listen>>,
         events: mpsc::Sender<RelayEvent>,
         clock: Clock,
     ) -> Result<Self, BadRelayUrl> {
-        let target = Target::new(&entry.url, entry.key)?;
+        let target = Target::new(&entry.url, entry.key, way)?;
         let outbox = Arc::new(Outbox::default());
         let retry = Arc::new(Notify::new());
         let keeper = Keeper {
@@ -184,6 +196,7 @@ impl Keeper {
                     continue;
                 }
                 End::Lost => None,
+                End::Proxy(fault) => Some(RelayEvent::Behind { relay, fault }),
                 End::ClockWrong => Some(RelayEvent::ClockWrong { relay }),
                 End::Refused(refusal) => Some(RelayEvent::Refused { relay, refusal }),
             };

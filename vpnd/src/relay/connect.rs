@@ -27,7 +27,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -38,9 +38,7 @@ use super::{
     client::BadRelayUrl,
     session::End,
 };
-
-/// How long one address of the relay may take to accept; then the next is tried.
-const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+use crate::dial::{Fault, Way};
 
 /// How long all of it may take: a dozen round trips of a bad link.
 const ALL_WITHIN: Duration = Duration::from_secs(20);
@@ -58,6 +56,7 @@ pub(super) struct Target {
     port: u16,
     key: [u8; 32],
     tls: Arc<ClientConfig>,
+    way: Way,
 }
 
 /// A connection to a relay that has proven its key and was shown the credential.
@@ -71,14 +70,14 @@ pub(super) struct Connection {
 }
 
 impl Target {
-    pub(super) fn new(url: &str, key: [u8; 32]) -> Result<Self, BadRelayUrl> {
+    pub(super) fn new(url: &str, key: [u8; 32], way: Way) -> Result<Self, BadRelayUrl> {
         let url = Url::parse(url).map_err(|_| BadRelayUrl)?;
         let plain = url.username().is_empty() && url.password().is_none() && url.path() == "/";
         let (true, true, Some(host)) = (url.scheme() == "https", plain, url.host()) else {
             return Err(BadRelayUrl);
         };
         let port = url.port_or_known_default().ok_or(BadRelayUrl)?;
-        Ok(Self { host: host.to_owned(), port, key, tls: client_config() })
+        Ok(Self { host: host.to_owned(), port, key, tls: client_config(), way })
     }
 
     pub(super) fn key(&self) -> [u8; 32] {
@@ -96,7 +95,7 @@ pub(super) async fn connect(
     clock: Clock,
 ) -> Result<Connection, End> {
     timeout(ALL_WITHIN, async {
-        let tcp = dial(&target.host, target.port).await?;
+        let tcp = dial(target).await?;
         let local = tcp.local_addr().ok();
         let (mut io, exporter) = upgrade(target, tcp).await?;
         let received = greet(target, credential, clock, &mut io, &exporter).await?;
@@ -138,19 +137,16 @@ async fn upgrade(target: &Target, tcp: TcpStream) -> Result<(TokioIo<Upgraded>, 
     Ok((TokioIo::new(io), exporter))
 }
 
-/// The first of the host's addresses that accepts.
-async fn dial(host: &Host, port: u16) -> Result<TcpStream, End> {
-    let addresses: Vec<_> = match host {
-        Host::Domain(name) => lookup_host((name.as_str(), port)).await?.collect(),
-        Host::Ipv4(ip) => vec![(*ip, port).into()],
-        Host::Ipv6(ip) => vec![(*ip, port).into()],
+async fn dial(target: &Target) -> Result<TcpStream, End> {
+    let host = match &target.host {
+        Host::Domain(name) => name.clone(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Ipv6(ip) => ip.to_string(),
     };
-    for address in addresses {
-        if let Ok(Ok(stream)) = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
-            return Ok(stream);
-        }
-    }
-    Err(End::Lost)
+    target.way.connect(&host, target.port).await.map_err(|fault| match fault {
+        Fault::Proxy(fault) => End::Proxy(fault),
+        Fault::Name | Fault::Connect => End::Lost,
+    })
 }
 
 /// The relay's hello, checked; ours. What was read beyond the relay's.
@@ -264,12 +260,12 @@ mod tests {
     #[test]
     fn a_relay_is_named_by_host_and_port_alone() {
         for good in ["https://relay.example.org", "https://192.0.2.1:8443/", "https://[2001:db8::1]:443"] {
-            assert!(Target::new(good, [0; 32]).is_ok(), "{good}");
+            assert!(Target::new(good, [0; 32], Way::default()).is_ok(), "{good}");
         }
         for bad in
             ["http://relay.example.org", "relay.example.org", "https://", "https://a@b", "https://a/path", ""]
         {
-            assert!(Target::new(bad, [0; 32]).is_err(), "{bad}");
+            assert!(Target::new(bad, [0; 32], Way::default()).is_err(), "{bad}");
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
     connect::Connection,
     outbox::Outbox,
 };
-use crate::moved::moved_from;
+use crate::{dial::ProxyFault, moved::moved_from};
 
 /// Silence after which the relay is asked whether it is there; less than a home router forgets a connection in.
 const ASK_AFTER: Duration = Duration::from_secs(20);
@@ -44,6 +44,8 @@ const READ: usize = 16 << 10;
 pub(super) enum End {
     /// It could not be reached, is not who it should be, or the connection broke.
     Lost,
+    /// The proxy on the way made no connection.
+    Proxy(ProxyFault),
     /// The network around us changed, and the connection was of the old one.
     Moved,
     /// It said why.

@@ -1,0 +1,82 @@
+//! How servers are reached: directly, or through an HTTP proxy where one is set.
+//!
+//! A proxy that is set is used always and for every server but those that are exempt, never as one way of two: who
+//! sets a proxy counts on it, and a connection that went around it unasked would show this machine's address where it was
+//! not to be seen. The proxy resolves the server's name; TLS is with the server, and the proxy carries it.
+
+mod exempt;
+mod proxy;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{sleep, timeout},
+};
+
+pub use self::proxy::{Proxy, ProxyError, ProxyFault};
+
+/// Lead of one address over the next (RFC 8305, section 8, "Connection Attempt Delay").
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long an address may take to accept: the kernel asks again after one and after three seconds.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(4);
+
+/// The way to servers.
+#[derive(Clone, Default)]
+pub struct Way(Option<Arc<Proxy>>);
+
+/// Why a server could not be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its name could not be resolved.
+    Name,
+    /// No address of it accepts.
+    Connect,
+    /// The proxy is at fault, or says that it cannot.
+    Proxy(ProxyFault),
+}
+
+impl Way {
+    /// Through a proxy, but for the servers that it exempts.
+    #[must_use]
+    pub fn through(proxy: Proxy) -> Self {
+        Self(Some(Arc::new(proxy)))
+    }
+
+    /// A connection that leads to `host`, a name or an address without brackets.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
+        match &self.0 {
+            Some(proxy) if proxy.serves(host, port) => proxy.tunnel(host, port).await.map_err(Fault::Proxy),
+            _ => dial(host, port).await,
+        }
+    }
+}
+
+/// A connection to `host` itself.
+async fn dial(host: &str, port: u16) -> Result<TcpStream, Fault> {
+    let addrs = lookup_host((host, port)).await.map_err(|_| Fault::Name)?.collect();
+    race(addrs).await.ok_or(Fault::Connect)
+}
+
+/// The first of `addrs` that accepts; each starts [`STAGGER`] after the one before it.
+async fn race(addrs: Vec<SocketAddr>) -> Option<TcpStream> {
+    let mut attempts: FuturesUnordered<_> = addrs
+        .into_iter()
+        .zip(0u32..)
+        .map(|(addr, i)| async move {
+            sleep(STAGGER * i).await;
+            timeout(ACCEPT_WITHIN, TcpStream::connect(addr)).await
+        })
+        .collect();
+    while let Some(attempt) = attempts.next().await {
+        if let Ok(Ok(stream)) = attempt {
+            return Some(stream);
+        }
+    }
+    None
+}
