@@ -1,6 +1,7 @@
 //! The frames between control and the data path, and the messages between machines.
 
 use proto::{
+    piece::Piece,
     pipe::{FrameReader, FrameWriter, FromData, ToData},
     probe::{Message, is_reserved},
 };
@@ -30,6 +31,12 @@ pub fn pipe_frames(data: &[u8]) {
 
 /// An inner packet that claims to be a message about paths.
 pub fn probe_message(data: &[u8]) {
+    if let Some(piece) = Piece::read(data) {
+        let mut packet = Vec::new();
+        piece.write(&mut packet);
+        assert!(packet[40..] == data[40..] && Piece::read(&packet) == Some(piece));
+        assert!(Message::read(data).is_err());
+    }
     if let Ok(message) = Message::read(data) {
         assert!(is_reserved(proto::probe::FROM.into()) && is_reserved(proto::probe::TO.into()));
         let mut packet = Vec::new();
@@ -97,15 +104,18 @@ mod tests {
             floor: Some(Floor { order, header: [3; 32] }),
             guest: true,
         };
-        let packets = [Message::Probe { nonce: 7 }, list].map(|message| {
+        let padded = Message::sized_probe(8, 90);
+        let mut packets = [Message::Probe { nonce: 7, padding: 0 }, padded, list].map(|message| {
             let mut packet = Vec::new();
             message.write(&mut packet);
             probe_message(&packet);
             packet
         });
+        let [first, ..] = &mut packets;
+        Piece { id: 1, total: 40, offset: 20, bytes: &[7; 20] }.write(first);
         let mut next = noise(2);
         for n in 0..50_000 {
-            let mut packet = packets[n % 2].clone();
+            let mut packet = packets[n % 3].clone();
             for _ in 0..next() % 4 {
                 let at = usize::from(next()) % packet.len();
                 packet[at] = next();

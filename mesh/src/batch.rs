@@ -160,6 +160,12 @@ impl Inbox {
         &self.bytes[self.end()..][..len]
     }
 
+    /// The same, to be changed.
+    pub(crate) fn peek_mut(&mut self, len: usize) -> &mut [u8] {
+        let start = self.end();
+        &mut self.bytes[start..][..len]
+    }
+
     /// Keeps the packet decrypted last.
     pub(crate) fn keep(&mut self, len: usize) {
         self.ends.push(self.end() + len);

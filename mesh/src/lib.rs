@@ -12,6 +12,7 @@
 //! | `route` | which peer an inner address belongs to |
 //! | `path` | which of a peer's paths carries its data |
 //! | `announce`, `stun` | our candidates, and telling them |
+//! | `icmp`, `tcp`, `pieces` | what is too large for a path: its sender is told, or it goes in pieces |
 //! | `waiting`, `ping`, `batch`, `timers` | packets without a session yet, round trips, buffers, deadlines |
 //!
 //! # From nothing to a direct path
@@ -21,6 +22,10 @@
 //! other's, at nearly the same time, so that their NATs open. The first echo makes a direct path, and data moves to
 //! it. When it falls silent, data moves back to the relay within the trust time of `path`, and WireGuard is asked
 //! for a new handshake in case the peer started anew.
+//!
+//! A path is also asked what size it carries. The interface keeps one MTU, each peer has its own: a larger packet goes
+//! in pieces until the size is certain, then its sender is told by ICMP. TCP is told before, in the packets that open a
+//! connection.
 //!
 //! # What holds whatever arrives
 //!
@@ -35,15 +40,18 @@
 
 mod announce;
 mod batch;
+mod icmp;
 mod machine;
 mod mesh;
 mod out;
 mod path;
 mod peer;
+mod pieces;
 mod ping;
 mod route;
 mod session;
 mod stun;
+mod tcp;
 mod timers;
 mod waiting;
 

@@ -25,6 +25,10 @@ use crate::{
 
 /// WireGuard pads to this, in bytes, but not beyond the MTU (its paper, section 5.4.6).
 const PAD: usize = 16;
+/// Senders are told that a packet is too large so often in a second, and at once. One answer lasts a sender for minutes,
+/// but a burst has many packets; what goes unanswered goes in pieces.
+const TOLD_PER_SECOND: u32 = 100;
+const TOLD_AT_ONCE: u32 = 20;
 /// What the interface takes before control says so: the least that IPv6 allows.
 const DEFAULT_MTU: u16 = 1_280;
 
@@ -46,6 +50,8 @@ pub(crate) struct Machine {
     pub(crate) drops: Drops,
     pub(crate) stun: Stun,
     pub(crate) budget: Budget,
+    /// Of ICMP to senders.
+    pub(crate) telling: Budget,
     pub(crate) timers: Timers,
     pub(crate) limiter: Limiter,
     pub(crate) indexes: Indexes,
@@ -77,7 +83,8 @@ impl Machine {
             events: VecDeque::new(),
             drops: Drops::default(),
             stun: Stun::default(),
-            budget: Budget::new(now),
+            budget: Budget::probes(now),
+            telling: Budget::new(now, TOLD_PER_SECOND, TOLD_AT_ONCE),
             timers: Timers::default(),
             limiter,
             indexes,
@@ -150,9 +157,9 @@ impl Machine {
     }
 }
 
-/// `packet` padded as WireGuard wants it, in `pad` if it was not right already.
-pub(crate) fn padded<'a>(packet: &'a [u8], mtu: u16, pad: &'a mut Vec<u8>) -> &'a [u8] {
-    let len = packet.len().next_multiple_of(PAD).min(packet.len().max(mtu.into()));
+/// `packet` padded as WireGuard wants it, but not beyond `whole` bytes, in `pad` if it was not right already.
+pub(crate) fn padded<'a>(packet: &'a [u8], whole: u16, pad: &'a mut Vec<u8>) -> &'a [u8] {
+    let len = packet.len().next_multiple_of(PAD).min(packet.len().max(whole.into()));
     if len == packet.len() {
         return packet;
     }

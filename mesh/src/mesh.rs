@@ -14,7 +14,7 @@ use rand_core::CryptoRngCore;
 use crate::{
     batch,
     machine::Machine,
-    out::{Event, Transmit, TunBatch},
+    out::{Event, To, Transmit, TunBatch},
     peer::{Inner, Peer, addresses, answer_to, receiver},
     route::Routes,
     session::{Keys, MAX_SLOTS, OVERHEAD, SCRATCH, Source, host_slot, tag_of},
@@ -57,7 +57,7 @@ impl Mesh {
     /// Takes a frame from control.
     pub fn apply(&mut self, now: Instant, frame: ToData<'_>) {
         match frame {
-            ToData::Config(config) => self.configure(config),
+            ToData::Config(config) => self.configure(now, config),
             ToData::SetPeer(peer) => self.set_peer(now, peer),
             ToData::RemovePeer(id) => self.remove_peer(id),
             ToData::Introduce { peer, relay, handle, initiation } => {
@@ -123,6 +123,11 @@ impl Mesh {
         }
     }
 
+    /// The system refused to send a datagram of `len` bytes: a link of this machine takes only smaller ones there.
+    pub fn handle_too_large(&mut self, now: Instant, to: To, len: usize) {
+        self.each_peer(|peer, machine| peer.refused(now, to, len, machine));
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(slot) = self.machine.timers.pop(now) {
@@ -160,7 +165,7 @@ impl Mesh {
         self.machine.forget();
     }
 
-    fn configure(&mut self, config: pipe::Config) {
+    fn configure(&mut self, now: Instant, config: pipe::Config) {
         let same = self.machine.keys.as_ref().is_some_and(|keys| keys.secret.as_bytes() == &*config.secret);
         if !same {
             self.machine.keys = Some(Keys::new(&config.secret));
@@ -168,6 +173,7 @@ impl Mesh {
         }
         self.machine.own = config.own;
         self.machine.mtu = config.mtu;
+        self.each_peer(|peer, machine| peer.set_mtu(now, machine.mtu));
     }
 
     fn set_peer(&mut self, now: Instant, config: pipe::Peer) {

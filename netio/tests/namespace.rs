@@ -25,7 +25,7 @@ use netio::{
     epoll::{Epoll, Interest},
     netlink::{Change, Netlink, NetlinkError, Prefix, changes},
     tun::{Coalescer, Frame, Tun, TunError},
-    udp::{Batch, Family, Socket},
+    udp::{Batch, Family, SendError, Socket},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -196,6 +196,35 @@ fn udp_passes_through_split_and_coalesce_unharmed() {
         assert_eq!(seen.dropped, 0);
         assert!(seen.packets > 5 * seen.reads, "{} packets in {} reads", seen.packets, seen.reads);
         assert!(seen.packets > 5 * seen.writes, "{} packets in {} writes", seen.packets, seen.writes);
+    });
+}
+
+#[test]
+fn datagrams_are_never_cut_into_fragments_and_those_over_the_links_mtu_are_refused() {
+    in_namespace(async |netlink| {
+        let (tun, _link) = device(&netlink, "small0").await;
+        let mut frame = Frame::new();
+        let mut read = || match tun.read(&mut frame).unwrap() {
+            Some(Ok(mut split)) => split.next_packet().map(|packet| packet.to_vec()),
+            _ => None,
+        };
+        // What the kernel itself says when a link comes up.
+        while read().is_some() {}
+        for (family, there, headers) in [(Family::V4, THERE[0], 28), (Family::V6, THERE[1], 48)] {
+            let mut socket = Socket::bind(family, 0, None).unwrap();
+            let dst = SocketAddr::new(there, 9);
+            let most = 1_420 - headers;
+            socket.send(dst, most, &vec![7; most]).unwrap();
+            let packet = std::iter::from_fn(&mut read).find(|p| p.len() == 1_420).unwrap();
+            assert!(family == Family::V6 || packet[6] == 0x40, "DF, and no fragment");
+            for count in [1, 20] {
+                let sent = socket.send(dst, most + 1, &vec![7; (most + 1) * count]);
+                assert_eq!(sent, Err(SendError::TooBig));
+                assert!(std::iter::from_fn(&mut read).all(|p| p.len() < 1_000), "nothing of it leaves");
+            }
+            // That says nothing about segmentation.
+            socket.send(dst, 1_000, &[7; 3_000]).unwrap();
+        }
     });
 }
 

@@ -20,6 +20,7 @@
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
 //! | [`proxy`] | HTTP CONNECT: a tunnel through a proxy |
+//! | [`piece`] | a packet that is too large for its path, in pieces |
 //! | [`sync`] | what two machines say when they compare rosters inside the tunnel |
 //! | [`inventory`] | what a component stores: declared, and there now |
 //! | [`api`] | vpnd's local API |
@@ -33,6 +34,7 @@ pub mod introduction;
 pub mod inventory;
 pub mod mailbox;
 pub mod metadata;
+pub mod piece;
 pub mod pipe;
 pub mod probe;
 pub mod proxy;

@@ -25,17 +25,24 @@ pub const TO: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 2);
 pub const MAX_CANDIDATES: usize = 16;
 
 /// The version of the messages.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// For experiments (RFC 3692): nothing else is told by it.
 const NEXT_HEADER: u8 = 253;
 const HOP_LIMIT: u8 = 255;
 /// Length of an IPv6 header, in bytes.
-const HEADER: usize = 40;
+pub(crate) const HEADER: usize = 40;
 
 const PROBE: u8 = 1;
 const ECHO: u8 = 2;
 const CANDIDATES: u8 = 3;
 const TAKEN: u8 = 4;
+/// See [`crate::piece`].
+pub(crate) const PIECE: u8 = 5;
+
+/// Optional field of a probe: bytes that say nothing.
+const PADDING: u8 = 1;
+/// Length of a probe with padding of no bytes: header, version, type, nonce, and the field's tag and length.
+const PADDED: usize = HEADER + 2 + 8 + 5;
 
 /// Optional field of an announcement: the sender's roster.
 const FLOOR: u8 = 1;
@@ -76,8 +83,11 @@ pub struct ListId {
 pub enum Message {
     /// Asks for an [`Message::Echo`] on the path that it came by.
     Probe {
-        /// Fresh and random: who can repeat it got the probe.
+        /// Fresh and random: who can repeat it got the probe, whole.
         nonce: u64,
+        /// Bytes added to make the probe as large as a packet of data would be. The echo is short all the same: what is
+        /// asked is whether this direction takes the size.
+        padding: u16,
     },
     /// The answer to a probe.
     Echo {
@@ -110,18 +120,24 @@ pub fn is_reserved(addr: IpAddr) -> bool {
 }
 
 impl Message {
+    /// A probe that is `size` bytes long as an inner packet, or as short as it can be if that is longer.
+    #[must_use]
+    pub fn sized_probe(nonce: u64, size: u16) -> Self {
+        Self::Probe { nonce, padding: size.saturating_sub(PADDED as u16) }
+    }
+
     /// Replaces `packet` with the inner packet that carries the message.
     pub fn write(&self, packet: &mut Vec<u8>) {
         packet.clear();
         let mut w = Writer::after(std::mem::take(packet));
-        w.raw(&[0x60, 0, 0, 0, 0, 0, NEXT_HEADER, HOP_LIMIT]);
-        w.raw(&FROM.octets());
-        w.raw(&TO.octets());
-        w.version(VERSION);
+        begin(&mut w);
         match self {
-            Self::Probe { nonce } => {
+            Self::Probe { nonce, padding } => {
                 w.u8(PROBE);
                 w.u64(*nonce);
+                if *padding > 0 {
+                    w.padding(PADDING, (*padding).into());
+                }
             }
             Self::Echo { nonce } => {
                 w.u8(ECHO);
@@ -143,9 +159,7 @@ impl Message {
                 id.encode(&mut w);
             }
         }
-        *packet = w.finish();
-        let payload = (packet.len() - HEADER) as u16;
-        packet[4..6].copy_from_slice(&payload.to_be_bytes());
+        *packet = finish(w);
     }
 
     /// Reads an inner packet whose source or destination [`is_reserved`].
@@ -153,21 +167,9 @@ impl Message {
     /// # Errors
     /// [`WireError`] if it is no message: another address pair, a forwarded packet, a newer version, a bad field.
     pub fn read(packet: &[u8]) -> Result<Self, WireError> {
-        let mut r = Reader::new(packet);
-        let fixed = r.array::<8>()?;
-        let (from, to) = (r.array::<16>()?, r.array::<16>()?);
-        if fixed[0] >> 4 != 6 || fixed[6] != NEXT_HEADER || from != FROM.octets() || to != TO.octets() {
-            return Err(WireError::Invalid("addresses or protocol"));
-        }
-        if fixed[7] != HOP_LIMIT {
-            return Err(WireError::Invalid("hop limit"));
-        }
-        if usize::from(u16::from_be_bytes([fixed[4], fixed[5]])) != r.rest().len() {
-            return Err(WireError::Invalid("length"));
-        }
-        r.version(VERSION)?;
-        let mut message = match r.u8()? {
-            PROBE => Self::Probe { nonce: r.u64()? },
+        let (kind, mut r) = open(packet)?;
+        let mut message = match kind {
+            PROBE => Self::Probe { nonce: r.u64()?, padding: 0 },
             ECHO => Self::Echo { nonce: r.u64()? },
             CANDIDATES => Self::Candidates {
                 id: ListId::decode(&mut r)?,
@@ -179,15 +181,51 @@ impl Message {
             _ => return Err(WireError::Invalid("message type")),
         };
         while let Some((field, value)) = r.optional()? {
-            let Self::Candidates { floor, guest, .. } = &mut message else { continue };
-            match field {
-                FLOOR => *floor = Some(Floor::from_bytes(value)?),
-                GUEST => *guest = true,
+            match &mut message {
+                Self::Probe { padding, .. } if field == PADDING => {
+                    *padding = u16::try_from(value.len()).map_err(|_| WireError::TooLong)?;
+                }
+                Self::Candidates { floor, .. } if field == FLOOR => *floor = Some(Floor::from_bytes(value)?),
+                Self::Candidates { guest, .. } if field == GUEST => *guest = true,
                 _ => {}
             }
         }
         Ok(message)
     }
+}
+
+/// Writes the IPv6 header, without its length, and the version.
+pub(crate) fn begin(w: &mut Writer) {
+    w.raw(&[0x60, 0, 0, 0, 0, 0, NEXT_HEADER, HOP_LIMIT]);
+    w.raw(&FROM.octets());
+    w.raw(&TO.octets());
+    w.version(VERSION);
+}
+
+/// Writes the length into what [`begin`] began.
+pub(crate) fn finish(w: Writer) -> Vec<u8> {
+    let mut packet = w.finish();
+    let payload = (packet.len() - HEADER) as u16;
+    packet[4..6].copy_from_slice(&payload.to_be_bytes());
+    packet
+}
+
+/// Checks header and version; the type, and a reader at the fields.
+pub(crate) fn open(packet: &[u8]) -> Result<(u8, Reader<'_>), WireError> {
+    let mut r = Reader::new(packet);
+    let fixed = r.array::<8>()?;
+    let (from, to) = (r.array::<16>()?, r.array::<16>()?);
+    if fixed[0] >> 4 != 6 || fixed[6] != NEXT_HEADER || from != FROM.octets() || to != TO.octets() {
+        return Err(WireError::Invalid("addresses or protocol"));
+    }
+    if fixed[7] != HOP_LIMIT {
+        return Err(WireError::Invalid("hop limit"));
+    }
+    if usize::from(u16::from_be_bytes([fixed[4], fixed[5]])) != r.rest().len() {
+        return Err(WireError::Invalid("length"));
+    }
+    r.version(VERSION)?;
+    Ok((r.u8()?, r))
 }
 
 /// Start (8 bytes), number (4).
@@ -245,7 +283,8 @@ mod tests {
             },
         ];
         vec![
-            Message::Probe { nonce: 1 },
+            Message::Probe { nonce: 1, padding: 0 },
+            Message::Probe { nonce: 2, padding: 90 },
             Message::Echo { nonce: u64::MAX },
             Message::Candidates { id, list: list.clone(), floor: None, guest: false },
             Message::Candidates { id, list, floor: Some(floor()), guest: true },
@@ -263,9 +302,21 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_is_as_long_as_it_was_asked_to_be() {
+        let mut packet = Vec::new();
+        for size in [PADDED as u16 + 1, 516, 1_280, 1_420, 9_000] {
+            Message::sized_probe(7, size).write(&mut packet);
+            assert_eq!(packet.len(), usize::from(size));
+            assert!(matches!(Message::read(&packet), Ok(Message::Probe { nonce: 7, .. })));
+        }
+        Message::sized_probe(7, 20).write(&mut packet);
+        assert!(Message::read(&packet) == Ok(Message::Probe { nonce: 7, padding: 0 }));
+    }
+
+    #[test]
     fn a_forwarded_message_is_refused() {
         let mut packet = Vec::new();
-        Message::Probe { nonce: 1 }.write(&mut packet);
+        Message::Probe { nonce: 1, padding: 0 }.write(&mut packet);
         packet[7] -= 1;
         assert!(Message::read(&packet) == Err(WireError::Invalid("hop limit")));
     }
@@ -273,12 +324,12 @@ mod tests {
     #[test]
     fn an_unknown_optional_field_is_skipped_and_a_newer_version_is_not() {
         let mut packet = Vec::new();
-        Message::Probe { nonce: 5 }.write(&mut packet);
+        Message::Probe { nonce: 5, padding: 0 }.write(&mut packet);
         let mut w = Writer::after(packet);
         w.optional(99, b"from the future");
         let mut packet = w.finish();
         packet[5] = (packet.len() - HEADER) as u8;
-        assert!(Message::read(&packet) == Ok(Message::Probe { nonce: 5 }));
+        assert!(Message::read(&packet) == Ok(Message::Probe { nonce: 5, padding: 0 }));
         packet[HEADER] = 2;
         assert!(Message::read(&packet) == Err(WireError::Newer { found: 2, known: 1 }));
     }
@@ -312,7 +363,7 @@ mod tests {
 
     #[test]
     fn more_candidates_than_allowed_are_refused() {
-        let Some(Message::Candidates { id, list, .. }) = messages().into_iter().nth(2) else { panic!() };
+        let Some(Message::Candidates { id, list, .. }) = messages().into_iter().nth(3) else { panic!() };
         let mut packet = Vec::new();
         Message::Candidates { id, list: vec![list[0]; MAX_CANDIDATES], floor: None, guest: false }
             .write(&mut packet);

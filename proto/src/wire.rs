@@ -149,6 +149,17 @@ impl Writer {
         self.u8(tag);
         self.bytes(v);
     }
+
+    /// An optional field of `len` zero bytes.
+    ///
+    /// # Panics
+    /// If `len` is over [`MAX_BYTES`].
+    pub fn padding(&mut self, tag: u8, len: usize) {
+        assert!(len <= MAX_BYTES, "a byte string over MAX_BYTES");
+        self.u8(tag);
+        self.u32(len as u32);
+        self.0.resize(self.0.len() + len, 0);
+    }
 }
 
 /// Reads a byte format front to back. Never panics on any input.

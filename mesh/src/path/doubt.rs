@@ -51,9 +51,15 @@ impl Path {
     /// Something was heard. A flow that is answered by echoes alone (sound, a film) is asked more and more rarely.
     pub(super) fn answered(&mut self) {
         if self.unanswered.take().is_some() {
-            self.patience = if self.tries == 0 { ASK } else { (self.patience * 2).min(super::PROBE_EVERY) };
+            self.patience = match self.tries {
+                // It may be the echo of a probe of a size.
+                0 if std::mem::take(&mut self.asked_size) => self.patience,
+                0 => ASK,
+                _ => (self.patience * 2).min(super::PROBE_EVERY),
+            };
         }
         self.tries = 0;
+        self.size.heard();
     }
 }
 

@@ -9,11 +9,15 @@
 //! the data: by [`Kind`], then by round-trip time with hysteresis. A path that falls silent loses trust and gives
 //! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Before that, while it is in
 //! [`doubt`], data goes by a spare too. Over the relay data may go unproven: TLS and the mailbox say where it ends.
+//!
+//! The path that carries data is asked what sizes it carries, by [`size`]. A relay carries every packet that the
+//! interface gives: TCP cuts it as it needs.
 
 mod candidate;
 mod choice;
 mod doubt;
 mod schedule;
+mod size;
 
 use std::{
     net::SocketAddr,
@@ -28,6 +32,7 @@ pub(crate) use schedule::{Budget, IDLE, PROBE_EVERY};
 
 use crate::{out::To, session::Source};
 use schedule::{BURST, KEEP, RELAY_RETRY, RETRY, TRUST, TRUST_RTTS};
+use size::Size;
 
 /// Learned paths of one peer that are remembered.
 const MAX_LEARNED: usize = 4;
@@ -69,6 +74,8 @@ pub(crate) struct Paths {
     held: Option<Instant>,
     /// Whether the peer has data; nothing is probed otherwise.
     awake: bool,
+    /// The largest packet that the interface gives.
+    top: u16,
 }
 
 struct Path {
@@ -93,6 +100,10 @@ struct Path {
     /// How long an answer may take to come by itself before there is a probe.
     patience: Duration,
     outstanding: [Option<Sent>; OUTSTANDING],
+    /// Of a direct path.
+    size: Size,
+    /// A probe of a size was sent, and nothing heard since.
+    asked_size: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -100,6 +111,14 @@ struct Sent {
     nonce: u64,
     at: Instant,
     ping: bool,
+}
+
+/// A probe to be sent.
+pub(crate) struct Probe {
+    pub(crate) to: To,
+    pub(crate) nonce: u64,
+    /// The length that it must have, if that is what it asks about; otherwise 0.
+    pub(crate) size: u16,
 }
 
 /// What an echo proved.
@@ -128,7 +147,7 @@ impl Via {
 }
 
 impl Path {
-    fn new(now: Instant, via: Via, to: To, kind: Kind, origin: Origin) -> Self {
+    fn new(now: Instant, via: Via, to: To, kind: Kind, origin: Origin, top: u16) -> Self {
         Self {
             via,
             to,
@@ -144,6 +163,8 @@ impl Path {
             tries: 0,
             patience: doubt::ASK,
             outstanding: [None; OUTSTANDING],
+            size: Size::new(now, top),
+            asked_size: false,
         }
     }
 
@@ -173,6 +194,7 @@ impl Path {
 
     fn distrust(&mut self, now: Instant) {
         self.trusted = false;
+        self.size.restart(now);
         self.restart(now);
     }
 }
@@ -186,6 +208,30 @@ impl Paths {
     /// The path that carries data and its round-trip time.
     pub(crate) fn chosen(&self) -> Option<(Via, Option<Duration>)> {
         self.chosen.map(|at| (self.table[at].via, self.table[at].rtt))
+    }
+
+    /// The largest packet that goes whole where data goes; larger ones go in pieces.
+    pub(crate) fn whole(&self) -> u16 {
+        self.sized().map_or(self.top, Size::whole)
+    }
+
+    /// The same, if it is less than what the interface gives and that is certain enough to tell senders.
+    pub(crate) fn told(&self) -> Option<u16> {
+        self.sized()?.told()
+    }
+
+    /// The largest packet that the interface gives.
+    pub(crate) fn set_top(&mut self, now: Instant, top: u16) {
+        self.top = top;
+        for path in &mut self.table {
+            path.size.set_top(now, top);
+        }
+    }
+
+    /// The system refused a packet of this size for a destination; whether that is a path of ours.
+    pub(crate) fn refused(&mut self, now: Instant, to: To, size: u16) -> bool {
+        let path = self.table.iter_mut().find(|path| path.to == to && !path.is_relay());
+        path.map(|path| path.size.refused(now, size)).is_some()
     }
 
     /// Destinations where the peer answered before or is said to be by the roster, for a handshake that has no relay.
@@ -228,7 +274,7 @@ impl Paths {
                 Some(path) => path.origin = origin,
                 None => {
                     let to = To::Udp { socket, dst: remote };
-                    self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), origin));
+                    self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), origin, self.top));
                 }
             }
         }
@@ -242,7 +288,7 @@ impl Paths {
         let (via, to) = (Via::Relay(relay), To::Relay { relay, to });
         match self.table.iter_mut().find(|p| p.via == via) {
             Some(path) => path.to = to,
-            None => self.table.push(Path::new(now, via, to, Kind::Relay, Origin::Relay)),
+            None => self.table.push(Path::new(now, via, to, Kind::Relay, Origin::Relay, self.top)),
         }
         self.choose();
     }
@@ -284,7 +330,7 @@ impl Paths {
             return;
         }
         let to = To::Udp { socket, dst: remote };
-        self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), Origin::Learned));
+        self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), Origin::Learned, self.top));
         self.trim(Origin::Learned, &[via]);
         self.choose();
     }
@@ -293,8 +339,11 @@ impl Paths {
     pub(crate) fn echoed(&mut self, now: Instant, via: Via, nonce: u64) -> Option<Echoed> {
         let at = self.place(via)?;
         let path = &mut self.table[at];
-        let sent = path.outstanding.iter_mut().find(|sent| sent.is_some_and(|s| s.nonce == nonce))?.take()?;
-        let rtt = now.saturating_duration_since(sent.at);
+        let sent = path.outstanding.iter_mut().find(|sent| sent.is_some_and(|s| s.nonce == nonce));
+        let (rtt, ping) = match sent.and_then(Option::take) {
+            Some(sent) => (now.saturating_duration_since(sent.at), sent.ping),
+            None => (path.size.echoed(now, nonce)?, false),
+        };
         path.rtt = Some(match path.rtt {
             Some(before) if path.trusted => (before * 7 + rtt) / 8,
             _ => rtt,
@@ -302,16 +351,16 @@ impl Paths {
         path.trusted = true;
         path.answered();
         self.choose();
-        Some(Echoed { rtt, ping: sent.ping })
+        Some(Echoed { rtt, ping })
     }
 
     /// Data was sent on the path that carries it; whether it is the first that an answer is awaited for.
-    pub(crate) fn sent(&mut self, now: Instant) -> bool {
+    pub(crate) fn sent(&mut self, now: Instant, len: usize) -> bool {
         let Some(at) = self.chosen else { return false };
-        let unanswered = &mut self.table[at].unanswered;
-        let first = unanswered.is_none();
-        unanswered.get_or_insert(now);
-        first
+        let path = &mut self.table[at];
+        let first = path.unanswered.is_none();
+        path.unanswered.get_or_insert(now);
+        path.size.passes(now, len) || first
     }
 
     /// There is data after a silence: trust no direct path that has not proven itself lately, and prove all of them.
@@ -385,23 +434,33 @@ impl Paths {
         silence
     }
 
-    /// A probe that is due: where to, and its nonce.
+    /// A probe that is due.
     pub(crate) fn next_probe(
         &mut self,
         now: Instant,
         budget: &mut Budget,
         rng: &mut dyn CryptoRngCore,
-    ) -> Option<(To, u64)> {
+    ) -> Option<Probe> {
         if self.held.is_some_and(|until| now < until) {
             return None;
         }
-        let at = (0..self.table.len()).find(|&at| self.due(at).is_some_and(|due| due <= now))?;
+        let small = (0..self.table.len()).find(|&at| self.due(at).is_some_and(|due| due <= now));
+        let sized = self.sized_due().is_some_and(|due| due <= now);
+        if small.is_none() && !sized {
+            return None;
+        }
         self.held = budget.take(now).err();
         if self.held.is_some() {
             return None;
         }
         let nonce = rng.next_u64();
-        Some((self.probe(now, at, nonce, false), nonce))
+        if let Some(at) = small {
+            return Some(Probe { to: self.probe(now, at, nonce, false), nonce, size: 0 });
+        }
+        let path = &mut self.table[self.chosen?];
+        let size = path.size.probe(now, nonce, path.rtt.unwrap_or_default())?;
+        path.asked_size = true;
+        Some(Probe { to: path.to, nonce, size })
     }
 
     /// A probe on the path that carries data, due or not.
@@ -412,7 +471,7 @@ impl Paths {
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let due = (0..self.table.len()).filter_map(|at| self.due(at)).min();
+        let due = (0..self.table.len()).filter_map(|at| self.due(at)).chain(self.sized_due()).min();
         let due = due.map(|due| self.held.map_or(due, |until| due.max(until)));
         let doubted = self.chosen.and_then(|at| self.doubted_at(at));
         due.into_iter().chain(doubted).min()
@@ -457,6 +516,18 @@ impl Paths {
             (Some(keep), Some(ask)) => Some(keep.min(ask)),
             (keep, ask) => keep.or(ask),
         }
+    }
+
+    /// The size of the path that carries data, unless that is a relay.
+    fn sized(&self) -> Option<&Size> {
+        let path = &self.table[self.chosen?];
+        (!path.is_relay()).then_some(&path.size)
+    }
+
+    /// When a probe of a size is due. A path that is silent is asked small things first.
+    fn sized_due(&self) -> Option<Instant> {
+        let trusted = self.chosen.is_some_and(|at| self.table[at].trusted);
+        self.sized().filter(|_| self.awake && trusted)?.due()
     }
 
     /// Whether a path would be better than what there is.

@@ -48,21 +48,26 @@ const PER_SECOND: u32 = 256;
 /// And at once: the first bursts to a few peers with all their candidates.
 const AT_ONCE: u32 = 512;
 
-/// The machine-wide budget of probes.
+/// A machine-wide budget, of probes for instance.
 pub(crate) struct Budget {
     full_at: Instant,
+    each: Duration,
+    at_once: u32,
 }
 
 impl Budget {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { full_at: now }
+    pub(crate) fn probes(now: Instant) -> Self {
+        Self::new(now, PER_SECOND, AT_ONCE)
     }
 
-    /// Takes one probe out of the budget; otherwise when one will be in it.
+    pub(crate) fn new(now: Instant, per_second: u32, at_once: u32) -> Self {
+        Self { full_at: now, each: Duration::from_secs(1) / per_second, at_once }
+    }
+
+    /// Takes one out of the budget; otherwise when one will be in it.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let each = Duration::from_secs(1) / PER_SECOND;
-        let full_at = self.full_at.max(now) + each;
-        let latest = now + each * AT_ONCE;
+        let full_at = self.full_at.max(now) + self.each;
+        let latest = now + self.each * self.at_once;
         if full_at > latest {
             return Err(now + (full_at - latest));
         }
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn the_budget_bounds_bursts_and_rate() {
         let now = Instant::now();
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::probes(now);
         assert_eq!((0..10_000).filter(|_| budget.take(now).is_ok()).count(), AT_ONCE as usize);
         let later = now + Duration::from_secs(1);
         assert_eq!((0..10_000).filter(|_| budget.take(later).is_ok()).count(), PER_SECOND as usize);

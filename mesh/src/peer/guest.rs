@@ -189,7 +189,7 @@ impl Peer {
             return false;
         };
         match (self.voice(), self.paths.route()) {
-            (Some(at), Some(to)) if theirs == sync::PORT => self.seal(at, packet, to, machine),
+            (Some(at), Some(to)) if theirs == sync::PORT => self.seal(at, packet, machine.mtu, to, machine),
             (None, _) if ours == sync::PORT && self.guest_at().is_some() => {
                 self.seal_to_guest(packet, machine);
             }

@@ -29,8 +29,9 @@ use crate::{
     machine::Machine,
     out::To,
     path::{IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
+    pieces::Pieces,
     ping::Pings,
-    session::{Keyed, Seen},
+    session::{Keyed, OVERHEAD, Seen},
     waiting::Waiting,
 };
 
@@ -67,6 +68,9 @@ pub(crate) struct Peer {
     unproven: Option<[u8; 32]>,
     seen: Seen,
     waiting: Waiting,
+    /// Counts packets that go in pieces.
+    piece: u32,
+    pieces: Pieces,
     paths: Paths,
     announce: Announce,
     pings: Pings,
@@ -101,6 +105,8 @@ impl Peer {
             unproven: None,
             seen: Seen::default(),
             waiting: Waiting::default(),
+            piece: 0,
+            pieces: Pieces::default(),
             paths: Paths::default(),
             announce: Announce::default(),
             pings: Pings::default(),
@@ -123,6 +129,7 @@ impl Peer {
         self.relays = config.relays;
         self.allowed = config.allowed;
         self.endpoints = config.endpoints;
+        self.paths.set_top(now, machine.mtu);
         self.set_epochs(now, config.psks, machine);
         self.set_statics(now, machine);
         self.set_relays(now, machine);
@@ -216,6 +223,19 @@ impl Peer {
         }
     }
 
+    /// The interface gives packets of another size.
+    pub(crate) fn set_mtu(&mut self, now: Instant, mtu: u16) {
+        self.paths.set_top(now, mtu);
+    }
+
+    /// The system refused to send a datagram of this length, for its link is smaller.
+    pub(crate) fn refused(&mut self, now: Instant, to: To, len: usize, machine: &mut Machine) {
+        let size = len.saturating_sub(OVERHEAD) as u16;
+        if self.paths.refused(now, to, size) {
+            self.schedule(now, machine);
+        }
+    }
+
     /// What status shows.
     pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
         let session = self.keyed.iter().find(|k| k.is_open());
@@ -224,7 +244,7 @@ impl Peer {
             peer: self.id,
             path: chosen.map_or(PathView::Idle, |(via, _)| view(via)),
             rtt: chosen.and_then(|(_, rtt)| rtt),
-            mtu,
+            mtu: if chosen.is_some() { self.paths.whole() } else { mtu },
             rx_bytes: self.rx_bytes,
             tx_bytes: self.tx_bytes,
             since_handshake: session.and_then(Keyed::since_handshake),
@@ -247,14 +267,15 @@ impl Peer {
         self.tick_guest(now, machine);
         if self.paths.is_awake() && !self.is_active(now) {
             self.paths.sleep();
+            self.pieces = Pieces::default();
             self.announce.stop();
         }
         if self.voice().is_some() {
             if self.paths.lapse(now) == Silence::Chosen || self.owes_handshake {
                 self.initiate_unasked(now, machine);
             }
-            while let Some((to, nonce)) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
-                self.send_probe(to, nonce, machine);
+            while let Some(probe) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
+                self.send_probe(&probe, machine);
             }
         }
         self.send_candidates(now, machine);

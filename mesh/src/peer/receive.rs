@@ -6,8 +6,9 @@ use std::{
 };
 
 use proto::{
+    piece::Piece,
     pipe::{EpochTag, RelayTo},
-    probe::{Candidate, ListId, Message},
+    probe::{Candidate, ListId, Message, is_reserved},
     roster::Floor,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     path::{Origin, Via, may_probe},
     route::Routes,
     session::{Made, SCRATCH, Source},
+    tcp,
 };
 
 /// What an inner packet turned out to be.
@@ -165,16 +167,40 @@ impl Peer {
             machine.drops.malformed += 1;
             return Inner::Gone;
         };
-        if proto::probe::is_reserved(from) || proto::probe::is_reserved(to) {
+        if is_reserved(from) || is_reserved(to) {
+            if let Some(piece) = Piece::read(packet) {
+                let Some(packet) = self.pieces.add(now, piece) else { return Inner::Gone };
+                machine.inbox.room(packet.len())[..packet.len()].copy_from_slice(packet);
+                let len = packet.len();
+                return self.deliver(now, len, routes, machine);
+            }
             match Message::read(packet) {
                 Ok(message) => self.message(now, (source, Some(at)), message, routes, machine),
                 Err(_) => machine.drops.reserved += 1,
             }
             return Inner::Gone;
         }
+        self.deliver(now, len, routes, machine)
+    }
+
+    /// Data for the TUN, the packet in the inbox.
+    fn deliver(&mut self, now: Instant, len: usize, routes: &Routes, machine: &mut Machine) -> Inner {
+        let packet = machine.inbox.peek(len);
+        let Some((from, to)) =
+            addresses(packet).filter(|(from, to)| !is_reserved(*from) && !is_reserved(*to))
+        else {
+            machine.drops.malformed += 1;
+            return Inner::Gone;
+        };
         if routes.owner(from) != Some(self.slot) || !machine.is_own(to) {
             machine.drops.spoofed += 1;
             return Inner::Gone;
+        }
+        if self.paths.whole() < machine.mtu
+            && tcp::opens(packet)
+            && let Some(mtu) = self.paths.told()
+        {
+            tcp::clamp(machine.inbox.peek_mut(len), mtu);
         }
         self.rx_bytes += len as u64;
         self.data(now, machine);
@@ -192,7 +218,7 @@ impl Peer {
     ) {
         let via = Via::of(source);
         match message {
-            Message::Probe { nonce } => {
+            Message::Probe { nonce, .. } => {
                 self.say(&Message::Echo { nonce }, answer_to(source), machine);
                 let refused = matches!(source, Source::Udp { src, .. } if is_inner(src, routes, machine));
                 if !refused {

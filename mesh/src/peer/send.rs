@@ -2,14 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use proto::probe::{ListId, Message};
+use proto::{
+    piece::{self, MAX_TOTAL, Piece},
+    probe::{ListId, Message},
+};
 
 use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
+    icmp::{self, TooBig},
     machine::{Machine, padded},
     out::To,
+    path::Probe,
     session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH},
+    tcp,
 };
+
+/// Messages up to this length, in bytes, are padded like data, so that their length tells little. Every path carries it.
+const SMALL: usize = 512;
 
 /// WireGuard's jitter of a repeated initiation (its paper, section 6.4).
 const RETRY_JITTER: Duration = Duration::from_millis(333);
@@ -26,15 +35,74 @@ impl Peer {
             self.kick(now, machine);
             return self.schedule(now, machine);
         };
-        self.seal(sender, packet, to, machine);
-        if let Some(spare) = self.paths.spare() {
-            machine.out.repeat(self.addressed(spare, sender));
+        // Only here: elsewhere a packet from the peer may lie where the answer would be written.
+        if packet.len() > usize::from(self.paths.whole()) && self.tell(now, packet, machine) {
+            return;
+        }
+        self.forward(now, sender, packet, to, machine);
+    }
+
+    /// Sends a packet of data where data goes.
+    fn forward(&mut self, now: Instant, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
+        let whole = self.paths.whole();
+        if packet.len() > usize::from(whole) {
+            self.send_pieces((sender, whole), packet, to, machine);
+        } else if whole < machine.mtu && tcp::opens(packet) {
+            self.open_tcp((sender, whole), packet, to, machine);
+        } else {
+            self.seal_data((sender, whole), packet, to, machine);
         }
         self.tx_bytes += packet.len() as u64;
-        if self.paths.sent(now)
+        if self.paths.sent(now, packet.len())
             && let Some(look) = self.paths.look_again(now)
         {
             machine.timers.by(self.slot, look);
+        }
+    }
+
+    /// Tells the sender of a packet that it is too large for the path, if that is certain; whether it was told.
+    fn tell(&self, now: Instant, packet: &[u8], machine: &mut Machine) -> bool {
+        let too_big = self.paths.told().and_then(|mtu| TooBig::of(packet, mtu));
+        let Some(too_big) = too_big.filter(|_| machine.telling.take(now).is_ok()) else { return false };
+        let len = too_big.write(machine.inbox.room(icmp::MAX_LEN));
+        machine.inbox.keep(len);
+        true
+    }
+
+    /// Sends a packet that no datagram of the path holds.
+    fn send_pieces(&mut self, (sender, whole): (usize, u16), packet: &[u8], to: To, machine: &mut Machine) {
+        if packet.len() > MAX_TOTAL {
+            machine.drops.malformed += 1;
+            return;
+        }
+        self.piece = self.piece.wrapping_add(1);
+        let most = usize::from(whole).saturating_sub(piece::OVERHEAD).max(1);
+        let each = packet.len().div_ceil(packet.len().div_ceil(most));
+        let mut message = std::mem::take(&mut machine.message);
+        for (n, bytes) in packet.chunks(each).enumerate() {
+            let (total, offset) = (packet.len() as u16, (n * each) as u16);
+            Piece { id: self.piece, total, offset, bytes }.write(&mut message);
+            self.seal_data((sender, whole), &message, to, machine);
+        }
+        machine.message = message;
+    }
+
+    /// The first packet of a TCP connection: the other side is told what fits here.
+    fn open_tcp(&mut self, by: (usize, u16), packet: &[u8], to: To, machine: &mut Machine) {
+        let Some(mtu) = self.paths.told() else { return self.seal_data(by, packet, to, machine) };
+        let mut copy = std::mem::take(&mut machine.message);
+        copy.clear();
+        copy.extend_from_slice(packet);
+        tcp::clamp(&mut copy, mtu);
+        self.seal_data(by, &copy, to, machine);
+        machine.message = copy;
+    }
+
+    /// Seals what carries data; while the path is in doubt, it goes by the spare too.
+    fn seal_data(&mut self, (sender, whole): (usize, u16), packet: &[u8], to: To, machine: &mut Machine) {
+        self.seal(sender, packet, whole, to, machine);
+        if let Some(spare) = self.paths.spare() {
+            machine.out.repeat(self.addressed(spare, sender));
         }
     }
 
@@ -58,9 +126,7 @@ impl Peer {
         }
         while let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) {
             let Some(packet) = self.waiting.pop(now, &mut machine.drops.waiting) else { break };
-            self.seal(sender, &packet, to, machine);
-            self.tx_bytes += packet.len() as u64;
-            self.paths.sent(now);
+            self.forward(now, sender, &packet, to, machine);
         }
     }
 
@@ -121,15 +187,17 @@ impl Peer {
     pub(super) fn say(&mut self, message: &Message, to: To, machine: &mut Machine) {
         let mut packet = std::mem::take(&mut machine.message);
         message.write(&mut packet);
+        // A large one is as large as it is to be.
+        let whole = if packet.len() > SMALL { packet.len() as u16 } else { SMALL as u16 };
         match self.voice() {
-            Some(at) => self.seal(at, &packet, to, machine),
+            Some(at) => self.seal(at, &packet, whole, to, machine),
             None => self.seal_to_guest(&packet, machine),
         }
         machine.message = packet;
     }
 
-    pub(super) fn send_probe(&mut self, to: To, nonce: u64, machine: &mut Machine) {
-        self.say(&Message::Probe { nonce }, to, machine);
+    pub(super) fn send_probe(&mut self, probe: &Probe, machine: &mut Machine) {
+        self.say(&Message::sized_probe(probe.nonce, probe.size), probe.to, machine);
     }
 
     /// Sends a probe for the pings that wait for one.
@@ -141,7 +209,7 @@ impl Peer {
         match self.sender().and_then(|_| self.paths.ping(now, nonce)) {
             Some(to) => {
                 self.pings.sent(now);
-                self.send_probe(to, nonce, machine);
+                self.send_probe(&Probe { to, nonce, size: 0 }, machine);
             }
             None => self.pings.wait(now),
         }
@@ -159,9 +227,10 @@ impl Peer {
         self.say(&message, to, machine);
     }
 
-    pub(super) fn seal(&mut self, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
+    /// Seals a packet, padded to no more than `whole` bytes.
+    pub(super) fn seal(&mut self, sender: usize, packet: &[u8], whole: u16, to: To, machine: &mut Machine) {
         let to = self.addressed(to, sender);
-        let packet = padded(packet, machine.mtu, &mut machine.pad);
+        let packet = padded(packet, whole, &mut machine.pad);
         let room = machine.out.room(to, packet.len() + OVERHEAD);
         let len = self.keyed[sender].seal(packet, room);
         machine.out.commit(len);

@@ -7,4 +7,5 @@ mod guests;
 mod news;
 mod paths;
 mod sessions;
+mod sizes;
 mod world;

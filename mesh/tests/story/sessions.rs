@@ -94,7 +94,7 @@ fn a_message_from_the_tun_goes_nowhere() {
     let mut world = pair();
     let sent = world.sent.len();
     let mut packet = Vec::new();
-    Message::Probe { nonce: 1 }.write(&mut packet);
+    Message::Probe { nonce: 1, padding: 0 }.write(&mut packet);
     world.tun(0, &packet);
     // Nor with one of the addresses only, even if a peer owns all addresses.
     let mut peer = world.peer(1, 0, 0);
@@ -112,7 +112,7 @@ fn a_message_that_was_forwarded_never_reaches_the_path_engine() {
     let (mut world, mut tunn) = with_plain_peer();
     connect(&mut world, &mut tunn, PLAIN);
     let mut packet = Vec::new();
-    Message::Probe { nonce: 1 }.write(&mut packet);
+    Message::Probe { nonce: 1, padding: 0 }.write(&mut packet);
     // From the router itself it would be answered; one hop on it is not.
     assert!(say(&mut world, &mut tunn, PLAIN, &packet).contains(&Message::Echo { nonce: 1 }));
     packet[7] = 254;
@@ -127,13 +127,13 @@ fn a_path_is_proven_only_by_the_nonce_that_was_sent_on_it() {
     world.tun(0, &data(ip4(0), ip4(5), 1));
     let other = "203.0.113.78:7777";
     let mut packet = Vec::new();
-    Message::Probe { nonce: 1 }.write(&mut packet);
+    Message::Probe { nonce: 1, padding: 0 }.write(&mut packet);
     say(&mut world, &mut tunn, other, &packet);
     say(&mut world, &mut tunn, PLAIN, &packet);
     world.sent.clear();
     world.run(Duration::from_millis(10));
     let nonce = heard(&mut world, &mut tunn, PLAIN).into_iter().find_map(|message| match message {
-        Message::Probe { nonce } => Some(nonce),
+        Message::Probe { nonce, .. } => Some(nonce),
         _ => None,
     });
     let nonce = nonce.unwrap();

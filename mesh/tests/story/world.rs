@@ -27,7 +27,11 @@ pub const MTU: u16 = 1420;
 pub const DIRECT: Duration = Duration::from_millis(10);
 /// One way, over the relay.
 pub const RELAYED: Duration = Duration::from_millis(40);
-/// Inner packets of this size and more are data; messages are smaller.
+/// What IPv4 and UDP add to a datagram, in bytes.
+const IPV4_UDP: usize = 28;
+/// And WireGuard.
+const WIREGUARD: usize = 32;
+/// Inner packets of this size are data, and so are larger ones but for probes of sizes; other messages are smaller.
 pub const DATA: usize = 900;
 
 pub struct World {
@@ -52,6 +56,10 @@ pub struct Machine {
     secret: [u8; 32],
     pub addr: SocketAddr,
     pub nat: Option<Nat>,
+    /// The largest IP packet that its uplink carries, in either direction; larger ones vanish.
+    pub carries: usize,
+    /// And the largest that its own system sends at all.
+    pub sends: usize,
     /// What was written to the TUN.
     pub tun: Vec<Vec<u8>>,
     pub pongs: Vec<(u64, Option<(Duration, PathView)>)>,
@@ -278,7 +286,7 @@ impl World {
             out.extend(transmit.datagrams().map(|datagram| (transmit.to, datagram.to_vec())));
         }
         for (to, bytes) in out {
-            if bytes[0] == 4 && bytes.len() >= DATA {
+            if bytes[0] == 4 && bytes.len() == DATA.next_multiple_of(16) + WIREGUARD {
                 self.last_tag = Some((n, bytes[5] & 3));
             }
             match to {
@@ -304,11 +312,19 @@ impl World {
     }
 
     fn udp(&mut self, n: usize, dst: SocketAddr, bytes: Vec<u8>) {
+        let len = bytes.len() + IPV4_UDP;
+        if len > self.machines[n].sends {
+            self.machines[n].mesh.handle_too_large(self.now, To::Udp { socket: 0, dst }, bytes.len());
+            return self.drain(n);
+        }
         self.sent.push(Sent { from: n, dst, bytes: bytes.clone() });
         if let Some(nat) = &mut self.machines[n].nat {
             nat.sent_to.insert(dst);
         }
         let from = self.public(n);
+        if len > self.machines[n].carries {
+            return;
+        }
         self.fly(DIRECT, Packet::Udp { from, to: dst, bytes });
     }
 
@@ -360,7 +376,8 @@ impl World {
                 let from_stun = from == STUN.parse().unwrap();
                 let Some(n) = (0..self.machines.len()).find(|n| self.public(*n) == to) else { return };
                 let open = self.machines[n].nat.as_ref().is_none_or(|nat| nat.sent_to.contains(&from));
-                if open && (self.direct || from_stun) {
+                let fits = bytes.len() + IPV4_UDP <= self.machines[n].carries;
+                if open && fits && (self.direct || from_stun) {
                     self.inject(n, from, &bytes);
                 }
             }
@@ -400,6 +417,8 @@ impl Machine {
             secret: [n as u8 + 1; 32],
             addr: SocketAddr::new(addr, port),
             nat,
+            carries: 1_500,
+            sends: 1_500,
             tun: Vec::new(),
             pongs: Vec::new(),
             statuses: Vec::new(),
@@ -448,17 +467,23 @@ pub fn net(text: &str) -> InnerNet {
 
 /// An inner packet of [`DATA`] bytes.
 pub fn data(from: IpAddr, to: IpAddr, mark: u8) -> Vec<u8> {
-    let mut packet = vec![mark; DATA];
+    sized(from, to, mark, DATA)
+}
+
+/// An inner packet of UDP that must not be cut.
+pub fn sized(from: IpAddr, to: IpAddr, mark: u8, len: usize) -> Vec<u8> {
+    let mut packet = vec![mark; len];
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             packet[0] = 0x45;
-            packet[2..4].copy_from_slice(&(DATA as u16).to_be_bytes());
+            packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            packet[6..10].copy_from_slice(&[0x40, 0, 64, 17]);
             packet[12..16].copy_from_slice(&from.octets());
             packet[16..20].copy_from_slice(&to.octets());
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             packet[0] = 0x60;
-            packet[4..6].copy_from_slice(&((DATA - 40) as u16).to_be_bytes());
+            packet[4..8].copy_from_slice(&[(len - 40).to_be_bytes()[6], (len - 40).to_be_bytes()[7], 17, 64]);
             packet[8..24].copy_from_slice(&from.octets());
             packet[24..40].copy_from_slice(&to.octets());
         }

@@ -4,6 +4,9 @@
 //! [`Socket::send`] hands the kernel equal-sized datagrams to one destination as one buffer (`UDP_SEGMENT`),
 //! [`Socket::recv`] takes up to [`SLOTS`] coalesced buffers in one call (`recvmmsg`, `UDP_GRO`). A kernel or a network
 //! card that refuses segmentation is remembered, and the datagrams go out one by one.
+//!
+//! No datagram is ever cut into fragments, here or on the way: whoever sends finds out what the path takes, and
+//! [`SendError::TooBig`] says what this machine's own link does not.
 
 mod recv;
 mod send;
@@ -116,8 +119,9 @@ impl Socket {
         Ok(Self::prepare(fd, family))
     }
 
-    /// Large buffers and receive coalescing, each only as far as the kernel grants it.
+    /// Large buffers and receive coalescing, each only as far as the kernel grants it; and no fragments.
     fn prepare(fd: OwnedFd, family: Family) -> Self {
+        never_fragment(&fd, family);
         if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &BUFFER);
         }
@@ -154,6 +158,28 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Sets "don't fragment" on every datagram, and passes over what routers said about the path by ICMP, which anybody can
+/// send: the only limit that the kernel knows is the MTU of its own link (`IP_PMTUDISC_PROBE`). A kernel that refuses
+/// this sends as before.
+fn never_fragment(fd: &OwnedFd, family: Family) {
+    let (level, option, value) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    };
+    let value: libc::c_int = value;
+    // SAFETY: `fd` is open, `value` is an int as both options take it, and it lives over the call.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(fd),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 

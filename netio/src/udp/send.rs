@@ -21,8 +21,8 @@ pub enum SendError {
     /// The socket's buffer is full.
     #[error("the socket's buffer is full")]
     Full,
-    /// A datagram is larger than the path takes.
-    #[error("a datagram is larger than the path takes")]
+    /// A datagram is larger than the link takes on which it would leave.
+    #[error("a datagram is larger than the link takes")]
     TooBig,
     /// There is no way there, or a firewall forbids it.
     #[error("the destination cannot be reached")]
@@ -71,7 +71,7 @@ impl Socket {
                 self.segments = sent.is_err();
                 sent
             }
-            // Larger than this path's MTU: singly, the kernel may still cut them into fragments.
+            // Larger than the link's MTU; the last of them may be smaller.
             libc::EMSGSIZE => self.send_singly(name, segment, chunk),
             errno => Err(reason(errno)),
         }

@@ -16,7 +16,7 @@ use netio::{
     epoll::{Epoll, Interest, Ready},
     pipe::PipeError,
     tun::{Coalescer, Frame, Tun},
-    udp::{Batch, Family, Socket},
+    udp::{Batch, Family, SendError, Socket},
 };
 use proto::pipe::{FromData, ToData};
 use rand_core::OsRng;
@@ -250,12 +250,14 @@ impl Core {
         while let Some(out) = self.mesh.poll_transmit() {
             match out.to {
                 To::Udp { socket, dst } => {
-                    let sent = match self.sockets.get_mut(usize::from(socket)) {
-                        Some(socket) => socket.send(dst, out.segment, out.data).is_ok(),
-                        None => false,
+                    let socket = self.sockets.get_mut(usize::from(socket));
+                    let Some(Err(e)) = socket.map(|socket| socket.send(dst, out.segment, out.data)) else {
+                        continue;
                     };
-                    if !sent {
-                        self.dropped.unsent += out.datagrams().count() as u64;
+                    self.dropped.unsent += out.datagrams().count() as u64;
+                    if e == SendError::TooBig {
+                        let (to, len) = (out.to, out.segment);
+                        self.mesh.handle_too_large(Instant::now(), to, len);
                     }
                 }
                 To::Relay { relay, to } => {
