@@ -15,6 +15,7 @@ mod log_texts;
 mod many;
 mod matrix;
 mod memory;
+mod mtu;
 mod outage;
 mod privacy;
 mod proxy;
