@@ -168,6 +168,38 @@ fn two_signers_who_go_separate_ways_are_a_fork() {
 }
 
 #[test]
+fn a_line_of_one_generation_that_leaves_out_a_state_contradicts_it_however_long_it_is() {
+    let f = found(&mut OsRng);
+    let id = f.roster.machines().next().unwrap().id;
+    let kept = f.edit(|draft| draft.rename_machine(&id, "kept")).unwrap().roster;
+    let renewed = f.edit(|draft| {
+        draft.new_epoch();
+        Ok(())
+    });
+    let renewed = renewed.unwrap().roster;
+    let mut line = f.edit(|draft| draft.rename_machine(&id, "other")).unwrap().roster;
+    let (start, floor) = (line.clone(), kept.head().floor());
+    for length in 2..=70 {
+        line = line.edit(&f.keys, NOW, &mut OsRng, |_| Ok(())).unwrap().roster;
+        for whence in [&start, &f.roster] {
+            assert_eq!(line.head().relation(whence.head()), Relation::Newer, "{length}");
+            assert_eq!(whence.head().relation(line.head()), Relation::Older, "{length}");
+            assert_eq!(line.head().meets(&whence.head().floor()), Ok(()));
+        }
+        // So many are named.
+        let expected = if length <= 65 { Relation::Forked } else { Relation::Newer };
+        assert_eq!(line.head().relation(kept.head()), expected, "{length}");
+        let meets = if length <= 65 { Err(RosterError::Forked) } else { Ok(()) };
+        assert_eq!(line.head().meets(&floor), meets, "{length}");
+        assert_eq!(
+            line.head().relation(renewed.head()),
+            Relation::Forked,
+            "{length}: the epoch tells for ever"
+        );
+    }
+}
+
+#[test]
 fn a_delta_follows_its_parent_alone() {
     let f = found(&mut OsRng);
     let one = f.edit(|_| Ok(())).unwrap();

@@ -1,12 +1,14 @@
 //! The header: what signers sign, and all that the coordinator can read of a roster.
 
+use std::cmp::Ordering;
+
 use ed25519_dalek::SigningKey;
 
 use crate::{
     epoch::{EpochName, RosterKey},
     identity::{NetworkId, verifying_bytes},
     roster::{
-        entry::{EntryId, MAX_ENTRIES, MAX_INVITES, skip_optional},
+        entry::{EntryId, MAX_ENTRIES, MAX_INVITES},
         error::RosterError,
         generation::{Chain, Signatures},
         order::{Floor, Order},
@@ -17,6 +19,9 @@ use crate::{
 
 /// Older roster keys that a header wraps, at most; entries that would need more are sealed anew.
 pub const MAX_WRAPPED: usize = 12;
+/// States before the parent that a header names, at most: so many changes may a machine have missed and still be certain
+/// that what it is shown comes after what it has. (Beyond that the number of the epoch tells, where it changed.)
+pub(super) const MAX_ANCESTORS: usize = 63;
 /// How long a header is fresh at least, in seconds: 30 days. Past it `status` warns that the roster may be stale.
 pub const FRESH: u64 = 30 * 86_400;
 
@@ -37,6 +42,18 @@ pub fn renewal_is_due(not_after: u64, now: u64) -> bool {
 const VERSION: u8 = 1;
 const MAX_HEADER: usize = 64 << 10;
 const WRAPPED: usize = 32 + LOCK_OVERHEAD;
+
+/// Optional field: the ancestors.
+const ANCESTORS: u8 = 1;
+
+/// The first half of a header's hash: enough to tell an ancestor from any other state, and 1 KiB for all of them.
+pub type Ancestor = [u8; 16];
+
+/// How a header names the one with this hash among its ancestors.
+pub(super) fn ancestor(hash: &[u8; 32]) -> Ancestor {
+    let (first, _) = hash.split_at(size_of::<Ancestor>());
+    first.try_into().expect("half of a hash")
+}
 
 /// What a header says.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +82,8 @@ pub struct Header {
     pub wrapped: Vec<WrappedKey>,
     /// Unix seconds; see [`fresh_until`].
     pub not_after: u64,
+    /// The states of this generation before the parent, the latest first.
+    pub ancestors: Vec<Ancestor>,
 }
 
 /// What the coordinator is told about an invite.
@@ -117,6 +136,42 @@ pub enum Relation {
     Older,
     /// Signers signed both, but only one can be: keep the first seen, report it, recover.
     Forked,
+}
+
+impl Header {
+    /// Whether the state with this hash has its place in the line that ends here. Nothing if no state is named at its place.
+    ///
+    /// Only states of one generation are. What a signer signs after its generation ended is overruled by the next one,
+    /// whatever it follows: a removed signer must not be able to split the network.
+    fn has_ancestor(&self, at: Order, hash: &[u8; 32]) -> Option<bool> {
+        let order = self.order;
+        if (order.recovery, order.generation) != (at.recovery, at.generation) {
+            return None;
+        }
+        match order.version.checked_sub(at.version)? {
+            0 => None,
+            1 => Some(self.parent == *hash),
+            distance => {
+                let named = self.ancestors.get(usize::try_from(distance - 2).ok()?)?;
+                Some(*named == ancestor(hash))
+            }
+        }
+    }
+
+    /// Whether this header, of a higher order, can come after `older`, which has the hash `hash`.
+    fn follows(&self, older: &Self, hash: &[u8; 32]) -> bool {
+        let (new, old) = (self.order, older.order);
+        match self.has_ancestor(old, hash) {
+            Some(has) => has,
+            None if (new.recovery, new.generation) != (old.recovery, old.generation) => true,
+            // Too long ago. In a line of states the epochs are in order, and each has one key.
+            None => match self.epoch_number.cmp(&older.epoch_number) {
+                Ordering::Less => false,
+                Ordering::Equal => self.epoch == older.epoch,
+                Ordering::Greater => true,
+            },
+        }
+    }
 }
 
 impl SignedHeader {
@@ -187,11 +242,13 @@ impl Head {
         if self.chain.contradicts(&other.chain) {
             return Relation::Forked;
         }
+        let follows =
+            |newer: &Self, older: &Self| newer.header().follows(older.header(), &older.header.hash());
         match self.order().cmp(&other.order()) {
-            std::cmp::Ordering::Greater => Relation::Newer,
-            std::cmp::Ordering::Less => Relation::Older,
-            std::cmp::Ordering::Equal if self.header.body == other.header.body => Relation::Same,
-            std::cmp::Ordering::Equal => Relation::Forked,
+            Ordering::Greater if follows(self, other) => Relation::Newer,
+            Ordering::Less if follows(other, self) => Relation::Older,
+            Ordering::Equal if self.header.body == other.header.body => Relation::Same,
+            _ => Relation::Forked,
         }
     }
 
@@ -201,8 +258,11 @@ impl Head {
     /// [`RosterError::Stale`] if it is older, [`RosterError::Forked`] if it contradicts it.
     pub fn meets(&self, floor: &Floor) -> Result<(), RosterError> {
         match self.order().cmp(&floor.order) {
-            std::cmp::Ordering::Less => Err(RosterError::Stale),
-            std::cmp::Ordering::Equal if self.header.hash() != floor.header => Err(RosterError::Forked),
+            Ordering::Less => Err(RosterError::Stale),
+            Ordering::Equal if self.header.hash() != floor.header => Err(RosterError::Forked),
+            Ordering::Greater if self.header().has_ancestor(floor.order, &floor.header) == Some(false) => {
+                Err(RosterError::Forked)
+            }
             _ => Ok(()),
         }
     }
@@ -244,6 +304,14 @@ fn wrap_aad(network: &NetworkId, older: &EpochName, present: &EpochName) -> Vec<
     aad
 }
 
+fn ancestors(value: &[u8]) -> Result<Vec<Ancestor>, WireError> {
+    let (hashes, rest) = value.as_chunks();
+    if !rest.is_empty() {
+        return Err(WireError::Invalid("ancestors"));
+    }
+    if hashes.len() > MAX_ANCESTORS { Err(WireError::TooLong) } else { Ok(hashes.to_vec()) }
+}
+
 /// Version, then the fields in their order, then optional fields.
 impl Wire for Header {
     fn encode(&self, w: &mut Writer) {
@@ -268,11 +336,14 @@ impl Wire for Header {
             w.raw(&wrapped.locked);
         });
         w.u64(self.not_after);
+        if !self.ancestors.is_empty() {
+            w.optional(ANCESTORS, self.ancestors.as_flattened());
+        }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
         r.version(VERSION)?;
-        let header = Self {
+        let mut header = Self {
             network: NetworkId::decode(r)?,
             order: Order::decode(r)?,
             parent: r.array()?,
@@ -293,8 +364,13 @@ impl Wire for Header {
             wrapped: r
                 .list(MAX_WRAPPED, |r| Ok(WrappedKey { epoch: EpochName::decode(r)?, locked: r.array()? }))?,
             not_after: r.u64()?,
+            ancestors: Vec::new(),
         };
-        skip_optional(r)?;
+        while let Some((field, value)) = r.optional()? {
+            if field == ANCESTORS {
+                header.ancestors = ancestors(value)?;
+            }
+        }
         if header.entries as usize > MAX_ENTRIES {
             return Err(WireError::TooLong);
         }

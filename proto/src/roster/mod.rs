@@ -38,8 +38,8 @@ pub use entry::{
 pub use error::{MembershipError, RosterError};
 pub use generation::{Chain, Generation, MAX_GENERATIONS, MAX_SIGNERS, SignedGeneration};
 pub use header::{
-    FRESH, Head, Header, HeaderInvite, MAX_WRAPPED, Relation, SignedHeader, WrappedKey, fresh_until,
-    renewal_is_due,
+    Ancestor, FRESH, Head, Header, HeaderInvite, MAX_WRAPPED, Relation, SignedHeader, WrappedKey,
+    fresh_until, renewal_is_due,
 };
 pub use invite::InviteSecret;
 pub use join::{Join, JoinRecord, MAX_SEALED_JOIN};

@@ -21,7 +21,8 @@ use crate::{
         error::RosterError,
         generation::{Chain, MAX_GENERATIONS},
         header::{
-            Head, Header, HeaderInvite, MAX_WRAPPED, SignedHeader, WrappedKey, fresh_until, renewal_is_due,
+            Ancestor, Head, Header, HeaderInvite, MAX_ANCESTORS, MAX_WRAPPED, SignedHeader, WrappedKey,
+            ancestor, fresh_until, renewal_is_due,
         },
         merkle,
         opened::{Opened, Roster},
@@ -236,12 +237,25 @@ impl Plan<'_> {
             invites: self.header_invites(),
             wrapped,
             not_after: self.not_after,
+            ancestors: self.ancestors(),
         };
         let head = Head { chain: self.chain, header: SignedHeader::sign(header, signer.identity()) };
         // What others would refuse is not handed out.
         let state = PublicState::new(head, sealed, slots);
         state.verify(&network)?;
         Ok(Roster::assemble(state, self.key, self.before)?)
+    }
+
+    /// The states of this generation before the one that this follows, the latest first.
+    fn ancestors(&self) -> Vec<Ancestor> {
+        let same = |before: &&Roster| {
+            let (now, then) = (self.order, before.order());
+            (now.recovery, now.generation) == (then.recovery, then.generation)
+        };
+        let Some(before) = self.before.filter(same) else { return Vec::new() };
+        // The first of a generation follows a state of another one.
+        let parent = (before.order().version > 1).then(|| ancestor(&before.header().parent));
+        parent.into_iter().chain(before.header().ancestors.iter().copied()).take(MAX_ANCESTORS).collect()
     }
 
     fn epoch_number(&self, epoch: EpochName) -> Result<u64, EditError> {

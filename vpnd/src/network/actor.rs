@@ -116,6 +116,13 @@ pub(super) struct Health {
     pub(super) renamed: bool,
 }
 
+impl Health {
+    /// Whether no change can be made, or none may: in a network that went separate ways the recovery key decides.
+    pub(super) fn hinders_changes(&self) -> bool {
+        self.trouble.is_some() || self.contradiction.is_some()
+    }
+}
+
 /// Answers of the data path that are waited for, by token.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -450,6 +457,8 @@ impl Actor {
                 self.health.trouble = Some(trouble);
             }
             LinkEvent::Removed => {
+                // The coordinator said so: it is there.
+                self.health.trouble = None;
                 self.health.removed = true;
                 self.apply().await;
             }

@@ -13,6 +13,8 @@ use super::{
     actor::{Actor, Note},
     catch_up::Present,
     clock,
+    link::Trouble,
+    running::Running,
     signers::is_refused,
 };
 
@@ -23,6 +25,11 @@ impl Actor {
         let Some(next) = next else { return };
         self.health.removed = false;
         self.health.contradiction.take_if(|head| head.relation(next.roster.head()) != Relation::Forked);
+        if self.health.trouble == Some(Trouble::Forked) {
+            // Of the roster before; what this one is to the coordinator's is asked at once.
+            self.health.trouble = None;
+            self.running.iter().for_each(Running::retry);
+        }
         self.joiners.settle(&next.roster);
         let wanted = self.own().filter(|_| self.membership.is_some()).map(|own| own.name);
         self.present.send_replace(Arc::new(next));
@@ -83,7 +90,7 @@ impl Actor {
         let Some(running) = &self.running else { return };
         let listed = self.joiners.listed();
         let may = self.present.borrow().roster.is_signer(&self.keys.identity_public());
-        if self.folding || listed.is_empty() || !may || self.health.trouble.is_some() || self.is_refused() {
+        if self.folding || listed.is_empty() || !may || self.health.hinders_changes() || self.is_refused() {
             return;
         }
         self.folding = true;

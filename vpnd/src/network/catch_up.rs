@@ -29,9 +29,9 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    /// What this machine holds once it takes `roster`, `None` if that is no newer than the one it has.
+    /// What this machine holds once it takes `roster`, `None` if that does not come after the one it has.
     pub(crate) fn followed_by(&self, roster: Roster, now: u64) -> Option<Self> {
-        if roster.order() <= self.roster.order() {
+        if roster.head().relation(self.roster.head()) != Relation::Newer {
             return None;
         }
         let mut epochs = self.epochs.clone();

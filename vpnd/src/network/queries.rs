@@ -6,7 +6,7 @@ use proto::{
     api::{ApiError, ErrorCode, InviteCreated, NetworkStatus, Secret},
     identity::NetworkId,
     pipe::ToData,
-    roster::{EditError, InviteSecret, MAX_GROUPS, NewInvite as InviteWish, valid_name},
+    roster::{EditError, InviteSecret, MAX_GROUPS, NewInvite as InviteWish, RosterError, valid_name},
     token::{InviteToken, Token},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -165,6 +165,10 @@ impl Actor {
         let Some(running) = &self.running else { return drop(reply.send(Err(is_down(what)))) };
         if !self.present.borrow().roster.is_signer(&self.keys.identity_public()) {
             return drop(reply.send(Err(not_signer(what))));
+        }
+        if self.health.contradiction.is_some() {
+            let forked = CatchUpError::from(RosterError::Forked).into();
+            return drop(reply.send(Err(refuse(what, &forked))));
         }
         let (done, outcome) = oneshot::channel();
         running.signer.ask(edit, done);

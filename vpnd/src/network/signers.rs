@@ -82,7 +82,7 @@ impl Actor {
         let present = self.present.borrow().clone();
         let may = present.roster.is_signer(&self.keys.identity_public());
         let now = clock::now().saturating_sub(self.patience);
-        if self.renewing || !may || self.health.trouble.is_some() || self.is_refused() {
+        if self.renewing || !may || self.health.hinders_changes() || self.is_refused() {
             return;
         }
         if !is_due(&present.roster, now) {

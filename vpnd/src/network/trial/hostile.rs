@@ -155,6 +155,28 @@ fn of_two_rosters_in_one_place_the_first_seen_is_kept_the_fork_is_said_and_the_p
 }
 
 #[test]
+fn a_coordinator_that_forgot_a_removal_brings_nobody_back_by_what_another_signer_adds() {
+    let mut network = with_two_signers(&["server", "nas", "phone", "laptop"]);
+    let laptop = network.machines[3].id();
+    network.machines[0].does(&network.shelf, move |draft| draft.remove_machine(&laptop).map(drop));
+    let Network { shelf, machines, .. } = &mut network;
+    assert_eq!(machines[2].look(&shelf.honest(), NOW), Said::Fine);
+    let before = bytes(&machines[2]);
+    // The other signer was away. By version and signatures its line is the newer one.
+    shelf.restore(1);
+    for name in ["one", "two", "three"] {
+        let id = machines[1].id();
+        machines[1].does(shelf, move |draft| draft.rename_machine(&id, name));
+    }
+    assert!(machines[1].roster().order() > machines[2].roster().order());
+    for knows in [0, 2] {
+        assert_eq!(machines[knows].look(&shelf.honest(), NOW), FORKED);
+        assert!(machines[knows].roster().machine(&laptop).is_none());
+    }
+    assert!(bytes(&machines[2]) == before);
+}
+
+#[test]
 fn a_fork_among_pushed_changes_is_said_too() {
     let mut network = with_two_signers(&["server", "nas", "laptop"]);
     let id = network.machines[2].id();
