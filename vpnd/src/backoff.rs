@@ -8,7 +8,7 @@ use rand_core::{OsRng, RngCore};
 const FIRST: Duration = Duration::from_millis(500);
 
 /// The mean of the longest pause: what a person who waits for the network to come back will bear.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// A connection that lasted so long was a good one; the next pause is short again.
 const GOOD: Duration = Duration::from_secs(20);

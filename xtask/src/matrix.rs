@@ -6,6 +6,7 @@ use ::tests::{
     matrix::{
         condition::{Condition, Outcome},
         crowd::Crowd,
+        idle,
         nat::{Expected, Nat},
         pair::{self, Row},
     },
@@ -29,7 +30,13 @@ pub(crate) struct Options {
     /// Print one JSON document in place of the tables.
     #[arg(long)]
     json: bool,
+    /// Measure instead what a machine with ten peers sends and receives while nobody uses its network, for so many minutes.
+    #[arg(long, value_name = "MINUTES", conflicts_with = "only", value_parser = clap::value_parser!(u64).range(1..))]
+    idle: Option<u64>,
 }
+
+/// What an idle machine may cost in a day, in bytes.
+const IDLE_DAY: f64 = 1e6;
 
 /// Pairs that are measured side by side; each has machines of its own.
 const SIDE_BY_SIDE: usize = 2;
@@ -42,6 +49,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let (pairs, conditions) = chosen(&options.only)?;
     packages::prepare_lab()?;
     build()?;
+    if let Some(minutes) = options.idle {
+        return idle(minutes, options.json);
+    }
     let rows = if pairs.is_empty() { Vec::new() } else { measure_pairs(&pairs, options.rounds)? };
     let mut outcomes = Vec::new();
     for condition in conditions {
@@ -60,6 +70,22 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 /// What is to be measured.
 type Chosen = (Vec<(Nat, Nat)>, Vec<Condition>);
+
+/// Measures an idle machine.
+fn idle(minutes: u64, json: bool) -> Result<bool> {
+    let idle = idle::measure(Duration::from_secs(60 * minutes))?;
+    let (packets, bytes) = (idle.packets_per_hour(), idle.bytes_per_day());
+    if json {
+        println!("{}", json!({"minutes": minutes, "packets_per_hour": packets, "bytes_per_day": bytes}));
+    } else {
+        let peers = idle::PEERS;
+        println!(
+            "idle with {peers} peers and 2 relays, both ways: {packets:.0} packets/h, {:.2} MB/day",
+            bytes / 1e6
+        );
+    }
+    Ok(bytes < IDLE_DAY)
+}
 
 /// The pairs and conditions that a list names; all of both without one.
 fn chosen(only: &[String]) -> Result<Chosen> {

@@ -32,6 +32,23 @@ impl Crowd {
     /// # Errors
     /// As [`Crowd::up`].
     pub fn up_with(places: &[(String, Nat)], empty: &[(String, Nat)]) -> Result<Self> {
+        // Alone: it is timed.
+        Self::build(places, empty, Lab::alone)
+    }
+
+    /// The same beside other laboratories, for what takes no times.
+    ///
+    /// # Errors
+    /// As [`Crowd::up`].
+    pub fn beside_others(places: &[(String, Nat)]) -> Result<Self> {
+        Self::build(places, &[], Lab::up)
+    }
+
+    fn build(
+        places: &[(String, Nat)],
+        empty: &[(String, Nat)],
+        lab: impl FnOnce(&str) -> Result<Arc<Lab>>,
+    ) -> Result<Self> {
         let sites: Vec<String> = places
             .iter()
             .chain(empty)
@@ -41,8 +58,7 @@ impl Crowd {
             })
             .collect();
         let topology = format!("{},@servers=3", sites.join(","));
-        // Alone: all of it is timed.
-        let lab = Lab::alone(&topology)?;
+        let lab = lab(&topology)?;
         // By names, which a machine with IPv6 alone resolves too.
         let mut coordinator = Coordinator::start_called_with(&lab.host("srv"), "srv.lab", &["--no-relay"])?;
         let relays = ["srv2", "srv3"]

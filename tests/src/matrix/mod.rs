@@ -7,11 +7,13 @@
 //! | [`crowd`] | one network with machines behind the NATs asked for |
 //! | [`pair`] | two machines from nothing: the first packet, the direct path, what was lost |
 //! | [`condition`] | two machines in use, and something happens to one of them |
+//! | [`idle`] | what a machine sends and receives while nobody uses its network |
 //! | [`flow`] | pings and a TCP transfer that are watched meanwhile |
 
 pub mod condition;
 pub mod crowd;
 pub mod flow;
+pub mod idle;
 pub mod nat;
 pub mod pair;
 

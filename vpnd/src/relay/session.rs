@@ -24,8 +24,16 @@ use super::{
 };
 use crate::{dial::ProxyFault, moved::moved_from};
 
-/// Silence after which the relay is asked whether it is there; less than a home router forgets a connection in.
+/// Silence after which the relay is asked whether it is there, while it carries something: a connection that died without
+/// a word is noticed soon.
 const ASK_AFTER: Duration = Duration::from_secs(20);
+
+/// The same while it carries nothing: less than home routers forget a quiet connection in, the first of them after a minute,
+/// and less than half a megabyte in a day.
+const ASK_IDLE_AFTER: Duration = Duration::from_secs(50);
+
+/// A relay that brought nothing for this long carries nothing.
+const IDLE: Duration = Duration::from_secs(180);
 
 /// How long the answer may take; then the connection is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -66,6 +74,8 @@ pub(super) struct Session<'a> {
     mailboxes: HashMap<MailboxId, Mailbox>,
     welcomed: bool,
     up: bool,
+    /// When the relay brought something last, or the connection began.
+    carried: Instant,
 }
 
 struct Mailbox {
@@ -81,7 +91,17 @@ impl<'a> Session<'a> {
         clock: Clock,
         outbox: &'a Outbox,
     ) -> Self {
-        Self { relay, key, events, clock, outbox, mailboxes: HashMap::new(), welcomed: false, up: false }
+        Self {
+            relay,
+            key,
+            events,
+            clock,
+            outbox,
+            mailboxes: HashMap::new(),
+            welcomed: false,
+            up: false,
+            carried: Instant::now(),
+        }
     }
 
     /// Whether [`RelayEvent::Up`] was told.
@@ -124,7 +144,7 @@ impl<'a> Session<'a> {
                 return end;
             }
             received.reserve(READ);
-            let deadline = answer_by.map_or(heard + ASK_AFTER, |(by, _)| by);
+            let deadline = answer_by.map_or(heard + self.patience(), |(by, _)| by);
             tokio::select! {
                 biased;
                 read = reader.read_buf(received) => {
@@ -157,6 +177,11 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// How long the relay may be silent before it is asked.
+    fn patience(&self) -> Duration {
+        if self.carried.elapsed() < IDLE { ASK_AFTER } else { ASK_IDLE_AFTER }
     }
 
     /// Opens what is wanted for the days of now and not yet asked for, and closes what is wanted no longer.
@@ -195,6 +220,7 @@ impl<'a> Session<'a> {
         let relay = self.relay;
         match Frame::decode(frame)? {
             Frame::Recv { mailbox, handle, payload } => {
+                self.carried = Instant::now();
                 self.receive(mailbox, handle, frame.slice_ref(payload))
             }
             Frame::Gone(handle) => self.tell(RelayEvent::Gone { relay, handle }).await,
