@@ -197,6 +197,12 @@ fn a_line_of_one_generation_that_leaves_out_a_state_contradicts_it_however_long_
             "{length}: the epoch tells for ever"
         );
     }
+    let elsewhere = line.edit(&f.keys, NOW, &mut OsRng, |draft| {
+        draft.new_epoch();
+        Ok(())
+    });
+    let elsewhere = elsewhere.unwrap().roster;
+    assert_eq!(elsewhere.head().relation(renewed.head()), Relation::Forked, "one number, two keys");
 }
 
 #[test]
