@@ -1,6 +1,6 @@
 //! How large packets may be, by whichever way they go.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use proto::{metadata::Endpoint, pipe::PathView};
 
@@ -185,30 +185,55 @@ fn a_machine_whose_own_link_is_small_finds_out_at_once() {
     assert!((1_132..=1_140).contains(&mtu(&mut world, 0, 1)));
 }
 
+/// A packet that opens a TCP connection and takes segments of 1,460 bytes, and where it says so.
+fn syn(from: IpAddr, to: IpAddr) -> (Vec<u8>, usize) {
+    let at = if from.is_ipv6() { 40 } else { 20 };
+    let mut packet = sized(from, to, 0, at + 24);
+    packet[if from.is_ipv6() { 6 } else { 9 }] = 6;
+    packet[at..].fill(0);
+    packet[at + 12] = 0x60;
+    packet[at + 13] = 2;
+    packet[at + 20..].copy_from_slice(&[2, 4, 5, 180]);
+    (packet, at + 22)
+}
+
 #[test]
-fn tcp_is_told_before_it_begins_in_both_directions() {
-    let mut world = two_homes(1_280);
-    for (v6, most) in [(false, 1_180u16), (true, 1_160)] {
-        let (from, to) = if v6 { (ip6(0), ip6(1)) } else { (ip4(0), ip4(1)) };
-        let at = if v6 { 40 } else { 20 };
-        let mut syn = sized(from, to, 0, at + 24);
-        syn[if v6 { 6 } else { 9 }] = 6;
-        syn[at..].fill(0);
-        syn[at + 12] = 0x60;
-        syn[at + 13] = 2;
-        syn[at + 20..at + 24].copy_from_slice(&[2, 4, 5, 180]);
-        world.tun(0, &syn);
-        world.run(SECOND);
-        let arrived = world.machines[1].tun.last().unwrap();
-        assert_eq!(arrived[at + 22..at + 24], most.to_be_bytes());
-        assert_eq!(arrived.len(), syn.len());
-        // From a machine that does not know of the small link.
-        let mut world = two_homes(1_500);
-        world.machines[1].carries = 1_280;
-        world.tun(0, &syn);
-        world.run(SECOND);
-        assert_eq!(world.machines[1].tun.last().unwrap()[at + 22..at + 24], [5, 180]);
+fn tcp_is_told_before_it_begins_whoever_opens_and_whoever_knows() {
+    let mut world = World::connected(&[true, true]);
+    // Only one direction is narrow, and only machine 0 knows.
+    world.machines[0].sends = 1_280;
+    world.send(0, 1, 1);
+    world.run(10 * SECOND);
+    assert_eq!((mtu(&mut world, 0, 1), mtu(&mut world, 1, 0)), (1_220, MTU));
+    for (ip, most) in [(ip4 as fn(usize) -> IpAddr, 1_180u16), (ip6, 1_160)] {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (packet, at) = syn(ip(from), ip(to));
+            world.tun(from, &packet);
+            world.run(SECOND);
+            let arrived = world.machines[to].tun.last().unwrap();
+            assert_eq!((arrived.len(), &arrived[at..at + 2]), (packet.len(), &most.to_be_bytes()[..]));
+        }
     }
+    // Nobody is told anything on a path that takes all.
+    let mut world = two_homes(1_500);
+    let (packet, _) = syn(ip4(0), ip4(1));
+    world.tun(0, &packet);
+    world.run(SECOND);
+    assert!(world.machines[1].tun.last() == Some(&packet));
+}
+
+#[test]
+fn a_path_that_was_given_up_is_asked_anew_before_it_carries_what_is_large() {
+    let mut world = two_homes(1_500);
+    world.direct = false;
+    stream(&mut world, 300, true, 100);
+    assert!(world.path(0, 1) == PathView::Relay(0));
+    (world.direct, world.machines[1].carries) = (true, 1_280);
+    let told = world.received(0);
+    let lost = stream(&mut world, 2_500, true, MTU.into());
+    assert!(is_direct(&mut world, 0, 1));
+    // In the end the sender is told, and does not listen here.
+    assert_eq!(lost, world.received(0) - told);
 }
 
 #[test]
