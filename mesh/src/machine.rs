@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) own: Vec<InnerNet>,
     pub(crate) sockets: Vec<SocketAddr>,
     pub(crate) locals: Vec<LocalAddr>,
+    /// Outer addresses and ports of routers that lead here.
+    pub(crate) mappings: Vec<SocketAddr>,
     /// A bit for each relay that can be sent to.
     pub(crate) relays_up: u8,
     pub(crate) out: Outbox,
@@ -75,6 +77,7 @@ impl Machine {
             own: Vec::new(),
             sockets: sockets.to_vec(),
             locals: Vec::new(),
+            mappings: Vec::new(),
             relays_up: 0,
             out: Outbox::default(),
             inbox: Inbox::default(),
@@ -142,6 +145,9 @@ impl Machine {
         };
         for addr in self.stun.seen(now) {
             add(Origin::Reflexive, addr);
+        }
+        for addr in self.mappings.iter().filter(|addr| may_announce(addr.ip())) {
+            add(Origin::Mapped, *addr);
         }
         for local in self.locals.iter().filter(|local| may_announce(local.addr) && !self.is_own(local.addr)) {
             for socket in self.sockets.iter().filter(|socket| socket.is_ipv4() == local.addr.is_ipv4()) {

@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Instant};
 
 use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
 use proto::{
+    metadata::Endpoint,
     pipe::{self, EpochTag, LocalAddr, Pong, Status, ToData},
     probe::is_reserved,
     roster::Floor,
@@ -86,6 +87,7 @@ impl Mesh {
                 self.machine.stun.set_servers(now, &servers, &self.machine.sockets);
                 self.ask_stun(now);
             }
+            ToData::Mappings(mappings) => self.set_mappings(now, &mappings),
             ToData::Ping { token, peer } => self.ping(now, token, peer),
             ToData::StatusRequest { token } => self.status(now, token),
             ToData::Floor(floor) => self.set_floor(now, floor),
@@ -236,6 +238,14 @@ impl Mesh {
         self.machine.stun.ask(now, moved);
         self.ask_stun(now);
         self.each_peer(|peer, machine| peer.addresses_changed(now, moved, machine));
+    }
+
+    fn set_mappings(&mut self, now: Instant, mappings: &[Endpoint]) {
+        let mappings: Vec<_> = mappings.iter().map(|mapping| mapping.0).collect();
+        if self.machine.mappings != mappings {
+            self.machine.mappings = mappings;
+            self.each_peer(|peer, machine| peer.tell_candidates(now, machine));
+        }
     }
 
     fn set_floor(&mut self, now: Instant, floor: Floor) {

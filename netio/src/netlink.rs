@@ -286,6 +286,19 @@ impl Netlink {
         Ok(others.filter_map(prefix).filter(|&(_, len)| len > 0).collect())
     }
 
+    /// The router that IPv4 packets go to by default, unless they leave by the link `except`.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub async fn gateway(&self, except: Option<u32>) -> Result<Option<Ipv4Addr>, NetlinkError> {
+        let all = self.all_routes().await?;
+        let main = |r: &&RouteMessage| r.header.table == RouteHeader::RT_TABLE_MAIN;
+        let defaults = all.iter().filter(main).filter(|r| except.is_none() || out(r) != except);
+        let defaults = defaults.filter(|r| prefix(r).is_some_and(|(net, len)| net.is_ipv4() && len == 0));
+        let routers = defaults.filter_map(|r| Some((metric(r), router(r)?)));
+        Ok(routers.min_by_key(|(metric, _)| *metric).map(|(_, router)| router))
+    }
+
     /// Makes our routes on the link those of `wanted`.
     ///
     /// # Errors
@@ -415,6 +428,22 @@ fn route_address(ip: IpAddr) -> RouteAddress {
 
 fn out(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|a| if let RouteAttribute::Oif(link) = a { Some(*link) } else { None })
+}
+
+fn router(route: &RouteMessage) -> Option<Ipv4Addr> {
+    route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
+}
+
+/// The less, the better; a route without one is best.
+fn metric(route: &RouteMessage) -> u32 {
+    let metric = route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or(0)
 }
 
 fn prefix(route: &RouteMessage) -> Option<Prefix> {

@@ -13,6 +13,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -306,6 +307,26 @@ fn the_prefix_of_an_address_becomes_a_route_in_both_families() {
             };
             assert!(routes.iter().any(within));
         }
+    });
+}
+
+#[test]
+fn the_router_is_that_of_the_best_default_route_which_is_not_ours() {
+    in_namespace(async |netlink| {
+        let (_near, near) = device(&netlink, "net0").await;
+        assert_eq!(netlink.gateway(None).await.unwrap(), None);
+        let ip = |arguments: &str| {
+            let done = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(done.success(), "{arguments}");
+        };
+        ip("route add default via 10.9.0.7 dev net0 metric 200");
+        ip("route add default via 10.9.0.8 dev net0 metric 100");
+        ip("route add default via 10.9.0.9 dev net0 table 77");
+        ip("route add 192.0.2.0/24 via 10.9.0.10 dev net0");
+        assert_eq!(netlink.gateway(None).await.unwrap(), Some(Ipv4Addr::new(10, 9, 0, 8)));
+        assert_eq!(netlink.gateway(Some(near)).await.unwrap(), None);
+        ip("route add default via 10.9.0.6 dev net0");
+        assert_eq!(netlink.gateway(None).await.unwrap(), Some(Ipv4Addr::new(10, 9, 0, 6)));
     });
 }
 

@@ -19,6 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
+//! | [`gateway`] | a port of the router's outer address: PCP, NAT-PMP, UPnP |
 //! | [`proxy`] | HTTP CONNECT: a tunnel through a proxy |
 //! | [`piece`] | a packet that is too large for its path, in pieces |
 //! | [`sync`] | what two machines say when they compare rosters inside the tunnel |
@@ -29,6 +30,7 @@ pub mod account;
 pub mod api;
 pub mod coordinator;
 pub mod epoch;
+pub mod gateway;
 pub mod identity;
 pub mod introduction;
 pub mod inventory;

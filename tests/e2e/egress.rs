@@ -1,9 +1,9 @@
 //! Nothing speaks to anybody else: every packet that leaves a machine or a server, from before its first start on, goes to
-//! another machine, the relay, the coordinator or the resolver that the host was given.
+//! another machine, the relay, the coordinator, the resolver that the host was given, or the router before it, which is asked for a port.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     time::Duration,
 };
 
@@ -22,6 +22,10 @@ const UDP: u8 = 17;
 const TLS: u16 = 443;
 const STUN: u16 = 3_478;
 const DNS: u16 = 53;
+/// PCP and NAT-PMP; the search for a router that speaks UPnP, and the group in which it listens.
+const MAPPING: u16 = 5_351;
+const SEARCH: u16 = 1_900;
+const DEVICES: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 
 /// Whom Tacet may speak to.
 #[derive(Default)]
@@ -30,6 +34,8 @@ struct Allowed {
     machines: BTreeSet<IpAddr>,
     servers: BTreeSet<IpAddr>,
     resolver: BTreeSet<IpAddr>,
+    /// The inner addresses of the routers that translate.
+    routers: BTreeSet<IpAddr>,
 }
 
 /// Who a packet is for.
@@ -39,6 +45,7 @@ enum For {
     Coordinator,
     Relay,
     Resolver,
+    Router,
     /// What the kernel does by itself to have a network at all.
     Kernel,
     Nobody,
@@ -58,6 +65,8 @@ impl Allowed {
             if host["nat"] == "server" {
                 self.servers.extend(addresses);
             } else {
+                let addresses: Vec<IpAddr> = addresses.collect();
+                self.routers.extend(addresses.iter().filter_map(router));
                 self.machines.extend(addresses);
             }
         }
@@ -83,6 +92,8 @@ impl Allowed {
             }
             UDP if port == STUN && self.servers.contains(&to) => For::Relay,
             UDP | TCP if port == DNS && self.resolver.contains(&to) => For::Resolver,
+            UDP if [MAPPING, SEARCH].contains(&port) && self.routers.contains(&to) => For::Router,
+            UDP if port == SEARCH && to == DEVICES => For::Router,
             // WireGuard's own port, to whatever port a router gave the other.
             UDP if from == 51_820 && self.machines.contains(&to) => For::Peer,
             // "Nobody is at this port", "the packet is too large": answers to what came.
@@ -98,6 +109,13 @@ impl Allowed {
     fn known(&self, address: IpAddr) -> bool {
         self.machines.contains(&address) || self.servers.contains(&address)
     }
+}
+
+/// The router of a home, which has the first address there.
+fn router(address: &IpAddr) -> Option<IpAddr> {
+    let IpAddr::V4(address) = address else { return None };
+    let [a, b, c, _] = address.octets();
+    address.is_private().then_some(Ipv4Addr::new(a, b, c, 1).into())
 }
 
 /// Of the laboratory, and not inside the tunnel.

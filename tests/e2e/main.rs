@@ -17,6 +17,7 @@ mod matrix;
 mod memory;
 mod mtu;
 mod outage;
+mod port_mapping;
 mod privacy;
 mod proxy;
 mod reach;

@@ -32,6 +32,7 @@
 # Site keys: hosts v6 loss hole mtu rate delay jitter hairpin=1 isp=NAME isp_nat=TYPE isp_hairpin=1
 #            lan=192.168.1 (to make LANs overlap) udp_timeout udp_stream (conntrack seconds)
 #            wan=203.0.113.7 (the router's public address, in a /24 of its own) first=N (the first host's number)
+#            igd=1 (the router maps ports for whoever asks: miniupnpd; igd=pcp, natpmp or upnp: by that protocol alone)
 #            auth=1 (the proxy of a blocked site wants the user lab with the password sesame)
 #            net6=2001:db8:1:2 (the LAN's /64; in JSON only)
 # NAT types (mapping + filtering, RFC 4787):
@@ -49,7 +50,7 @@
 # IPv6 is never translated; all types but none, udpblocked and blocked put a stateful firewall before it.
 #
 # Needs root, bash, iproute2, nftables, iputils-ping, jq; python3 for delay, blocked, flush-nat (or conntrack) and
-# selftest. Nothing is connected to the machine's own network.
+# selftest; miniupnpd for igd. Nothing is connected to the machine's own network.
 set -euo pipefail
 export LC_ALL=C
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -191,6 +192,49 @@ rules_of_site() {
   lan=$(get "$s" lan)
   load_rules "$P-r-$1" "$(get "$s" nat)" site "$(get "$s" hairpin 0)" "$(get "$s" udp_timeout)" \
     "$(get "$s" udp_stream)" "$lan.11" "$lan.1"
+  start_igd "$1"
+}
+start_igd() { # a router that starts anew has forgotten what it mapped
+  local s=site.$1 n=$P-r-$1 mode drop=; mode=$(get "$s" igd)
+  [[ -n $mode ]] || return 0
+  need miniupnpd
+  case $mode in
+    1 | upnp) ;;
+    pcp) drop="udp dport 5351 @th,64,8 0 drop" ;;
+    natpmp) drop="udp dport 5351 @th,64,8 2 drop" ;;
+    *) die "igd is 1, pcp, natpmp or upnp" ;;
+  esac
+  [[ ! -f $D/$s/igd.pid ]] || kill "$(cat "$D/$s/igd.pid")" 2>/dev/null || true
+  inn "$n" nft -f - <<EOF
+table inet igd {
+  chain only { type filter hook input priority -1; policy accept;
+    $drop
+  }
+  chain through {
+  }
+  chain pre { type nat hook prerouting priority -101; policy accept;
+  }
+  chain post { type nat hook postrouting priority 99; policy accept;
+  }
+}
+EOF
+  cat >"$D/$s/igd.conf" <<EOF
+ext_ifname=wan
+listening_ip=lan
+http_port=5000
+enable_natpmp=$([[ $mode == upnp ]] && echo no || echo yes)
+enable_upnp=$([[ $mode == 1 || $mode == upnp ]] && echo yes || echo no)
+secure_mode=yes
+upnp_table_name=igd
+upnp_nat_table_name=igd
+upnp_forward_chain=through
+upnp_nat_chain=pre
+upnp_nat_postrouting_chain=post
+uuid=00000000-0000-0000-0000-0000000000$(printf %02d "$(get "$s" idx)")
+allow 1024-65535 0.0.0.0/0 1024-65535
+EOF
+  ip netns exec "$n" miniupnpd -d -f "$D/$s/igd.conf" -P "$D/$s/igd.daemon" </dev/null >/dev/null 2>"$D/$s/igd.log" 9>&- &
+  echo $! >"$D/$s/igd.pid"
 }
 rules_of_isp() {
   local s=isp.$1
@@ -382,7 +426,7 @@ cmd_up() {
   local bad
   bad=$(jq -r '(keys - ["sites","v6","servers","offload"])[],
     (.sites[] | (keys - ["name","nat","hosts","v6","loss","hole","mtu","rate","delay","jitter","hairpin","isp","isp_nat",
-      "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6","auth"])[])' <<<"$json") || die "the topology is no valid JSON"
+      "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6","auth","igd"])[])' <<<"$json") || die "the topology is no valid JSON"
   [[ -z $bad ]] || die "unknown keys in the topology: ${bad//$'\n'/ }"
   mkdir -p "$BASE"
   if [[ -n $RUN ]]; then
@@ -416,8 +460,8 @@ cmd_up() {
     ip -n "$P-h-$name" -6 route add default via "2a0f:ff:$j::ff"
     name_host "$name"
   done
-  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth
-  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth; do
+  local i=0 nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth igd
+  while IFS='|' read -r name nat hosts v6 loss hole mtu rate delay jitter hairpin isp isp_nat isp_hair lan ut us wan first net6 auth igd; do
     i=$((i + 1))
     [[ $name =~ ^[a-z][a-z0-9]{0,7}$ && $name != srv* ]] || die "bad site name: $name (a letter, then up to 7 letters or digits)"
     [[ ! -d $D/site.$name ]] || die "two sites named $name"
@@ -429,7 +473,7 @@ cmd_up() {
     put "$s" nat "$nat"; put "$s" idx $i; put "$s" v4 $v4; put "$s" v6 "$v6"; put "$s" lan "$lan"
     put "$s" hairpin "$hairpin"; put "$s" udp_timeout "$ut"; put "$s" udp_stream "$us"
     net6=${net6:-2a0f:1:$i}
-    put "$s" auth "$auth"
+    put "$s" auth "$auth"; [[ -z $igd ]] || put "$s" igd "$igd"
     put "$s" net6 "$net6"; [[ -z $first ]] || put "$s" next $((first - 1))
     newns "$n" 1
     if [[ -n $isp ]]; then
@@ -475,7 +519,8 @@ cmd_up() {
     .sites[] | [.name, .nat, .hosts // 1, ((.v6 // $six) | b), .loss // 0, .hole // 0, .mtu // "", .rate // "",
       .delay // 0, .jitter // 0, ((.hairpin // 0) | b), .isp // "", .isp_nat // "", ((.isp_hairpin // 0) | b),
       .lan // "", .udp_timeout // "", .udp_stream // "",
-      .wan // "", .first // "", .net6 // "", ((.auth // 0) | b)] | map(tostring) | join("|")' <<<"$json")
+      .wan // "", .first // "", .net6 // "", ((.auth // 0) | b),
+      (.igd // "")] | map(tostring) | join("|")' <<<"$json")
   ((i > 0)) || die "the topology has no sites"
   inet_rules
   trap - EXIT

@@ -62,6 +62,9 @@ pub struct Daemon {
     /// A file with USER:PASSWORD for the proxy, that only vpnd may read.
     #[arg(long, value_name = "FILE")]
     pub proxy_credentials: Option<PathBuf>,
+    /// Ask the router for no port (by PCP, NAT-PMP or UPnP); peers behind strict NATs then reach this machine by relay.
+    #[arg(long)]
+    pub no_port_mapping: bool,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,

@@ -17,6 +17,7 @@
 //! | [`coordinator`] | the coordinator's client |
 //! | [`relay`] | the relays' client |
 //! | [`dial`] | the way to both: directly or through a proxy |
+//! | `gateway` | a port of the router's outer address |
 //! | `backoff`, `moved` | when either connects again: after a pause, or at once on another network |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
@@ -34,6 +35,7 @@ pub mod coordinator;
 pub mod daemon;
 pub mod data_path;
 pub mod dial;
+mod gateway;
 pub mod harden;
 pub mod inventory;
 #[cfg(feature = "leaks")]

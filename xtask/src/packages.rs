@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// A program that the laboratory runs, and the package that has it.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
@@ -25,6 +25,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("strace", "strace"),
     ("conntrack", "conntrack"),
     ("ss", "iproute2"),
+    ("miniupnpd", "miniupnpd-nftables"),
 ];
 
 /// Makes sure that a laboratory can be built here: as root, with the programs and the TUN device. Installs what is

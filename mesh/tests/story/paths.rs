@@ -1,6 +1,6 @@
 //! Which way the data goes.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     metadata::Endpoint,
@@ -293,7 +293,22 @@ fn probes_of_one_peer_are_bounded() {
     world.direct = false;
     world.send(0, 1, 1);
     world.run(60 * SECOND);
-    let stun: std::net::SocketAddr = STUN.parse().unwrap();
+    let stun: SocketAddr = STUN.parse().unwrap();
     let probes = world.sent.iter().filter(|s| s.from == 0 && s.dst != stun).count();
     assert!(probes < 60, "{probes} probes in a minute");
+}
+
+#[test]
+fn peers_try_a_port_of_a_router_as_soon_as_it_is_told() {
+    let mut world = two_homes();
+    let mapped: SocketAddr = "198.51.100.77:40000".parse().unwrap();
+    let tried = |world: &World| world.sent.iter().any(|sent| sent.from == 0 && sent.dst == mapped);
+    assert!(!tried(&world));
+    world.apply(1, ToData::Mappings(vec![Endpoint(mapped)]));
+    world.until(SECOND, tried);
+    // Told once, not again and again.
+    world.run(SECOND);
+    let sent = world.sent.len();
+    world.apply(1, ToData::Mappings(vec![Endpoint(mapped)]));
+    assert_eq!(world.sent.len(), sent);
 }

@@ -47,6 +47,7 @@ fn to_data() -> Vec<ToData<'static>> {
         ToData::RelayRecv { relay: 2, handle: u64::MAX, payload: b"datagram" },
         ToData::RelayGone { relay: 2, handle: 5 },
         ToData::LocalAddrs(vec![LocalAddr { addr: "192.168.1.2".parse().unwrap(), prefix_len: 24 }]),
+        ToData::Mappings(vec![endpoint("203.0.113.9:40000")]),
         ToData::StunServers(vec![endpoint("203.0.113.1:3478"), endpoint("[2001:db8::1]:3478")]),
         ToData::Ping { token: 1, peer: 7 },
         ToData::StatusRequest { token: 2 },

@@ -21,6 +21,8 @@ const MAX_PSKS: usize = 2;
 const MAX_LOCAL_ADDRS: usize = 256;
 /// At most this many STUN servers: one per relay and address family.
 const MAX_STUN_SERVERS: usize = 32;
+/// At most this many ports of routers that lead to this machine: one per address family.
+const MAX_MAPPINGS: usize = 4;
 
 const CONFIG: u8 = 1;
 const SET_PEER: u8 = 2;
@@ -37,6 +39,7 @@ const STATUS_REQUEST: u8 = 12;
 const BEGIN: u8 = 13;
 const FLOOR: u8 = 14;
 const GUEST: u8 = 15;
+const MAPPINGS: u8 = 16;
 
 /// Which epoch a session belongs to, modulo 4: the hint in a WireGuard index that tells two epochs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,6 +138,8 @@ pub enum ToData<'a> {
     LocalAddrs(Vec<LocalAddr>),
     /// Where to ask for the address that the outside sees.
     StunServers(Vec<Endpoint>),
+    /// Outer addresses and ports of routers that lead to this machine, whenever they change.
+    Mappings(Vec<Endpoint>),
     /// Measure the round trip to a peer; answered by [`super::Pong`].
     Ping {
         /// Comes back in the answer.
@@ -186,6 +191,7 @@ impl ToData<'_> {
             Self::RelayGone { .. } => RELAY_GONE,
             Self::LocalAddrs(_) => LOCAL_ADDRS,
             Self::StunServers(_) => STUN_SERVERS,
+            Self::Mappings(_) => MAPPINGS,
             Self::Ping { .. } => PING,
             Self::StatusRequest { .. } => STATUS_REQUEST,
             Self::Begin => BEGIN,
@@ -218,7 +224,7 @@ impl ToData<'_> {
                 w.u64(*handle);
             }
             Self::LocalAddrs(addrs) => w.list(addrs, |w, local| local.encode(w)),
-            Self::StunServers(servers) => w.list(servers, |w, server| server.encode(w)),
+            Self::StunServers(list) | Self::Mappings(list) => w.list(list, |w, endpoint| endpoint.encode(w)),
             Self::Ping { token, peer } => {
                 w.u64(*token);
                 w.u32(*peer);
@@ -256,6 +262,7 @@ impl<'a> ToData<'a> {
             RELAY_GONE => Self::RelayGone { relay: relay(&mut r)?, handle: r.u64()? },
             LOCAL_ADDRS => Self::LocalAddrs(r.list(MAX_LOCAL_ADDRS, LocalAddr::decode)?),
             STUN_SERVERS => Self::StunServers(r.list(MAX_STUN_SERVERS, Endpoint::decode)?),
+            MAPPINGS => Self::Mappings(r.list(MAX_MAPPINGS, Endpoint::decode)?),
             PING => Self::Ping { token: r.u64()?, peer: r.u32()? },
             STATUS_REQUEST => Self::StatusRequest { token: r.u64()? },
             BEGIN => Self::Begin,

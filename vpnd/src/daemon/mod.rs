@@ -190,6 +190,7 @@ impl Daemon {
             port: self.options.port.filter(|_| first),
             first,
             missing: self.options.missing(),
+            map_port: !self.options.no_port_mapping,
         }
     }
 

@@ -164,6 +164,8 @@ enum Occurrence {
     Sync(SyncEvent),
     Relay(RelayEvent),
     Change(Change),
+    /// A port of the router leads here from now on, or none.
+    Mapped(Option<Endpoint>),
     /// The daemon is gone.
     End,
 }
@@ -285,6 +287,7 @@ impl Actor {
                 Occurrence::Sync(event) => self.heed_sync(event).await,
                 Occurrence::Relay(event) => self.heed_relay(event),
                 Occurrence::Change(change) => self.heed_change(change),
+                Occurrence::Mapped(mapping) => self.heed_mapping(mapping),
             }
         }
     }
@@ -345,7 +348,7 @@ impl Actor {
             &self.present,
             self.credentials.clone(),
             self.way.clone(),
-            self.wanted.missing,
+            &self.wanted,
         );
         let (running, new_ears) = begun.map_err(|e| {
             ApiError::new(
@@ -585,6 +588,7 @@ async fn listen(ears: &mut Option<Ears>) -> Occurrence {
         Some(event) = ears.sync.recv() => Occurrence::Sync(event),
         Some(event) = ears.relays.recv() => Occurrence::Relay(event),
         Some(change) = ears.changes.recv() => Occurrence::Change(change),
+        Some(mapping) = ears.mappings.recv() => Occurrence::Mapped(mapping),
         else => std::future::pending().await,
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Wanted {
     pub(crate) first: bool,
     /// Of its data path.
     pub(crate) missing: Missing,
+    /// Whether the router is asked for a port.
+    pub(crate) map_port: bool,
 }
 
 /// Why there is no interface.
@@ -163,6 +165,16 @@ impl Interface {
     /// Its index.
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The UDP port of the data path.
+    pub(crate) fn port(&self) -> u16 {
+        self.sockets.port
+    }
+
+    /// What speaks to the kernel's routing.
+    pub(crate) fn netlink(&self) -> &Netlink {
+        &self.netlink
     }
 
     /// A descriptor of the device for the data path.

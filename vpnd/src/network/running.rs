@@ -16,7 +16,6 @@ use proto::{
     relay::{Credential, To},
     roster::{RelayEntry, Roster},
 };
-use sandbox::Missing;
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
@@ -25,7 +24,7 @@ use url::Url;
 
 use super::{
     catch_up::{Asker, Present},
-    interface::Interface,
+    interface::{Interface, Wanted},
     link::{Link, LinkEvent},
     signer::Signer,
     sync::{Sync, SyncEvent},
@@ -34,6 +33,7 @@ use crate::{
     child::{self, Child, ChildError, Descriptors},
     coordinator::Client,
     dial::{ProxyFault, Way},
+    gateway::Mapper,
     relay::{Listen, RelayClient, RelayEvent},
 };
 
@@ -68,6 +68,7 @@ pub(super) struct Ears {
     pub(super) sync: mpsc::Receiver<SyncEvent>,
     pub(super) relays: mpsc::Receiver<RelayEvent>,
     pub(super) changes: mpsc::Receiver<Change>,
+    pub(super) mappings: mpsc::Receiver<Option<Endpoint>>,
 }
 
 /// A network that is up.
@@ -78,6 +79,9 @@ pub(super) struct Running {
     /// The data path process of the moment; `None` while there is none.
     pub(super) data: Option<child::Link>,
     pub(super) relays: Relays,
+    /// The port of the router that leads here.
+    pub(super) mapping: Option<Endpoint>,
+    mapper: Option<Mapper>,
     child: Child,
     link: Link,
 }
@@ -109,16 +113,23 @@ impl Running {
         present: &watch::Sender<Arc<Present>>,
         credentials: Vec<Credential>,
         way: Way,
-        missing: Missing,
+        wanted: &Wanted,
     ) -> Result<(Self, Ears), StartError> {
         let descriptors = Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()? };
         let changes = changes()?;
-        let (child, data) = Child::start(descriptors, missing)?;
+        let (child, data) = Child::start(descriptors, wanted.missing)?;
         let (link_events, link) = mpsc::channel(QUEUE);
         let (roster_sender, rosters) = mpsc::channel(1);
         let (sync_events, sync) = mpsc::channel(1);
         let (relay_events, relays) = mpsc::channel(QUEUE);
+        let (mapping_events, mappings) = mpsc::channel(1);
+        let map = || {
+            Mapper::start(interface.netlink().clone(), interface.index(), interface.port(), mapping_events)
+        };
+        let mapper = wanted.map_port.then(map);
         let running = Self {
+            mapping: None,
+            mapper,
             sync: Sync::start(interface.name(), asker.clone(), present.subscribe(), sync_events),
             interface,
             signer: Signer::start(client.clone(), asker.clone(), present.subscribe(), roster_sender),
@@ -127,7 +138,7 @@ impl Running {
             child,
             link: Link::start(client, asker, present.subscribe(), credentials, link_events),
         };
-        Ok((running, Ears { data, link, rosters, sync, relays, changes }))
+        Ok((running, Ears { data, link, rosters, sync, relays, changes, mappings }))
     }
 
     /// Sends a frame to the data path. False if there is none, or it dropped the frame.
@@ -140,6 +151,7 @@ impl Running {
         self.link.retry();
         self.sync.retry();
         self.relays.clients.iter().flatten().for_each(RelayClient::retry);
+        self.look_at_router();
     }
 
     /// The coordinator may have a newer roster than it told.
@@ -147,9 +159,18 @@ impl Running {
         self.link.look();
     }
 
-    /// Ends the data path and takes the interface away.
+    /// The router may be another one, or may have forgotten what it granted.
+    pub(super) fn look_at_router(&self) {
+        self.mapper.iter().for_each(Mapper::look);
+    }
+
+    /// Ends the data path, gives back what the router granted, and takes the interface away.
     pub(super) async fn stop(self) {
-        self.child.stop().await;
+        tokio::join!(self.child.stop(), async {
+            if let Some(mapper) = self.mapper {
+                mapper.stop().await;
+            }
+        });
     }
 }
 

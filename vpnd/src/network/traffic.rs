@@ -61,6 +61,9 @@ impl Actor {
                 running.tell(&ToData::RelayUp(relay));
             }
         }
+        if let Some(mapping) = self.running.as_ref().and_then(|running| running.mapping) {
+            self.tell(&ToData::Mappings(vec![mapping]));
+        }
         self.tell(&ToData::Begin);
         self.tell_addresses().await;
     }
@@ -91,6 +94,8 @@ impl Actor {
         running.relays.set_up(relay, up);
         running.tell(&if up { ToData::RelayUp(relay) } else { ToData::RelayDown(relay) });
         if up {
+            // Connections end when a router starts anew, or gets another address outside.
+            running.look_at_router();
             self.health.clock_wrong = false;
             // Its name leads somewhere, which it did not when this machine started before its network was there.
             if self.unresolved {

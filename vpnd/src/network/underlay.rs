@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use netio::netlink::Change;
-use proto::pipe::{LocalAddr, ToData};
+use proto::{
+    metadata::Endpoint,
+    pipe::{LocalAddr, ToData},
+};
 use tokio::time::sleep;
 
 use super::{
@@ -30,7 +33,7 @@ impl Actor {
                 });
             }
             Change::Address(link) if own(link) => {}
-            Change::Route => {}
+            Change::Route => running.look_at_router(),
             Change::Address(_) | Change::Link(_) | Change::Lost => {
                 if !std::mem::replace(&mut self.settling, true) {
                     tokio::spawn(async move {
@@ -50,6 +53,13 @@ impl Actor {
         let local = usable.map(|address| LocalAddr { addr: address.ip, prefix_len: address.prefix_len });
         running.tell(&ToData::LocalAddrs(local.collect()));
         self.resolve();
+    }
+
+    /// Tells the data path which port of the router leads here.
+    pub(super) fn heed_mapping(&mut self, mapping: Option<Endpoint>) {
+        let Some(running) = &mut self.running else { return };
+        running.mapping = mapping;
+        running.tell(&ToData::Mappings(mapping.into_iter().collect()));
     }
 
     /// Looks up where the STUN servers are; the answer comes as a note.
