@@ -9,8 +9,8 @@ use super::{crowd::Crowd, nat::Nat};
 /// Peers of the machine that is watched.
 pub const PEERS: usize = 10;
 
-/// Paths are looked after for three minutes after the last packet.
-const ASLEEP: Duration = Duration::from_secs(200);
+/// Paths are looked after for three minutes after the last packet, relays for as long after that.
+const ASLEEP: Duration = Duration::from_secs(400);
 
 /// What went through the interface of a machine in a time.
 #[derive(Clone, Copy, Debug)]
