@@ -15,10 +15,13 @@ use crate::out::To;
 pub(super) const ASK: Duration = Duration::from_millis(100);
 /// The round trip of a path where none was measured yet: half around the world.
 const UNKNOWN: Duration = Duration::from_millis(100);
+/// Nobody waits by a longer round trip than this: a relay's connection that stood still hands over echoes that are as old as
+/// its stop, and the next silence must not be borne for as long. (Three of it, the trust, are a path's that is slower.)
+pub(super) const SLOWEST: Duration = Duration::from_secs(1);
 
 impl Path {
     fn round_trip(&self) -> Duration {
-        self.rtt.unwrap_or(UNKNOWN)
+        self.rtt.unwrap_or(UNKNOWN).min(SLOWEST)
     }
 
     /// How long the first probe waits for an answer to come by itself.

@@ -173,7 +173,7 @@ impl Path {
     }
 
     fn trust_for(&self) -> Duration {
-        TRUST.max(self.rtt.unwrap_or_default() * TRUST_RTTS)
+        TRUST.max(self.rtt.unwrap_or_default().min(doubt::SLOWEST) * TRUST_RTTS)
     }
 
     fn restart(&mut self, now: Instant) {
@@ -210,6 +210,11 @@ impl Paths {
         self.chosen.map(|at| (self.table[at].via, self.table[at].rtt))
     }
 
+    /// Whether data goes there, and nothing is heard.
+    pub(crate) fn is_lost_at(&self, to: To) -> bool {
+        self.chosen.is_some_and(|at| self.table[at].to == to && !self.table[at].trusted)
+    }
+
     /// The largest packet that goes whole where data goes; larger ones go in pieces.
     pub(crate) fn whole(&self) -> u16 {
         self.sized().map_or(self.top, Size::whole)
@@ -240,11 +245,6 @@ impl Paths {
             .iter()
             .filter(|p| p.origin == Origin::Static || (p.rtt.is_some() && !p.is_relay()))
             .map(|p| p.to)
-    }
-
-    /// The longest round trip of any path.
-    pub(crate) fn longest_round_trip(&self) -> Option<Duration> {
-        self.table.iter().filter_map(|p| p.rtt).max()
     }
 
     /// Static endpoints.

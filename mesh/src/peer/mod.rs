@@ -276,6 +276,10 @@ impl Peer {
             }
             while let Some(probe) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
                 self.send_probe(&probe, machine);
+                if self.paths.is_lost_at(probe.to) {
+                    // It may be the session that leads nowhere.
+                    self.initiate_unasked(now, machine);
+                }
             }
         }
         self.send_candidates(now, machine);

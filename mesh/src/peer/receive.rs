@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use proto::{
@@ -46,10 +46,7 @@ impl Peer {
             machine.drops.handshake += 1;
             return;
         };
-        if keys.public.as_bytes() < self.key.as_bytes() && self.crosses(now, at) {
-            machine.drops.handshake += 1;
-            return;
-        }
+        let yields = keys.public.as_bytes() > self.key.as_bytes();
         let mut scratch = [0; SCRATCH];
         let keyed = &mut self.keyed[at];
         keyed.ready(keys, &self.key);
@@ -62,24 +59,22 @@ impl Peer {
                     self.seen.insert(*ephemeral);
                     self.unproven = Some(*ephemeral);
                     self.keyed[at].answered = Some(now);
+                    if yields {
+                        // Both began. `Tunn` remembers two of its own initiations, and the peer's takes the place of one: if both
+                        // sides went on to repeat theirs faster than answers come, neither would take the other's.
+                        self.keyed[at].attempt = None;
+                    }
                     self.learn_handle(now, source, machine);
                     self.schedule(now, machine);
                 }
             }
             Made::OldTimestamp => {
                 machine.drops.handshake += 1;
-                self.initiate_unasked(now, machine);
+                // In the epoch that it has; maybe it knows no other.
+                self.initiate_unasked_on(now, at, machine);
             }
             _ => machine.drops.handshake += 1,
         }
-    }
-
-    /// Whether a peer that sends an initiation now has not seen ours, which is on its way. `Tunn` remembers two of its own,
-    /// and a peer's takes the place of one: where both sides repeat theirs before an answer can come, neither would take
-    /// the other's. So the initiation of the machine with the smaller key stands, and it leaves the other's alone.
-    fn crosses(&self, now: Instant, at: usize) -> bool {
-        let round_trip = self.paths.longest_round_trip().unwrap_or(UNKNOWN_ROUND_TRIP);
-        self.keyed[at].attempt.as_ref().is_some_and(|attempt| now < attempt.sent + round_trip)
     }
 
     /// A response or a cookie for the tunnel with this tag.
@@ -322,8 +317,6 @@ impl Peer {
 
 /// Length of a handshake response, in bytes; a cookie is shorter.
 pub(super) const RESPONSE: usize = 92;
-/// The round trip to a peer where none was measured yet: over a relay half around the world.
-const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(500);
 /// Length of an empty data packet, in bytes.
 const KEEPALIVE: usize = 32;
 

@@ -138,12 +138,18 @@ impl Peer {
 
     /// Starts one that nothing waits for, if there was none lately.
     pub(super) fn initiate_unasked(&mut self, now: Instant, machine: &mut Machine) {
+        self.initiate_unasked_on(now, 0, machine);
+    }
+
+    /// The same in the tunnel at a place.
+    pub(super) fn initiate_unasked_on(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         let lately = self.last_unasked.is_some_and(|at| now < at + UNASKED_HANDSHAKE);
         let under_way = self.keyed.iter().any(|k| k.attempt.is_some());
         self.owes_handshake = lately && !under_way;
         if !lately && !under_way {
             self.last_unasked = Some(now);
-            self.initiate(now, machine);
+            self.initiate_on(now, at, machine);
+            self.schedule(now, machine);
         }
     }
 
@@ -165,7 +171,7 @@ impl Peer {
             keyed.attempt.as_ref().map_or((now, 0), |attempt| (attempt.since, attempt.tries));
         let wait = RETRY[tries.min(RETRY.len() - 1)];
         let wait = if tries == 0 { wait } else { wait + jitter };
-        keyed.attempt = Some(Attempt { since, sent: now, retry_at: now + wait, tries: tries + 1 });
+        keyed.attempt = Some(Attempt { since, retry_at: now + wait, tries: tries + 1 });
 
         let mut targets: Vec<To> = self.paths.route().into_iter().chain(self.paths.statics()).collect();
         let has_relay = self.paths.relays().next().is_some();

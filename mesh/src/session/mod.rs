@@ -74,8 +74,6 @@ pub(crate) struct Keyed {
 /// An initiation under way.
 pub(crate) struct Attempt {
     pub(crate) since: Instant,
-    /// When the newest one was sent.
-    pub(crate) sent: Instant,
     pub(crate) retry_at: Instant,
     pub(crate) tries: usize,
 }
