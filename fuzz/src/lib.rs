@@ -1,4 +1,5 @@
-//! Fuzz targets: one function per parser of untrusted bytes, which a fuzzer and a test call alike.
+//! Fuzz targets: one function per parser of untrusted bytes, and one for the simulator, which a fuzzer and a test call
+//! alike.
 
 mod api;
 mod coordinator;
@@ -7,6 +8,7 @@ mod pipe;
 mod proxy;
 mod relay;
 mod roster;
+mod simulation;
 
 pub use api::{api_lines, api_reply, api_request};
 pub use coordinator::{account_messages, coordinator_body, coordinator_events, coordinator_proof};
@@ -18,3 +20,4 @@ pub use roster::{
     introduction, join_record, kept_keys, roster_delta, roster_entry, roster_head, roster_state,
     sync_message, tokens,
 };
+pub use simulation::simulation;

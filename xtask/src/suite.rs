@@ -72,6 +72,8 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
         "examples in the documentation",
         cargo().args("test --release --locked --workspace --doc --quiet".split(' ')),
     )?);
+    checks.push(simulated("simulator", &[], scope)?);
+    checks.push(simulated("simulator with real Noise", &["--features", "real"], scope)?);
     if scope.lab {
         checks.push(match &laboratory {
             Ok(()) => counted("end to end", &mut runner.end_to_end(), scope)?,
@@ -113,6 +115,16 @@ fn nightly(runner: Runner, scope: &Scope, laboratory: &Result<()>, checks: &mut 
         Check::impossible("advisories, bans, licences, sources", "cargo install --locked cargo-deny")
     });
     Ok(())
+}
+
+/// The kept inputs of the simulator, and new seeds on all cores: half of CI's minute in each of its modes. A call of its
+/// own, for with real Noise boringtun's clock is not the one of everything else.
+fn simulated(name: &'static str, features: &[&str], scope: &Scope) -> Result<Check> {
+    let seconds = if scope.long { "600" } else { "30" };
+    let mut command = cargo();
+    command.args("run --release --locked --package sim".split(' ')).args(features);
+    command.args(["--", "--corpus", "--seconds", seconds]);
+    yes_or_no(name, &mut command, "keep the input printed above in tests/sim/corpus, and mend what it shows")
 }
 
 /// The canary audit; without a laboratory there is none.

@@ -152,6 +152,12 @@ impl Net {
         station.v4.filter(|_| public).map(|addr| SocketAddr::new(addr.into(), port))
     }
 
+    /// Whether what is sent to where a machine is seen can be for nobody else.
+    pub(crate) fn has_own_address(&self, host: usize) -> bool {
+        let home = &self.homes[self.stations[host].home];
+        home.count == 1 && home.shared.is_none()
+    }
+
     /// Machines that have the same home.
     pub(crate) fn together(&self, a: usize, b: usize) -> bool {
         self.stations[a].home == self.stations[b].home

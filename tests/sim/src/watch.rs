@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-/// Traffic passes again within this after anything that stopped it was over, if both machines have a relay in common.
-pub(crate) const HEALED: Duration = Duration::from_secs(8);
+/// Traffic passes again within this after anything that stopped it was over, if both machines have a relay in common: what
+/// WireGuard takes at the latest to notice that a session leads nowhere (15 s), and a round trip. Nearly always it is a second.
+pub(crate) const HEALED: Duration = Duration::from_secs(16);
 /// A direct path is used within this after it became possible.
 pub(crate) const DIRECT: Duration = Duration::from_secs(45);
+/// What is direct so long after something happened did not only look like it before it was noticed.
+const SURE: Duration = Duration::from_secs(5);
 /// No session is older (WireGuard's REJECT_AFTER_TIME, and a late look).
 pub(crate) const FRESH: Duration = Duration::from_secs(186);
 /// Without data for this long, a machine sends nothing at all.
 pub(crate) const SILENT: Duration = Duration::from_secs(205);
 /// In [`WINDOW`], a machine may send so many datagrams for each peer that carry no data, whatever happens around it.
-pub(crate) const STORM: u64 = 300;
+pub(crate) const STORM: u64 = 600;
 /// And so many where nothing has happened since [`CALM`].
 pub(crate) const CHATTER: u64 = 100;
 /// A machine to which nothing happened for so long has found its paths, or has given them up.
@@ -170,7 +173,8 @@ impl Pair {
         }
         self.possible = possible;
         if direct {
-            (self.direct_at, self.steady) = (now, self.passes);
+            self.direct_at = now;
+            self.steady = self.passes && now >= self.touched + SURE;
             if possible && !self.improved {
                 self.improved = true;
                 report.direct[self.cause as usize].all.push(now - self.possible_since);

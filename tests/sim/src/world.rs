@@ -322,8 +322,9 @@ impl World {
                 }
             }
             Some(Landing::Host(host, from)) => {
-                // (On a LAN the address may be one that somebody else's machine said it has on its own.)
-                if !flight.is_local() && self.forgotten[sender][host].is_some_and(|at| at < sent) {
+                // (An address that several machines share may be another's that is still a member.)
+                let meant = !flight.is_local() && self.net.has_own_address(host);
+                if meant && self.forgotten[sender][host].is_some_and(|at| at < sent) {
                     self.broken(format!("machine {sender} sent to machine {host}, which was removed"));
                 }
                 if !self.cut.contains(&(sender.min(host), sender.max(host))) {
@@ -436,7 +437,9 @@ impl World {
                     continue;
                 }
                 let (path, age) = self.hosts[a].paths[b];
-                if path != PathView::Idle && age.is_none_or(|age| age > FRESH) {
+                // (One who has just woken has not looked at its sessions yet.)
+                let woken = self.now < self.stirred[a] + LOOK;
+                if path != PathView::Idle && !woken && age.is_none_or(|age| age > FRESH) {
                     self.broken(format!("machine {a} shows a path to {b} on a session of age {age:?}"));
                 }
                 let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);

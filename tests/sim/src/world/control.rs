@@ -13,6 +13,7 @@ use crate::{
 
 /// Control takes this to learn of a new epoch, at most, and of a removal.
 const NEWS: u64 = 3_000;
+const NEWS_TIME: Duration = Duration::from_millis(NEWS);
 /// From when it is online again.
 const CAUGHT_UP: Duration = Duration::from_millis(500);
 
@@ -173,6 +174,8 @@ impl World {
         if !self.removed.insert(host) {
             return;
         }
+        // It goes on trying for a while.
+        self.stirred.fill(self.now + NEWS_TIME);
         for other in (0..self.hosts.len()).filter(|other| *other != host) {
             let wait = Duration::from_millis(self.net.dice.below(NEWS));
             self.after(wait, Task::Forget { host: other, peer: host });

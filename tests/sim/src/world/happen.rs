@@ -182,6 +182,11 @@ impl World {
     fn restart(&mut self, host: usize) {
         if self.hosts[host].awake {
             self.touch(Cause::Restart, false, |a, _| a == host);
+            if crate::REAL {
+                // Its clock stands still meanwhile. What it said before with a later one, and comes later, would have it
+                // refused by a peer that starts anew too.
+                self.hosts[host].links.iter_mut().for_each(|link| link.stalled.clear());
+            }
             self.start(host);
         }
     }
