@@ -1,16 +1,11 @@
 #!/bin/sh
 # Puts one role of Tacet on a machine, or a newer version in its place. Needs a POSIX shell and what every Debian has.
 #
-# Beside it lie `about` (which role this is) and `root/` (all that is installed, at its place). Every file, and every folder
+# Beside it lie `about` (which role this is), `options.sh` and `root/` (all that is installed, at its place). Every file, and every folder
 # that was not there before, is written to a list first, /usr/local/lib/tacet/ROLE/installed: uninstall.sh goes by it.
 set -eu
 umask 022
 export LC_ALL=C
-
-fail() {
-    echo "install.sh: $1" >&2
-    exit "${2:-1}"
-}
 
 usage() {
     cat <<END
@@ -28,46 +23,20 @@ END
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-[ -r "$here/about" ] && [ -d "$here/root" ] ||
-    fail "this is not the folder of an unpacked tarball: about and root/ are missing beside $0"
+[ -r "$here/about" ] && [ -r "$here/options.sh" ] && [ -d "$here/root" ] || {
+    echo "install.sh: this is not the folder of an unpacked tarball: about, options.sh or root/ is missing beside $0" >&2
+    exit 1
+}
 # role, version, architecture, unit, program, needs, accounts, state, first: written when the tarball was made.
 . "$here/about"
-list=usr/local/lib/tacet/$role/installed
+. "$here/options.sh"
 
-root=
 enable=
-while [ $# -gt 0 ]; do
-    case $1 in
-    --root)
-        # An empty one is a variable that was not set: not the machine itself.
-        [ -n "${2-}" ] || fail "--root needs a folder (see --help)" 2
-        root=$2
-        shift
-        ;;
-    --root=*)
-        root=${1#--root=}
-        [ -n "$root" ] || fail "--root needs a folder (see --help)" 2
-        ;;
-    --enable) enable=yes ;;
-    --help | -h)
-        usage
-        exit 0
-        ;;
-    *) fail "there is no option $1 (see --help)" 2 ;;
-    esac
-    shift
-done
-
-live=yes
-if [ -n "$root" ]; then
-    [ -d "$root" ] || fail "there is no folder $root"
-    root=$(CDPATH='' cd -- "$root" && pwd -P)
-    [ "$root" = / ] && root= || live=
-fi
-
-systemd_runs() {
-    [ -n "$live" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
+option() {
+    [ "$1" = --enable ] || return 1
+    enable=yes
 }
+read_options "$@"
 
 # What can be known to go wrong goes wrong before anything is changed.
 if [ -n "$live" ]; then

@@ -4,11 +4,6 @@
 set -eu
 export LC_ALL=C
 
-fail() {
-    echo "uninstall.sh: $1" >&2
-    exit "${2:-1}"
-}
-
 usage() {
     echo "Takes Tacet's $role off this machine. Without an option it keeps what cannot be made again:"
     echo "$keeps."
@@ -40,13 +35,15 @@ END
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-[ -r "$here/about" ] || fail "the file about is missing beside $0: take the uninstall.sh of an unpacked tarball"
+[ -r "$here/about" ] && [ -r "$here/options.sh" ] || {
+    echo "uninstall.sh: about or options.sh is missing beside $0: take the uninstall.sh of an unpacked tarball" >&2
+    exit 1
+}
 # As in install.sh.
 . "$here/about"
-list=usr/local/lib/tacet/$role/installed
+. "$here/options.sh"
 vpnctl=/usr/local/bin/vpnctl
 
-root=
 state_is=
 force=
 choose() {
@@ -54,48 +51,24 @@ choose() {
         fail "--leave, --keep-state and --purge exclude one another (see --help)" 2
     state_is=$1
 }
-while [ $# -gt 0 ]; do
+option() {
     case $1 in
-    --root)
-        # An empty one is a variable that was not set: not the machine itself.
-        [ -n "${2-}" ] || fail "--root needs a folder (see --help)" 2
-        root=$2
-        shift
-        ;;
-    --root=*)
-        root=${1#--root=}
-        [ -n "$root" ] || fail "--root needs a folder (see --help)" 2
-        ;;
     --leave) choose left ;;
     --force) force=--force ;;
     --keep-state) choose kept ;;
     --purge) choose purged ;;
-    --help | -h)
-        usage
-        exit 0
-        ;;
-    *) fail "there is no option $1 (see --help)" 2 ;;
+    *) return 1 ;;
     esac
-    shift
-done
+}
+read_options "$@"
 [ "$state_is" != left ] || [ "$role" = machine ] || fail "only a machine can leave a network: the $role has none" 2
 [ -z "$force" ] || [ "$state_is" = left ] || fail "--force goes with --leave (see --help)" 2
 
-live=yes
-if [ -n "$root" ]; then
-    [ -d "$root" ] || fail "there is no folder $root"
-    root=$(CDPATH='' cd -- "$root" && pwd -P)
-    [ "$root" = / ] && root= || live=
-fi
 [ -n "$live" ] || [ "$state_is" != left ] ||
     fail "a network is left by a machine that runs: vpnctl leave there, or --purge here"
 [ -z "$live" ] || [ "$(id -u)" = 0 ] || fail "uninstalling needs root: run this as root, or give --root DIR"
 [ -e "$root/$list" ] || [ "$state_is" = purged ] ||
     fail "Tacet's $role is not installed here ($root/$list is missing). To erase what it keeps: --purge"
-
-systemd_runs() {
-    [ -n "$live" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
-}
 
 # How many networks this machine is in, as far as its folders tell.
 networks() {

@@ -3,7 +3,7 @@
 //! Whatever the newest Landlock of this kernel can forbid is forbidden, but for what is granted; older ones forbid less,
 //! and none at all is an error. Descriptors that are open already are not touched: close them first.
 
-use std::path::Path;
+use std::{error::Error, io, path::Path};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
@@ -127,7 +127,34 @@ fn required() -> Result<Ruleset, landlock::RulesetError> {
         .handle_access(AccessFs::from_all(ABI::V1))
 }
 
-/// The rules themselves are sound: what fails is the kernel.
-fn refused(_: landlock::RulesetError) -> SandboxError {
+/// The rules themselves are sound: what fails is the kernel. One without Landlock fails before a call is made, and one where
+/// it is switched off says so.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+fn refused(error: landlock::RulesetError) -> SandboxError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if let Some(call) = error.downcast_ref::<io::Error>() {
+            return match call.raw_os_error() {
+                Some(libc::ENOSYS | libc::EOPNOTSUPP) => SandboxError::NoLandlock,
+                Some(libc::E2BIG) => SandboxError::Stacked,
+                Some(number) => io::Error::from_raw_os_error(number).into(),
+                None => SandboxError::NoLandlock,
+            };
+        }
+        cause = error.source();
+    }
     SandboxError::NoLandlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_rule_set_too_many_is_told_apart_from_a_kernel_without_landlock() {
+        // The kernel keeps them for each thread.
+        let stack = || (0..64).find_map(|_| confine(&[], Reach::NONE).err());
+        let ended = std::thread::spawn(stack).join().unwrap();
+        assert!(matches!(ended, Some(SandboxError::Stacked)), "{ended:?}");
+    }
 }

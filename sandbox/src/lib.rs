@@ -35,6 +35,11 @@ pub enum SandboxError {
         "this kernel has no Landlock: it needs Linux 5.13 or newer with `landlock` in CONFIG_LSM or lsm="
     )]
     NoLandlock,
+    /// There are as many Landlock rule sets as a process can have: whoever started this one is confined often.
+    #[error(
+        "this process is in as many Landlock rule sets already as the kernel lets it be: start it from outside of them"
+    )]
+    Stacked,
     /// This kernel filters no system calls, or cannot end a process that makes a wrong one.
     #[error("this kernel has no seccomp filters: it needs Linux 4.14 or newer with CONFIG_SECCOMP_FILTER")]
     NoSeccomp,

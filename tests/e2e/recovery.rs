@@ -1,5 +1,7 @@
 //! Signers that are added, lost and stolen, and the paper that wins over them.
 
+use std::{io::Write as _, process::Stdio};
+
 use tests::{Lab, Node, wait};
 
 use crate::world::{FIRST_ANSWER, THREE, World, fresh};
@@ -113,6 +115,15 @@ fn a_machine_that_never_was_in_the_network_recovers_it_with_the_paper_alone() {
     rescuer.reaches(&home.address("ipv4").unwrap(), FIRST_ANSWER).unwrap();
     assert!(home.peer("cloud-1").is_err());
     rescuer.invite(&[]).unwrap();
+
+    // Once more, for a person to read.
+    let mut again = world.lab.host("flat-1").command("vpnctl").unwrap();
+    again.args(["recover", "--key-stdin", "--yes"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut again = again.spawn().unwrap();
+    again.stdin.take().unwrap().write_all(paper.as_bytes()).unwrap();
+    let again = again.wait_with_output().unwrap();
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert!(again.status.success() && told.matches("Contacting the coordinator").count() == 1, "{told}");
 }
 
 #[test]

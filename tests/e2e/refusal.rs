@@ -191,12 +191,23 @@ fn a_wrong_password_a_taken_and_an_invalid_name_are_refused() {
     }
     refused(first, &["machines", "rename", "home-1", "cloud-1"], "", "name_taken", 1);
     refused(first, &["machines", "rename", "home-1", "not a name"], "", "invalid_name", 2);
-    refused(first, &["machines", "rename", "nobody", "somebody"], "", "not_found", 1);
+    refused(first, &["machines", "rename", "nobody", "somebody"], "", "not_found", 2);
+    for wrong in [
+        ["machines", "remove", "nobody", "--yes"].as_slice(),
+        &["signer", "add", "nobody"],
+        &["signer", "remove", "nobody"],
+        &["relay", "add", "https://nowhere.example"],
+        &["relay", "remove", "https://nowhere.example"],
+        &["invite", "revoke", "00000000"],
+        &["ip", "nobody"],
+    ] {
+        refused(first, wrong, "", "not_found", 2);
+    }
     // To the name that it has: done, and nobody is told.
     let before = stored(first);
     first.ask(&["machines", "rename", "home-1", "home-1"]).unwrap();
     assert!(stored(first) == before, "nothing changes");
-    refused(first, &["--network", "other", "status"], "", "not_found", 1);
+    refused(first, &["--network", "other", "status"], "", "not_found", 2);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_removed_machine_is_cut_off_everywhere_says_so_and_stays_out() {
     assert_eq!(said.code, 5, "only a signer may: {}", said.text);
     let said = world.node("cloud-1").vpnctl(&["machines", "remove", "cloud-1", "--yes"]).unwrap();
     assert_eq!(said.code, 2, "not itself: {}", said.text);
-    assert_eq!(world.node("cloud-1").vpnctl(&["machines", "remove", "nobody", "--yes"]).unwrap().code, 1);
+    assert_eq!(world.node("cloud-1").vpnctl(&["machines", "remove", "nobody", "--yes"]).unwrap().code, 2);
     let epoch = world.node("cloud-1").status().unwrap()["epoch"].as_u64().unwrap();
 
     world.node("cloud-1").ask(&["machines", "remove", "home-1", "--yes"]).unwrap();
@@ -28,6 +28,8 @@ fn a_removed_machine_is_cut_off_everywhere_says_so_and_stays_out() {
         world.node("home-1").status().is_ok_and(|status| status["state"] == "removed")
     })
     .unwrap();
+    let up = world.node("home-1").vpnctl(&["up"]).unwrap();
+    assert_eq!((up.code, &up.json["networks"][0]["state"]), (1, &"removed".into()), "{}", up.text);
     wait::until("flat-1 knows home-1 no more", AT_ONCE, || world.node("flat-1").peer("home-1").is_err())
         .unwrap();
     for _ in 0..3 {
@@ -71,7 +73,7 @@ fn a_revoked_invite_lets_nobody_in_and_whom_it_let_in_stays() {
     assert_eq!(world.node("home-1").vpnctl(&["invite", "revoke", id]).unwrap().code, 5);
     let said = signer.ask(&["invite", "revoke", &id[..8]]).unwrap();
     assert_eq!((&said["id"], &said["taken_in"], &said["dropped"]), (&id.into(), &0.into(), &0.into()));
-    assert_eq!(signer.vpnctl(&["invite", "revoke", &id[..8]]).unwrap().code, 1);
+    assert_eq!(signer.vpnctl(&["invite", "revoke", &id[..8]]).unwrap().code, 2);
 
     let late = crate::world::fresh(&world.lab.host("home-2"));
     let said = late.vpnctl(&["join", token]).unwrap();

@@ -15,8 +15,8 @@ use crate::duration::{interval, lifetime};
     max_term_width = 80,
     after_help = "\
 Example, from nothing to a network of two machines:
-  on a server       coordinator serve --data-dir DIR --public-url URL
-                    coordinator enrol
+  on a server       tacet-coordinator serve --public-url URL
+                    tacet-coordinator enrol
   on a machine      vpnctl account create ann --enrol TOKEN
                     vpnctl network create home
                     vpnctl invite
@@ -200,7 +200,7 @@ Examples:
 
 The coordinators that this machine has dealt with are remembered with their
 pins. A new one is named by its URL, and by its pin unless it has a public
-certificate; its operator sees both in what `coordinator serve` prints.")]
+certificate; its operator sees both in what `tacet-coordinator serve` prints.")]
     Login {
         /// The account's name
         name: String,

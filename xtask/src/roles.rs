@@ -1,7 +1,7 @@
 //! What a role of Tacet consists of, once for `install`, `uninstall` and `dist`.
 //!
-//! A role is staged: a folder with `root/`, in which each file lies where it is to be, with `install.sh`, `uninstall.sh`
-//! and `about`, which tells the two what they have to know. A tarball is such a folder, and so is what `cargo xtask install`
+//! A role is staged: a folder with `root/`, in which each file lies where it is to be, with `install.sh`, `uninstall.sh`,
+//! what they share (`options.sh`) and `about`, which tells the two what they have to know. A tarball is such a folder, and so is what `cargo xtask install`
 //! runs: there is one way to be installed.
 
 use std::{
@@ -142,6 +142,9 @@ impl Role {
         let own = local.join("lib/tacet").join(self.name);
         put(&packaging.join("uninstall.sh"), &folder.join("uninstall.sh"), true)?;
         put(&packaging.join("uninstall.sh"), &own.join("uninstall.sh"), true)?;
+        for folder in [folder, &own] {
+            put(&packaging.join("options.sh"), &folder.join("options.sh"), false)?;
+        }
         put(&folder.join("about"), &own.join("about"), false)
     }
 

@@ -151,64 +151,46 @@ enum Runner {
 
 impl Runner {
     fn unit_tests(self) -> Result<Command> {
-        let mut command = cargo();
-        match self {
-            Self::Nextest => {
-                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
-                command.arg(format!("not binary({END_TO_END})"));
-            }
-            Self::Cargo => {
-                command.args("test --release --locked --workspace --no-fail-fast --lib --bins".split(' '));
-                for name in test_programs()?.iter().filter(|name| *name != END_TO_END) {
-                    command.args(["--test", name]);
-                }
-            }
+        let mut arguments = vec!["--workspace", "--lib", "--bins"];
+        let programs = test_programs()?;
+        for name in programs.iter().filter(|name| *name != END_TO_END) {
+            arguments.extend(["--test", name]);
         }
-        Ok(command)
+        Ok(self.command(&format!("not binary({END_TO_END})"), &arguments))
     }
 
     /// Those unit tests of a crate whose names hold `part`.
     fn unit_tests_of(self, package: &str, part: &str) -> Command {
-        let mut command = cargo();
-        match self {
-            Self::Nextest => {
-                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
-                command.arg(format!("package({package}) & kind(lib) & test({part})"));
-            }
-            Self::Cargo => {
-                command.args(["test", "--release", "--locked", "--package", package, "--lib", "--", part]);
-            }
-        }
-        command
+        let filter = format!("package({package}) & kind(lib) & test({part})");
+        self.command(&filter, &["--package", package, "--lib", "--", part])
     }
 
     /// Those end-to-end tests whose names hold `part`.
     fn end_to_end_of(self, part: &str) -> Command {
-        let mut command = cargo();
-        match self {
-            Self::Nextest => {
-                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
-                command.arg(format!("binary({END_TO_END}) & test({part})"));
-            }
-            Self::Cargo => {
-                command.args("test --release --locked --workspace --test".split(' '));
-                command.args([END_TO_END, "--", part]);
-            }
+        let filter = format!("binary({END_TO_END}) & test({part})");
+        self.command(&filter, &["--workspace", "--test", END_TO_END, "--", part])
+    }
+
+    fn end_to_end(self) -> Command {
+        let arguments = ["--workspace", "--test", END_TO_END, "--", "--test-threads=2"];
+        let mut command = self.command(&format!("binary({END_TO_END})"), &arguments);
+        if let Self::Nextest = self {
+            // Two that work and one that waits; `.config/nextest.toml` says which.
+            command.args(["--test-threads", "3"]);
         }
         command
     }
 
-    fn end_to_end(self) -> Command {
+    /// The tests that nextest finds by `filter`, and cargo by `arguments`.
+    fn command(self, filter: &str, arguments: &[&str]) -> Command {
         let mut command = cargo();
         match self {
             Self::Nextest => {
-                // Two that work and one that waits; `.config/nextest.toml` says which.
-                command.args("nextest run --release --locked --workspace --color never".split(' '));
-                command.args(["--test-threads", "3", "-E", &format!("binary({END_TO_END})")]);
+                command.args("nextest run --release --locked --workspace --color never -E".split(' '));
+                command.arg(filter);
             }
             Self::Cargo => {
-                command.args("test --release --locked --workspace --no-fail-fast --test".split(' '));
-                command.args([END_TO_END, "--", "--test-threads=2"]);
+                command.args("test --release --locked --no-fail-fast".split(' ')).args(arguments);
             }
         }
         command

@@ -80,7 +80,7 @@ async fn list(data: &Data, out: &Output) -> Result<(), Failure> {
         text += &format!("{name:<32}  {networks:>8}  {bytes:>10}\n");
     }
     if accounts.is_empty() {
-        text = "There are no accounts yet: `coordinator enrol` makes a token for one.".to_owned();
+        text = "There are no accounts yet: `tacet-coordinator enrol` makes a token for one.".to_owned();
     }
     out.show(&Document { accounts }, &text)
 }

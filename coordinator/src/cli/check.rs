@@ -26,8 +26,7 @@ struct Document {
 impl Check {
     pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
         const WHAT: &str = "the database is not in order";
-        const NEXT: &str =
-            "restore a backup with `coordinator restore`; machines then bring what is newer in it themselves";
+        const NEXT: &str = "restore a backup with `tacet-coordinator restore`; machines then bring what is newer in it themselves";
         let store = self.data.dir().open().await.map_err(Failure::store(WHAT))?;
         let checked = check(&store).await;
         store.close().await;

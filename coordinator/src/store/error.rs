@@ -6,7 +6,7 @@ use proto::{account::OpaqueError, wire::WireError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// There is no database.
-    #[error("there is no database there: start `coordinator serve` once, or give the right --data-dir")]
+    #[error("there is no database there: start `tacet-coordinator serve` once, or give the right --data-dir")]
     Missing,
     /// It may not be read or written.
     #[error(
@@ -31,7 +31,7 @@ pub enum StoreError {
     #[error("the folder for the file is not there: make it, or name another file")]
     NoFolder,
     /// There is no backup to put back.
-    #[error("there is no such file: give the one that `coordinator backup` wrote")]
+    #[error("there is no such file: give the one that `tacet-coordinator backup` wrote")]
     NoBackup,
     /// A backup's file may not be made.
     #[error("this user may not write the file there: name another file, or run as root")]
@@ -75,16 +75,16 @@ pub enum StoreError {
     #[error("this is not a coordinator's database: give the right file or --data-dir")]
     Foreign,
     /// Its bytes make no sense.
-    #[error("the database is damaged: restore a backup with `coordinator restore --replace`")]
+    #[error("the database is damaged: restore a backup with `tacet-coordinator restore --replace`")]
     Damaged,
     /// The file of keys beside the database is not there, or is another's.
     #[error(
-        "the file of keys that belongs to the database is missing or not a keyring: put it back, or restore a backup with `coordinator restore --replace`"
+        "the file of keys that belongs to the database is missing or not a keyring: put it back, or restore a backup with `tacet-coordinator restore --replace`"
     )]
     Keys,
     /// There are keys of rows, and no rows.
     #[error(
-        "the database is missing or empty, but the keys of one lie beside it: put it back, or restore a backup with `coordinator restore --replace`; to begin anew, remove the file that ends in -keys"
+        "the database is missing or empty, but the keys of one lie beside it: put it back, or restore a backup with `tacet-coordinator restore --replace`; to begin anew, remove the file that ends in -keys"
     )]
     Lost,
     /// The disk failed.
@@ -148,5 +148,17 @@ impl From<WireError> for StoreError {
 impl From<OpaqueError> for StoreError {
     fn from(_: OpaqueError) -> Self {
         Self::Damaged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_typed_next_is_called_as_it_is_installed() {
+        for error in [StoreError::Missing, StoreError::Damaged, StoreError::Keys, StoreError::Lost] {
+            assert!(error.to_string().contains("`tacet-coordinator "), "{error}");
+        }
     }
 }

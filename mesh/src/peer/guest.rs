@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Inner, Peer, addresses, answer_to,
-    receive::{RESPONSE, ephemeral},
+    receive::{RESPONSE, ephemeral, unseal},
 };
 use crate::{
     machine::{Machine, padded},
@@ -119,11 +119,7 @@ impl Peer {
             return Inner::Gone;
         };
         let keyed = &mut guest.tunnels[at];
-        let made = keyed.open(source, datagram, machine.inbox.room(datagram.len() + SCRATCH));
-        if matches!(made, Made::Refused | Made::OldTimestamp) {
-            machine.drops.unauthenticated += 1;
-            return Inner::Gone;
-        }
+        let Some(made) = unseal(keyed, source, datagram, machine) else { return Inner::Gone };
         (guest.heard, guest.to) = (now, Some(answer_to(source)));
         if keyed.answered.take().is_some() {
             let proved = guest.tunnels.swap_remove(at);

@@ -18,7 +18,7 @@ use crate::{
     out::{Event, To},
     path::{Origin, Via, may_probe},
     route::Routes,
-    session::{Made, SCRATCH, Source},
+    session::{Keyed, Made, SCRATCH, Source},
     tcp,
 };
 
@@ -121,11 +121,7 @@ impl Peer {
         };
         let keyed = &mut self.keyed[at];
         let was_live = keyed.is_live();
-        let made = keyed.open(source, datagram, machine.inbox.room(datagram.len() + SCRATCH));
-        if matches!(made, Made::Refused | Made::OldTimestamp) {
-            machine.drops.unauthenticated += 1;
-            return Inner::Gone;
-        }
+        let Some(made) = unseal(keyed, source, datagram, machine) else { return Inner::Gone };
         self.heard_in(now, at, machine);
         let via = Via::of(source);
         self.paths.heard(via);
@@ -319,6 +315,21 @@ impl Peer {
 pub(super) const RESPONSE: usize = 92;
 /// Length of an empty data packet, in bytes.
 const KEEPALIVE: usize = 32;
+
+/// Opens a data packet into the inbox. One that is not authentic is counted, and nothing comes of it.
+pub(super) fn unseal(
+    keyed: &mut Keyed,
+    source: Source,
+    datagram: &[u8],
+    machine: &mut Machine,
+) -> Option<Made> {
+    let made = keyed.open(source, datagram, machine.inbox.room(datagram.len() + SCRATCH));
+    if matches!(made, Made::Refused | Made::OldTimestamp) {
+        machine.drops.unauthenticated += 1;
+        return None;
+    }
+    Some(made)
+}
 
 /// Replies leave by the path that their packet came on.
 pub(crate) fn answer_to(source: Source) -> To {

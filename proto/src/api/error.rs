@@ -41,7 +41,7 @@ pub enum ErrorCode {
     NotPermitted,
     /// The machine is in no network.
     NoNetwork,
-    /// There is no such network, machine or invite.
+    /// The command names a network, machine, invite or relay that there is not.
     NotFound,
     /// The name is taken.
     NameTaken,
@@ -90,12 +90,11 @@ impl ErrorCode {
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Usage | Self::InvalidName | Self::InvalidToken | Self::NetworkNeeded => 2,
+            Self::Usage | Self::InvalidName | Self::InvalidToken | Self::NetworkNeeded | Self::NotFound => 2,
             Self::NotRunning => 3,
             Self::LoginNeeded | Self::SecondFactorNeeded | Self::WrongPassword => 4,
             Self::NotPermitted => 5,
             Self::NoNetwork
-            | Self::NotFound
             | Self::NameTaken
             | Self::TokenExpired
             | Self::TokenUsedUp

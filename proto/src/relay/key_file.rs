@@ -35,7 +35,7 @@ pub struct RelayKeyFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
     /// Another kind of file.
-    #[error("this is not a relay key file; `coordinator relay-key` on the coordinator writes one")]
+    #[error("this is not a relay key file; `tacet-coordinator relay-key` on the coordinator writes one")]
     Kind,
     /// A later version wrote it.
     #[error("this relay key file was written by a newer version of Tacet: update the relay")]

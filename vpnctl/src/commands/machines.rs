@@ -30,7 +30,7 @@ pub(super) fn ip(context: &Context<'_>, args: cli::Ip) -> Result<(), Failure> {
     };
     if args.ipv4 && machine.ipv4.is_none() {
         return Err(Failure::new(
-            ErrorCode::NotFound,
+            ErrorCode::Failed,
             "there is no IPv4 address",
             "the machine gets one when a signer takes it into the roster",
             "use its IPv6 address, which works at once: vpnctl ip -6",

@@ -29,7 +29,7 @@ use crate::{
     show::Ui,
 };
 
-/// What a command ends with. `ping` and `privacy` may do what they should and yet not end with 0.
+/// What a command ends with. `ping`, `privacy` and `up` may do what they should and yet not end with 0.
 type Outcome = Result<ExitCode, Failure>;
 
 /// What every command needs.
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
         cli::Command::Report(args) => report::run(&context, args),
         cli::Command::Account(command) => account::run(&context, command),
         cli::Command::Network(command) => network::run(&context, command),
-        cli::Command::Up => network::up(&context),
+        cli::Command::Up => return network::up(&context),
         cli::Command::Down => network::down(&context),
         cli::Command::Invite(args) => invite::run(&context, args),
         cli::Command::Join(args) => network::join(&context, &args),

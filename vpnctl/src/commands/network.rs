@@ -1,11 +1,11 @@
 //! `network create`, `network list`, `up`, `down`, `join`, `leave`.
 
-use std::{fmt::Display, net::Ipv6Addr};
+use std::{fmt::Display, net::Ipv6Addr, process::ExitCode};
 
 use proto::api::{Answer, Command, Damage, NetworkState, NetworkSummary};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, Outcome};
 use crate::{
     cli::{Join, Leave, Network},
     client::not_understood,
@@ -34,9 +34,12 @@ pub(super) fn run(context: &Context<'_>, command: Network) -> Result<(), Failure
     }
 }
 
-pub(super) fn up(context: &Context<'_>) -> Result<(), Failure> {
+/// Ends with 1 if this machine was removed from one of them: no wish of its own brings that up.
+pub(super) fn up(context: &Context<'_>) -> Outcome {
     let networks = networks(context, Command::Up {})?;
-    context.show(&Networks { networks: &networks }, || sentences(&networks))
+    context.show(&Networks { networks: &networks }, || sentences(&networks))?;
+    let removed = networks.iter().any(|network| network.state == NetworkState::Removed);
+    Ok(if removed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 pub(super) fn down(context: &Context<'_>) -> Result<(), Failure> {
@@ -195,7 +198,7 @@ fn state_phrase(state: NetworkState) -> &'static str {
         NetworkState::Pending => "coming up; see vpnctl status",
         NetworkState::Stale => "up with an old roster; see vpnctl status",
         NetworkState::Forked => "forked; see vpnctl status",
-        NetworkState::Removed => "no longer open to this machine: it was removed",
+        NetworkState::Removed => "no longer open to this machine: it was removed; see vpnctl status",
         NetworkState::Damaged => "damaged; see vpnctl status",
     }
 }

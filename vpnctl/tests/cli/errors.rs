@@ -62,7 +62,6 @@ fn each_kind_of_error_has_its_exit_code_in_words_and_in_json() {
     let kinds = [
         (ErrorCode::Failed, 1, "failed"),
         (ErrorCode::NoNetwork, 1, "no_network"),
-        (ErrorCode::NotFound, 1, "not_found"),
         (ErrorCode::NameTaken, 1, "name_taken"),
         (ErrorCode::TokenExpired, 1, "token_expired"),
         (ErrorCode::TokenUsedUp, 1, "token_used_up"),
@@ -77,6 +76,7 @@ fn each_kind_of_error_has_its_exit_code_in_words_and_in_json() {
         (ErrorCode::Timeout, 1, "timeout"),
         (ErrorCode::Usage, 2, "usage"),
         (ErrorCode::InvalidName, 2, "invalid_name"),
+        (ErrorCode::NotFound, 2, "not_found"),
         (ErrorCode::InvalidToken, 2, "invalid_token"),
         (ErrorCode::NetworkNeeded, 2, "network_needed"),
         (ErrorCode::NotRunning, 3, "not_running"),

@@ -34,6 +34,21 @@ fn joined(ipv4: Option<&str>, provisional: bool) -> Answer {
 }
 
 #[test]
+fn up_ends_with_1_where_the_machine_was_removed_and_shows_the_other_networks_too() {
+    let answer = |states: &[NetworkState]| {
+        Answer::Networks(states.iter().map(|state| summary("home", *state)).collect())
+    };
+    let vpnd = Vpnd::answering(answer(&[NetworkState::Up, NetworkState::Removed]));
+    let run = vpnd.run(&["up"]);
+    assert_eq!((run.code, run.out.lines().count(), run.err.as_str()), (1, 2, ""));
+    assert!(run.out.contains("it was removed; see vpnctl status"), "{}", run.out);
+    let run = vpnd.run(&["up", "--json"]);
+    assert_eq!((run.code, &run.json()["networks"][1]["state"]), (1, &json!("removed")));
+    let others = [NetworkState::Up, NetworkState::Pending, NetworkState::Stale, NetworkState::Forked];
+    assert_eq!(Vpnd::answering(answer(&others)).run(&["up"]).code, 0);
+}
+
+#[test]
 fn create_shows_the_recovery_key_once_and_says_so() {
     let made = || {
         Answer::NetworkCreated(NetworkCreated {

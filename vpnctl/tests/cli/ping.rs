@@ -73,7 +73,7 @@ fn without_any_reply_it_exits_with_1_and_still_sums_up() {
 #[test]
 fn an_unknown_machine_is_an_error() {
     let run = Vpnd::failing(ErrorCode::NotFound).run(&["ping", "nobody"]);
-    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
 }
 
 #[test]

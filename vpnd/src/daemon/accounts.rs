@@ -126,7 +126,7 @@ pub(crate) fn parse_pin(what: &str, text: &str) -> Result<Pin, ApiError> {
             ErrorCode::Usage,
             what,
             "the pin is not 64 hexadecimal digits",
-            "copy it again from what `coordinator serve` prints",
+            "copy it again from what `tacet-coordinator serve` prints",
         )
     })
 }

@@ -53,7 +53,9 @@ struct Case {
 /// # Errors
 /// What the caller is to be told.
 pub(super) async fn show(daemon: &Daemon, key: &Secret, replies: &Replies) -> Result<Recovery, ApiError> {
-    let case = Case::open(daemon, key, replies).await?;
+    let mut case = Case::open(daemon, key).await?;
+    replies.progress(Progress::Contacting).await;
+    case.newest = case.fetch().await?;
     let name = case.newest.as_ref().or(case.own()).map(|roster| roster.name().to_owned());
     let this = case.kept.as_ref().map(|(_, kept)| kept.keys.identity_public());
     let view = |roster: &Roster| RecoveryRoster {
@@ -79,10 +81,12 @@ pub(super) async fn recover(
     replies: &Replies,
 ) -> Result<Recovered, ApiError> {
     let _one_at_a_time = daemon.adding.lock().await;
-    let case = Case::open(daemon, &wanted.key, replies).await?;
+    let mut case = Case::open(daemon, &wanted.key).await?;
     if let (Some((network, _)), Some(_)) = (&case.kept, &wanted.alias) {
         return Err(known_already(&network.name));
     }
+    // Who recovers was shown the rosters first, and told then that the coordinator is asked.
+    case.newest = case.fetch().await?;
     let base = case.base(wanted.from)?.clone();
     let keys = match &case.kept {
         Some((_, kept)) => Arc::clone(&kept.keys),
@@ -141,7 +145,8 @@ pub(super) async fn recover(
 }
 
 impl Case {
-    async fn open(daemon: &Daemon, key: &Secret, replies: &Replies) -> Result<Self, ApiError> {
+    /// What is known before the coordinator is asked.
+    async fn open(daemon: &Daemon, key: &Secret) -> Result<Self, ApiError> {
         let paper = RecoveryKey::from_text(key.expose()).map_err(|e| refusal::token(WHAT, e))?;
         let root = RootKeys::from_seed(&paper.seed);
         if root.public().network_id() != paper.network {
@@ -169,10 +174,7 @@ impl Case {
             None => Coordinator { url: paper.url.clone(), pin: paper.pin },
         };
         let client = accounts::client(WHAT, &coordinator, &daemon.way)?;
-        replies.progress(Progress::Contacting).await;
-        let mut case = Self { paper, root, coordinator, client, kept, newest: None };
-        case.newest = case.fetch().await?;
-        Ok(case)
+        Ok(Self { paper, root, coordinator, client, kept, newest: None })
     }
 
     fn own(&self) -> Option<&Roster> {
@@ -219,7 +221,7 @@ impl Case {
         match from {
             RecoverFrom::Newest => newest.ok_or_else(|| {
                 ApiError::new(
-                    ErrorCode::NotFound,
+                    ErrorCode::Failed,
                     WHAT,
                     "the coordinator has no roster that the recovery key opens",
                     "on a machine that was in the network: vpnctl recover --from own",
@@ -228,7 +230,7 @@ impl Case {
             RecoverFrom::Own => {
                 let own = self.own().ok_or_else(|| {
                     ApiError::new(
-                        ErrorCode::NotFound,
+                        ErrorCode::Failed,
                         WHAT,
                         "this machine has no roster of the network",
                         "start from the coordinator's: vpnctl recover --from newest",
@@ -292,7 +294,7 @@ fn known_already(name: &str) -> ApiError {
 
 fn nothing() -> ApiError {
     ApiError::new(
-        ErrorCode::NotFound,
+        ErrorCode::Failed,
         WHAT,
         "neither the coordinator nor this machine has a roster that the recovery key opens",
         "try on a machine that was in the network",

@@ -32,7 +32,7 @@ pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
         ),
         Error::Untrusted => (
             ErrorCode::WrongPin,
-            "tell its operator; if it is to have no such certificate, log in with its pin, which `coordinator serve` \
+            "tell its operator; if it is to have no such certificate, log in with its pin, which `tacet-coordinator serve` \
              prints: --coordinator URL --pin PIN",
         ),
         Error::WrongPin => (
@@ -44,7 +44,7 @@ pub(crate) fn coordinator(what: &str, error: &coordinator::Error) -> ApiError {
             (ErrorCode::NotPermitted, "see vpnctl status: this machine may have been removed")
         }
         Error::NotFound => (
-            ErrorCode::NotFound,
+            ErrorCode::Failed,
             "check that the token is of this coordinator and that the network still exists",
         ),
         Error::Conflict(_) => (ErrorCode::Conflict, "try again"),
@@ -93,7 +93,7 @@ fn refused(what: &str, reason: Reason) -> ApiError {
         Reason::NotPermitted => {
             (ErrorCode::NotPermitted, "see vpnctl status: this machine may have been removed")
         }
-        Reason::NotFound => (ErrorCode::NotFound, "check that the network still exists at the coordinator"),
+        Reason::NotFound => (ErrorCode::Failed, "check that the network still exists at the coordinator"),
         Reason::Conflict => (ErrorCode::Conflict, "try again"),
         Reason::Older => (ErrorCode::Newer, "ask the coordinator's operator to update it"),
         Reason::Unknown => (ErrorCode::Newer, "update Tacet on this machine"),

@@ -35,8 +35,9 @@ pub(super) async fn add(daemon: &Daemon, network: &Handle, url: Option<&str>) ->
     let mut offers = offered(WHAT, daemon, network).await?;
     offers.retain(|offer| url.is_none_or(|url| offer.url.trim_end_matches('/') == url.trim_end_matches('/')));
     if offers.is_empty() {
+        let code = if url.is_some() { ErrorCode::NotFound } else { ErrorCode::Failed };
         return Err(ApiError::new(
-            ErrorCode::NotFound,
+            code,
             WHAT,
             "the coordinator offers no such relay",
             "see what it offers: vpnctl relay list; its operator sets up relays",

@@ -25,14 +25,14 @@ impl Actor {
         let Some(next) = next else { return };
         self.health.removed = false;
         self.health.contradiction.take_if(|head| head.relation(next.roster.head()) != Relation::Forked);
-        if self.health.trouble == Some(Trouble::Forked) {
-            // Of the roster before; what this one is to the coordinator's is asked at once.
-            self.health.trouble = None;
-            self.running.iter().for_each(Running::retry);
-        }
         self.joiners.settle(&next.roster);
         let wanted = self.own().filter(|_| self.membership.is_some()).map(|own| own.name);
         self.present.send_replace(Arc::new(next));
+        if self.health.trouble == Some(Trouble::Forked) {
+            // Of the roster before; what this one, which is to be seen by now, is to the coordinator's is asked at once.
+            self.health.trouble = None;
+            self.running.iter().for_each(Running::retry);
+        }
         let named = self.own().map(|own| own.name);
         self.health.renamed |= wanted.is_some_and(|wanted| named.is_some_and(|named| named != wanted));
         self.save();

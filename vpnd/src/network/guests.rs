@@ -63,7 +63,7 @@ impl Actor {
     /// A WireGuard datagram that came over a relay goes to the data path; one that begins a session of an older epoch than
     /// sessions are of goes there with what it takes to answer it.
     pub(super) fn pass_on(&mut self, relay: u8, epoch: Option<EpochName>, handle: Handle, datagram: &[u8]) {
-        let Some(key) = self.bygone(epoch).filter(|_| is_initiation(datagram)) else {
+        let Some(key) = epoch.filter(|_| is_initiation(datagram)).and_then(|epoch| self.bygone(epoch)) else {
             self.tell(&ToData::RelayRecv { relay, handle: handle.0, payload: datagram });
             return;
         };
@@ -76,8 +76,8 @@ impl Actor {
     }
 
     /// The key of an epoch that sessions are of no more.
-    pub(super) fn bygone(&self, epoch: Option<EpochName>) -> Option<EpochKey> {
-        self.present.borrow().bygone(&epoch?).cloned()
+    pub(super) fn bygone(&self, epoch: EpochName) -> Option<EpochKey> {
+        self.present.borrow().bygone(&epoch).cloned()
     }
 }
 

@@ -143,7 +143,7 @@ impl Actor {
         }
         let peer = self.peers.set(key, self.peer(&machine));
         self.members.insert(key, machine);
-        if self.bygone(epoch).is_some() {
+        if epoch.and_then(|epoch| self.bygone(epoch)).is_some() {
             self.tell(&ToData::SetPeer(peer));
             return self.pass_on(relay, epoch, handle, initiation);
         }

@@ -117,7 +117,7 @@ fn forget_copies(root: &Folder) -> Result<(), StateError> {
 fn prepare(root: &Folder, steps: &[Step], to: u8, pause: Pause<'_>) -> Result<(), StateError> {
     let (copy, unfinished) = (root.file(&copy_of(to)), root.file(&(copy_of(to) + UNFINISHED)));
     forget_copies(root)?;
-    let made = copy_folder(root, &unfinished, pause)?;
+    let made = copy_files(root, content(root.path()), &unfinished, pause)?;
     for step in steps {
         pause()?;
         step(&made)?;
@@ -127,13 +127,19 @@ fn prepare(root: &Folder, steps: &[Step], to: u8, pause: Pause<'_>) -> Result<()
     sync(root.path()).map_err(disk)
 }
 
-/// Copies what belongs to the directory's content, each file on the disk when this returns.
-fn copy_folder(from: &Folder, to: &Path, pause: Pause<'_>) -> Result<Folder, StateError> {
+/// Copies what has these names, each file on the disk when this returns, and whole the folders among them.
+fn copy_files(
+    from: &Folder,
+    names: io::Result<Vec<String>>,
+    to: &Path,
+    pause: Pause<'_>,
+) -> Result<Folder, StateError> {
     pause()?;
     let made = Folder::open(to)?;
-    for name in content(from.path()).map_err(|e| StateError::reading(&e))? {
+    for name in names.map_err(|e| StateError::reading(&e))? {
         if from.file(&name).is_dir() {
-            copy_folder(&Folder::open(from.file(&name))?, &made.file(&name), pause)?;
+            let inner = Folder::open(from.file(&name))?;
+            copy_files(&inner, finished(inner.path()), &made.file(&name), pause)?;
         } else if let Some(bytes) = from.read(&name)? {
             pause()?;
             made.replace(&name, &bytes)?;
@@ -173,13 +179,19 @@ fn take(root: &Folder, format: u8, pause: Pause<'_>) -> Result<(), StateError> {
 }
 
 /// The names of what a directory holds, without what steers it and what is unfinished.
-fn content(folder: &Path) -> io::Result<Vec<String>> {
+fn content(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = finished(directory)?;
+    names.retain(|name| ![FORMAT, LOCK, TAKING].contains(&name.as_str()) && !name.starts_with(COPY));
+    Ok(names)
+}
+
+/// The names of what a folder holds, without what is unfinished.
+fn finished(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name =
             entry?.file_name().into_string().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let steers = [FORMAT, LOCK, TAKING].contains(&name.as_str()) || name.starts_with(COPY);
-        if !steers && !name.ends_with(UNFINISHED) {
+        if !name.ends_with(UNFINISHED) {
             names.push(name);
         }
     }
@@ -352,6 +364,23 @@ mod tests {
         run(&root, TO_TWO, &mut go_on).unwrap();
 
         assert_eq!(files(root.path())["login"], b"another");
+    }
+
+    #[test]
+    fn a_file_of_a_network_is_not_lost_for_what_it_is_called() {
+        let (_tmp, root, _) = old();
+        let network = Folder::open(root.file("networks/one")).unwrap();
+        for name in [FORMAT, LOCK, TAKING, "to-do"] {
+            network.replace(name, b"kept").unwrap();
+        }
+        run(&root, TO_TWO, &mut go_on).unwrap();
+        for name in [FORMAT, LOCK, TAKING, "to-do"] {
+            assert_eq!(
+                network.read(name).unwrap().as_deref().map(Vec::as_slice),
+                Some(&b"kept"[..]),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted; those inside are bounded by [`Door`].
 const BACKLOG: u32 = 8;
 
-/// Claims and changes that wait. A claim that finds no room is made again, or another peer's will do.
+/// Claims that wait. One that finds no room is made again, or another peer's will do.
 const QUEUE: usize = 1_024;
 
 /// The members that may ask and be asked, with their addresses.
@@ -58,20 +58,20 @@ pub(crate) enum SyncEvent {
     Removed,
 }
 
-/// What the task is told.
-#[derive(Clone, Copy)]
-enum News {
-    Coordinator(bool),
-    Claim(Key, Floor),
-    Moved,
-}
-
 /// The running task. It ends when this is dropped.
 pub(crate) struct Sync {
-    news: mpsc::Sender<News>,
+    told: Told,
+    task: JoinHandle<()>,
+}
+
+/// What the task is told. However much peers claim, nothing else waits behind that, or is lost for it.
+struct Told {
+    claims: mpsc::Sender<(Key, Floor)>,
+    /// `None` until it was tried.
+    coordinator: watch::Sender<Option<bool>>,
+    moved: watch::Sender<()>,
     members: watch::Sender<Members>,
     address: watch::Sender<Option<Ipv6Addr>>,
-    task: JoinHandle<()>,
 }
 
 impl Sync {
@@ -82,26 +82,13 @@ impl Sync {
         present: watch::Receiver<Arc<Present>>,
         events: mpsc::Sender<SyncEvent>,
     ) -> Self {
-        let (news, queue) = mpsc::channel(QUEUE);
-        let (members, members_seen) = watch::channel(Members::default());
-        let (address, address_seen) = watch::channel(None);
-        let keeper = Keeper {
-            interface: interface.to_owned(),
-            asker: Arc::new(asker),
-            present,
-            members: members_seen,
-            address: address_seen,
-            events,
-            plan: Plan::new(Instant::now()),
-            door: Door::default(),
-            under_way: JoinSet::new(),
-        };
-        Self { news, members, address, task: tokio::spawn(keeper.run(queue)) }
+        let (told, keeper) = Keeper::new(interface, asker, present, events);
+        Self { told, task: tokio::spawn(keeper.run()) }
     }
 
     /// From now on these may ask and be asked.
     pub(crate) fn set_members(&self, members: BTreeMap<Key, Ipv6Addr>) {
-        self.members.send_if_modified(|present| {
+        self.told.members.send_if_modified(|present| {
             let changed = **present != members;
             if changed {
                 *present = Arc::new(members);
@@ -112,22 +99,22 @@ impl Sync {
 
     /// From now on this machine answers at this address.
     pub(crate) fn set_address(&self, address: Ipv6Addr) {
-        self.address.send_replace(Some(address));
+        self.told.address.send_replace(Some(address));
     }
 
     /// Whether the coordinator is well.
     pub(crate) fn coordinator(&self, well: bool) {
-        let _ = self.news.try_send(News::Coordinator(well));
+        self.told.coordinator.send_replace(Some(well));
     }
 
     /// A peer said which roster it has.
     pub(crate) fn claim(&self, peer: Key, floor: Floor) {
-        let _ = self.news.try_send(News::Claim(peer, floor));
+        let _ = self.told.claims.try_send((peer, floor));
     }
 
     /// The network around us has changed.
     pub(crate) fn retry(&self) {
-        let _ = self.news.try_send(News::Moved);
+        self.told.moved.send_replace(());
     }
 }
 
@@ -141,6 +128,9 @@ struct Keeper {
     interface: String,
     asker: Arc<Asker>,
     present: watch::Receiver<Arc<Present>>,
+    claims: mpsc::Receiver<(Key, Floor)>,
+    coordinator: watch::Receiver<Option<bool>>,
+    moved: watch::Receiver<()>,
     members: watch::Receiver<Members>,
     address: watch::Receiver<Option<Ipv6Addr>>,
     events: mpsc::Sender<SyncEvent>,
@@ -158,7 +148,9 @@ struct Done {
 
 /// What can come.
 enum Occurrence {
-    News(News),
+    Claim(Key, Floor),
+    Coordinator,
+    Moved,
     Members,
     Address,
     Roster,
@@ -170,7 +162,35 @@ enum Occurrence {
 }
 
 impl Keeper {
-    async fn run(mut self, mut queue: mpsc::Receiver<News>) {
+    fn new(
+        interface: &str,
+        asker: Asker,
+        present: watch::Receiver<Arc<Present>>,
+        events: mpsc::Sender<SyncEvent>,
+    ) -> (Told, Self) {
+        let (claims, claims_made) = mpsc::channel(QUEUE);
+        let (coordinator, coordinator_seen) = watch::channel(None);
+        let (moved, moved_seen) = watch::channel(());
+        let (members, members_seen) = watch::channel(Members::default());
+        let (address, address_seen) = watch::channel(None);
+        let keeper = Self {
+            interface: interface.to_owned(),
+            asker: Arc::new(asker),
+            present,
+            claims: claims_made,
+            coordinator: coordinator_seen,
+            moved: moved_seen,
+            members: members_seen,
+            address: address_seen,
+            events,
+            plan: Plan::new(Instant::now()),
+            door: Door::default(),
+            under_way: JoinSet::new(),
+        };
+        (Told { claims, coordinator, moved, members, address }, keeper)
+    }
+
+    async fn run(mut self) {
         let mut listener = None;
         loop {
             for peer in self.plan.due(Instant::now(), &mut OsRng) {
@@ -179,8 +199,17 @@ impl Keeper {
             if listener.is_none() {
                 listener = self.listen().ok();
             }
-            match self.next(&mut queue, listener.as_ref()).await {
-                Occurrence::News(news) => self.heed(news),
+            match self.next(listener.as_ref()).await {
+                Occurrence::Claim(peer, theirs) => {
+                    let own = floor(&self.present.borrow());
+                    self.plan.claim(Instant::now(), peer, theirs, &own);
+                }
+                Occurrence::Coordinator => {
+                    if let Some(well) = *self.coordinator.borrow_and_update() {
+                        self.plan.coordinator(Instant::now(), well, &mut OsRng);
+                    }
+                }
+                Occurrence::Moved => self.plan.moved(Instant::now(), &mut OsRng),
                 Occurrence::Members => {
                     let members = self.members.borrow_and_update().keys().copied().collect();
                     self.plan.set_members(members);
@@ -198,10 +227,15 @@ impl Keeper {
         }
     }
 
-    async fn next(&mut self, queue: &mut mpsc::Receiver<News>, listener: Option<&TcpListener>) -> Occurrence {
+    async fn next(&mut self, listener: Option<&TcpListener>) -> Occurrence {
         let wake = self.plan.wake();
         tokio::select! {
-            news = queue.recv() => news.map_or(Occurrence::End, Occurrence::News),
+            claim = self.claims.recv() => match claim {
+                Some((peer, theirs)) => Occurrence::Claim(peer, theirs),
+                None => Occurrence::End,
+            },
+            Ok(()) = self.coordinator.changed() => Occurrence::Coordinator,
+            Ok(()) = self.moved.changed() => Occurrence::Moved,
             Ok(()) = self.members.changed() => Occurrence::Members,
             Ok(()) = self.address.changed() => Occurrence::Address,
             Ok(()) = self.present.changed() => Occurrence::Roster,
@@ -213,18 +247,6 @@ impl Keeper {
             (stream, from) = accept(listener) => Occurrence::Knock(stream, from),
             () = at(wake) => Occurrence::Time,
             () = sleep(LISTEN_AGAIN), if listener.is_none() && self.address.borrow().is_some() => Occurrence::Time,
-        }
-    }
-
-    fn heed(&mut self, news: News) {
-        let now = Instant::now();
-        match news {
-            News::Coordinator(well) => self.plan.coordinator(now, well, &mut OsRng),
-            News::Claim(peer, floor) => {
-                let own = self::floor(&self.present.borrow());
-                self.plan.claim(now, peer, floor, &own);
-            }
-            News::Moved => self.plan.moved(now, &mut OsRng),
         }
     }
 
@@ -326,5 +348,40 @@ async fn at(when: Option<Instant>) {
     match when {
         Some(when) => sleep_until(when.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::epoch::EpochKeys;
+
+    use super::*;
+    use crate::network::sample::network;
+
+    #[tokio::test]
+    async fn a_peer_that_claims_more_than_there_is_room_for_hides_no_change_of_the_coordinator() {
+        let (roster, keys, _) = network(1);
+        let asker = Asker { network: roster.network(), keys: Arc::new(keys), invite: None };
+        let (claimed, epochs) = (roster.head().floor(), EpochKeys::new(roster.epoch_key().clone()));
+        let (_roster, present) = watch::channel(Arc::new(Present { roster, epochs }));
+        let (events, _actor) = mpsc::channel(1);
+        let (told, mut keeper) = Keeper::new("none", asker, present, events);
+        let sync = Sync { told, task: tokio::spawn(std::future::pending()) };
+
+        for _ in 0..2 * QUEUE {
+            sync.claim([1; 32], claimed);
+        }
+        sync.coordinator(false);
+        sync.retry();
+
+        let (mut claims, mut away, mut moved) = (0, false, false);
+        while claims < QUEUE || !away || !moved {
+            match timeout(CONNECT, keeper.next(None)).await {
+                Ok(Occurrence::Claim(..)) => claims += 1,
+                Ok(Occurrence::Coordinator) => away = *keeper.coordinator.borrow() == Some(false),
+                Ok(Occurrence::Moved) => moved = true,
+                _ => panic!("lost: {claims} claims, {away}, {moved}"),
+            }
+        }
     }
 }
