@@ -15,7 +15,7 @@ const PAIRS: [(Nat, Nat); 8] = [
     (Nat::Cgnat, Nat::One2One),
     (Nat::FullCone, Nat::Hard),
     (Nat::Easy, Nat::Hard),
-    (Nat::UdpBlocked, Nat::Cgnat),
+    (Nat::UdpBlocked, Nat::Blocked),
     (Nat::V6Only, Nat::Addr),
 ];
 

@@ -1,6 +1,6 @@
 //! Machines whose only way out is an HTTP proxy.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use serde_json::Value;
 use tests::{Coordinator, Host, Lab, Node, node::Said, wait};
@@ -9,12 +9,6 @@ use crate::world::FIRST_ANSWER;
 
 /// The second proxy wants the user `lab` with the password `sesame`.
 const TOPOLOGY: &str = "cloud=none,office=blocked:2,bank=blocked:auth=1";
-
-/// The proxy of a host's site: its router.
-fn proxy(host: &Host) -> String {
-    let [a, b, c, _] = host.ipv4().unwrap().octets();
-    format!("http://{}:3128", Ipv4Addr::new(a, b, c, 1))
-}
 
 /// A file with what the proxy is to be shown.
 fn credentials(host: &Host, content: &str) -> String {
@@ -43,11 +37,11 @@ fn machines_behind_proxies_join_and_reach_each_other_over_the_relay() {
 
     // By an option, and by the variable that other programs go by.
     let mut office = Node::prepare(&lab.host("office-1"));
-    office.options(&["--proxy", &proxy(office.host())]);
+    office.options(&["--proxy", &office.host().proxy().unwrap()]);
     office.start_again().unwrap();
     join(&office);
     let mut desk = Node::prepare(&lab.host("office-2"));
-    desk.before(&format!("export https_proxy={}", proxy(desk.host())));
+    desk.before(&format!("export https_proxy={}", desk.host().proxy().unwrap()));
     desk.start_again().unwrap();
     join(&desk);
 
@@ -55,7 +49,7 @@ fn machines_behind_proxies_join_and_reach_each_other_over_the_relay() {
     let token = first.invite(&[]).unwrap();
     let mut bank = Node::prepare(&lab.host("bank-1"));
     let host = bank.host().clone();
-    let place = proxy(&host);
+    let place = host.proxy().unwrap();
     bank.options(&["--proxy", &place]);
     bank.start_again().unwrap();
     assert!(refused(&bank, &token).ends_with("the proxy wants a user name and a password"));

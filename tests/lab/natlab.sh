@@ -392,15 +392,18 @@ add_host() { # HOST SITE number
   join_site "$1" "$2" eth0 100
   name_host "$1"
 }
-name_host() {
-  mkdir -p "/etc/netns/$P-h-$1"
-  printf '127.0.0.1 localhost\n::1 localhost\n' >"/etc/netns/$P-h-$1/hosts"
+name_host() { # HOST: what it, and what runs in its namespace, finds by name
+  name_netns "$P-h-$1"
+}
+name_netns() {
+  mkdir -p "/etc/netns/$1"
+  printf '127.0.0.1 localhost\n::1 localhost\n' >"/etc/netns/$1/hosts"
   local j
   for ((j = 1; j <= $(get lab servers 1); j++)); do
     printf '45.255.%s.2 srv%s.lab\n2a0f:ff:%s::2 srv%s.lab\n' $j $j $j $j
     ((j > 1)) || printf '45.255.1.2 srv.lab\n2a0f:ff:1::2 srv.lab\n'
-  done >>"/etc/netns/$P-h-$1/hosts"
-  echo "nameserver 45.255.1.2" >"/etc/netns/$P-h-$1/resolv.conf"
+  done >>"/etc/netns/$1/hosts"
+  echo "nameserver 45.255.1.2" >"/etc/netns/$1/resolv.conf"
 }
 lan_bridge() { # NS v4cidr v6cidr
   # a fixed address: a bridge's own one follows its ports, and a roaming host would take it away
@@ -530,6 +533,7 @@ start_proxy() {
   need python3
   local login=()
   [[ $(get "site.$1" auth 0) != 1 ]] || login=(--auth lab:sesame)
+  name_netns "$P-r-$1"
   ip netns exec "$P-r-$1" python3 "$HERE/proxy.py" --listen "$(get "site.$1" lan).1:3128" "${login[@]}" \
     </dev/null >/dev/null 2>"$D/site.$1/proxy.log" 9>&- &
 }

@@ -226,6 +226,15 @@ impl Host {
         format!("nl-{}-h-{}", self.lab.run(), self.name)
     }
 
+    /// Where the HTTP proxy of its site is: the router, at a site of the kind `blocked`.
+    ///
+    /// # Errors
+    /// If it has no IPv4 address.
+    pub fn proxy(&self) -> Result<String> {
+        let [a, b, c, _] = self.ipv4()?.octets();
+        Ok(format!("http://{}:3128", Ipv4Addr::new(a, b, c, 1)))
+    }
+
     /// Its address on the underlay.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Coordinator, Lab, Node, RelayProcess, Result, Trouble, wait};
+use crate::{Coordinator, Host, Lab, Node, RelayProcess, Result, Trouble, wait};
 
 use super::nat::Nat;
 
@@ -67,7 +67,7 @@ impl Crowd {
             .collect::<Result<Vec<_>>>()?;
         let nodes: Vec<Node> = places
             .iter()
-            .map(|(site, _)| Node::start(&lab.host(&format!("{site}-1"))))
+            .map(|(site, nat)| start(&lab.host(&format!("{site}-1")), *nat))
             .collect::<Result<_>>()?;
         let crowd = Self { nodes, coordinator, relays, lab };
         let Some((first, others)) = crowd.nodes.split_first() else { return Ok(crowd) };
@@ -102,4 +102,14 @@ impl Crowd {
         }
         Ok(())
     }
+}
+
+/// Starts vpnd as it has to be at such a place.
+fn start(host: &Host, nat: Nat) -> Result<Node> {
+    let mut node = Node::prepare(host);
+    if nat == Nat::Blocked {
+        node.options(&["--proxy", &host.proxy()?]);
+    }
+    node.start_again()?;
+    Ok(node)
 }

@@ -24,6 +24,8 @@ pub enum Nat {
     Cgnat,
     /// TCP to port 443 alone.
     UdpBlocked,
+    /// Nothing but HTTP CONNECT to port 443, by a proxy.
+    Blocked,
     /// IPv6 alone, behind a firewall.
     V6Only,
 }
@@ -39,7 +41,7 @@ pub enum Expected {
 
 impl Nat {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Easy,
         Self::Remap,
@@ -49,6 +51,7 @@ impl Nat {
         Self::One2One,
         Self::Cgnat,
         Self::UdpBlocked,
+        Self::Blocked,
         Self::V6Only,
     ];
 
@@ -71,13 +74,14 @@ impl Nat {
             Self::One2One => "one2one",
             Self::Cgnat => "cgnat",
             Self::UdpBlocked => "udpblocked",
+            Self::Blocked => "blocked",
             Self::V6Only => "v6only",
         }
     }
 
     /// Whether UDP gets out.
     fn has_udp(self) -> bool {
-        self != Self::UdpBlocked
+        !matches!(self, Self::UdpBlocked | Self::Blocked)
     }
 
     /// Whether a datagram from a port that nothing was sent to gets in, if its address is one that something was sent to.
@@ -148,6 +152,7 @@ mod tests {
         }
         for other in Nat::ALL {
             assert_eq!(Nat::UdpBlocked.expected(other), Expected::Relay, "{other}");
+            assert_eq!(Nat::Blocked.expected(other), Expected::Relay, "{other}");
         }
         let direct = [
             (Nat::Addr, Nat::Hard),
