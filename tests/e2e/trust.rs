@@ -42,11 +42,21 @@ fn a_removed_machine_is_cut_off_everywhere_says_so_and_stays_out() {
     }
     world.node("flat-1").reaches(&cloud, AT_ONCE).unwrap();
 
-    // What it kept opens nothing either.
+    // What it kept opens nothing either. It starts while nobody can tell it, and complains of nothing else once it is told.
     world.node_mut("home-1").kill();
+    world.coordinator.kill();
     world.node_mut("home-1").start_again().unwrap();
+    wait::until("home-1 misses the coordinator", wait::SOON, || {
+        let status = world.node("home-1").status().unwrap_or_default();
+        status["warnings"].as_array().is_some_and(|all| all.contains(&"coordinator_unreachable".into()))
+    })
+    .unwrap();
+    world.coordinator.start_again().unwrap();
     wait::until("home-1 is told once more", wait::SOON, || {
-        world.node("home-1").status().is_ok_and(|status| status["state"] == "removed")
+        world.node("home-1").status().is_ok_and(|status| {
+            status["state"] == "removed"
+                && !status["warnings"].to_string().contains("coordinator_unreachable")
+        })
     })
     .unwrap();
     assert!(!world.node("home-1").pings(&cloud) && !world.node("home-1").pings(&flat));
