@@ -18,11 +18,14 @@ use serde_json::{Value, json};
 
 use crate::{build, packages};
 
+/// Samples of each pair and condition, unless another number is asked for.
+const ROUNDS: u32 = 10;
+
 /// What to measure, and how often.
 #[derive(Args)]
 pub(crate) struct Options {
     /// How often each pair begins from nothing, and each condition occurs.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Only these, separated by commas: a pair as `easy-hard`, all pairs of a kind as `hard`, a condition as `roam`.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -40,6 +43,14 @@ const IDLE_DAY: f64 = 1e6;
 
 /// Pairs that are measured side by side; each has machines of its own.
 const SIDE_BY_SIDE: usize = 2;
+
+/// All of it, with as many samples as by default.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn whole() -> Result<bool> {
+    run(&Options { rounds: ROUNDS, only: Vec::new(), json: false, idle: None })
+}
 
 /// Measures and prints. True if all is as it should be.
 ///
