@@ -51,6 +51,8 @@ pub struct Outcome {
     pub faults: Vec<String>,
 }
 
+/// A direct path that was lost is found again within this time, or something is wrong: STUN servers are asked every 25 s.
+const FOUND_AGAIN: Duration = Duration::from_secs(60);
 /// Long enough for a direct path to be found on a bad link.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Pings go on for so long before something happens.
@@ -168,6 +170,12 @@ impl Condition {
         Ok(day.outcome)
     }
 
+    /// What came of it if it could not be measured.
+    #[must_use]
+    pub fn failed(self, error: &Trouble) -> Outcome {
+        Outcome { faults: vec![error.to_string()], ..self.nothing_yet() }
+    }
+
     fn nothing_yet(self) -> Outcome {
         let bound = self.bound();
         Outcome { condition: self, samples: Vec::new(), bound, figures: Vec::new(), faults: Vec::new() }
@@ -196,7 +204,7 @@ impl Day {
     fn direct(&self) -> Result<()> {
         let (one, two) = self.pair()?;
         one.reaches(&two.address("ipv4")?, wait::SOON)?;
-        wait::until("both ways are direct", PATIENCE, || {
+        wait::until("both ways are direct", FOUND_AGAIN, || {
             is_direct(one, two).unwrap_or_default() && is_direct(two, one).unwrap_or_default()
         })
         .map(drop)
