@@ -125,6 +125,14 @@ fn chosen(only: &[String]) -> Result<Chosen> {
             }
         }
     }
+    // Two kinds have a pair in common.
+    let mut seen = Vec::new();
+    pairs.retain(|pair| {
+        !seen.contains(pair) && {
+            seen.push(*pair);
+            true
+        }
+    });
     Ok((pairs, conditions))
 }
 
@@ -348,6 +356,8 @@ mod tests {
         let some = chosen(&["easy-hard".to_owned(), "roam".to_owned()]).unwrap();
         assert_eq!(some, (vec![(Nat::Easy, Nat::Hard)], vec![Condition::Roam]));
         assert_eq!(chosen(&["hard".to_owned()]).unwrap().0.len(), kinds);
+        let both = chosen(&["hard".to_owned(), "easy".to_owned(), "hard-easy".to_owned()]).unwrap().0;
+        assert_eq!(both.len(), 2 * kinds, "each pair once, and one the other way round");
         let error = chosen(&["soft".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("soft") && error.contains("easy-hard") && error.contains("roam"), "{error}");
     }
