@@ -4,13 +4,17 @@
 //! with walls and without, on machines of one network. Both pairs live all the time and are measured in turn, so that
 //! whatever else happens on this computer happens to both.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use serde_json::{Value, json};
-use tests::{Coordinator, Lab, Node, process::Process, wait};
+use anyhow::{Result, bail};
+use serde_json::json;
+use tests::{Coordinator, Lab, Node, wait};
 
-use super::{Rounds, median};
+use super::{
+    Rounds,
+    load::{cpu_seconds, iperf, serve},
+    median,
+};
 use crate::{audit, packages};
 
 /// Pairs of public machines. Large segments cross the links whole, as on a good network card: there the data path makes
@@ -19,9 +23,6 @@ const TOPOLOGY: &str = "a=none:2,b=none:2,@offload=1";
 
 /// What stands in the environment of a vpnd that is to put up no walls.
 const OPEN: &str = "TACET_LEAKS=no-walls";
-
-/// Ticks of the processor clock in a second, as /proc counts.
-const TICKS: f64 = 100.0;
 
 /// Two machines that speak to each other.
 struct Pair {
@@ -66,7 +67,7 @@ pub(super) fn run(rounds: Rounds) -> Result<bool> {
         for node in [&mut pair.from, &mut pair.to] {
             check(node.data_path()?, walled)?;
         }
-        servers.push(pair.serve()?);
+        servers.push(serve(&pair.to)?);
     }
     for round in 0..rounds.rounds {
         // Neither is always first.
@@ -97,35 +98,14 @@ impl Pair {
         Ok(())
     }
 
-    fn serve(&self) -> Result<Process> {
-        let mut command = self.to.host().command("iperf3")?;
-        let log = self.to.host().folder().join("iperf3.log");
-        let server = Process::start("iperf3", command.args(["-s", "--forceflush"]), log)?;
-        wait::until("iperf3 listens", wait::SOON, || server.printed().contains("listening"))?;
-        Ok(server)
-    }
-
     fn measure(&mut self, seconds: u32) -> Result<Sample> {
         let processes = [self.from.data_path()?, self.to.data_path()?];
         let before = cpu_seconds(&processes)?;
-        let (address, seconds) = (self.to.address("ipv4")?, seconds.to_string());
-        let printed = self.from.host().run("iperf3", &["-c", &address, "-t", &seconds, "-J"])?;
+        let received = iperf(&self.from, &self.to, seconds, &[])?;
         let used = cpu_seconds(&processes)? - before;
-        let report: Value = serde_json::from_str(&printed).context("iperf3 printed no JSON")?;
-        // Asked for JSON, iperf3 ends with 0 even where it could not connect.
-        if let Some(why) = report["error"].as_str() {
-            bail!("iperf3 between the pair {}: {why}", self.name);
-        }
-        let received = &report["end"]["sum_received"];
-        let of = |field: &str| {
-            received[field]
-                .as_f64()
-                .filter(|amount| *amount > 0.0)
-                .ok_or_else(|| anyhow!("nothing was received"))
-        };
         Ok(Sample {
-            gbit_per_second: of("bits_per_second")? / 1e9,
-            cpu_seconds_per_gigabyte: used / (of("bytes")? / 1e9),
+            gbit_per_second: received.bits_per_second / 1e9,
+            cpu_seconds_per_gigabyte: used / (received.bytes / 1e9),
         })
     }
 
@@ -142,21 +122,6 @@ fn check(process: u32, walled: bool) -> Result<()> {
         bail!("a data path has system call filters where it should not, or none where it should");
     }
     Ok(())
-}
-
-/// What processes used of the processors until now, in user space and in the kernel.
-fn cpu_seconds(processes: &[u32]) -> Result<f64> {
-    let mut ticks = 0.0;
-    for process in processes {
-        let stat = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"))?;
-        // After the name, which may hold anything: state is the third field, utime the 14th, stime the 15th (proc(5)).
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has a name in parentheses")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        for field in [11, 12] {
-            ticks += fields.get(field).and_then(|text| text.parse::<f64>().ok()).context("no such field")?;
-        }
-    }
-    Ok(ticks / TICKS)
 }
 
 fn report(pairs: &[Pair; 2], as_json: bool) {

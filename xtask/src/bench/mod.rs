@@ -1,6 +1,11 @@
 //! `cargo xtask bench`: what things cost, as ratios between what ran side by side.
 
+mod load;
 mod lockdown;
+mod relay;
+mod turn;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -12,6 +17,22 @@ pub(crate) enum Bench {
     /// Two pairs of machines of one network, from one build: one pair behind its walls, one without them. They are
     /// measured in turn. Needs root; takes two minutes and the build.
     Lockdown(Rounds),
+    /// What a relay on the way costs: throughput beside a direct path, and the relay's processor time beside coturn's.
+    ///
+    /// Machines whose UDP is blocked send over a relay, the same on other machines without it, and datagrams of the same
+    /// size go through coturn on the relay's host. All live at once and are measured in turn. Needs root; Debian's
+    /// package coturn is not installed by itself. Takes a minute or two.
+    Relay(Relay),
+}
+
+/// What the relay is measured with.
+#[derive(Args)]
+pub(crate) struct Relay {
+    #[command(flatten)]
+    rounds: Rounds,
+    /// A folder with programs of another build, such as the one before a change, to be measured beside.
+    #[arg(long, value_name = "DIR")]
+    beside: Option<PathBuf>,
 }
 
 /// How long is measured.
@@ -32,6 +53,7 @@ pub(crate) struct Rounds {
 pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Lockdown(rounds) => lockdown::run(*rounds),
+        Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),
     }
 }
 
