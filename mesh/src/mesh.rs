@@ -379,7 +379,7 @@ impl Mesh {
         }
         let active = self.machine.is_active(now);
         if self.machine.stun.answered(now, active, src, datagram) {
-            self.each_peer(|peer, machine| peer.tell_candidates(now, machine));
+            self.each_peer(|peer, machine| peer.seen_elsewhere(now, machine));
         }
     }
 

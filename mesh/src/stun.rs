@@ -29,6 +29,8 @@ const RETRY: [Duration; 5] = [
     Duration::from_millis(1_000),
     Duration::from_millis(2_000),
 ];
+/// An answer that is younger is not doubted: many peers fall silent at once.
+const DOUBT_AFTER: Duration = Duration::from_secs(2);
 /// Answers believed for this long without a new one.
 const VALID: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,15 @@ impl Stun {
             (question.due, question.tries) = (Some(now), 0);
             if changed {
                 question.answer = None;
+            }
+        }
+    }
+
+    /// Asks those that answered before again: a direct path fell silent, so a mapping may be gone.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        for question in self.questions.iter_mut().filter(|q| q.tries == 0) {
+            if question.answer.is_some_and(|(at, _)| now >= at + DOUBT_AFTER) {
+                question.due = Some(now);
             }
         }
     }
@@ -214,5 +225,22 @@ mod tests {
         assert!(out.poll().is_none() && stun.deadline().is_none());
         stun.ask(now, false);
         assert_eq!(asked(&mut stun, now).len(), 1, "with data again it asks");
+    }
+
+    #[test]
+    fn an_answer_of_some_age_is_doubted_once_when_a_path_falls_silent() {
+        let now = Instant::now();
+        let (mut stun, server) = stun(now);
+        stun.doubt(now);
+        let first = asked(&mut stun, now).pop().unwrap();
+        let reply = answer(&first, Endpoint(SEEN.parse().unwrap())).unwrap();
+        stun.answered(now, true, server, &reply);
+        stun.doubt(now + DOUBT_AFTER / 2);
+        assert!(asked(&mut stun, now + DOUBT_AFTER / 2).is_empty(), "it is young");
+        let later = now + DOUBT_AFTER;
+        stun.doubt(later);
+        assert_eq!(asked(&mut stun, later).len(), 1);
+        stun.doubt(later);
+        assert!(asked(&mut stun, later).is_empty(), "it is asked already");
     }
 }

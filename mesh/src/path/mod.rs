@@ -119,6 +119,8 @@ pub(crate) struct Probe {
     pub(crate) nonce: u64,
     /// The length that it must have, if that is what it asks about; otherwise 0.
     pub(crate) size: u16,
+    /// The last of a burst: those before were not answered in time.
+    pub(crate) last: bool,
 }
 
 /// What an echo proved.
@@ -131,8 +133,10 @@ pub(crate) struct Echoed {
 /// What became of silent paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Silence {
-    /// The path that carried data gave way.
-    Chosen,
+    /// A direct path that carried data gave way.
+    Direct,
+    /// A relay that carried data did.
+    Relay,
     /// Nothing that matters.
     None,
 }
@@ -417,17 +421,19 @@ impl Paths {
             if !path.trusted || !too_long {
                 continue;
             }
-            if path.is_relay() {
+            let kind = if path.is_relay() {
                 // It stays the last resort; its probes go on more slowly.
                 (path.trusted, path.heard) = (false, false);
+                Silence::Relay
             } else {
                 path.distrust(now);
-            }
+                Silence::Direct
+            };
             if self.chosen == Some(at) {
-                silence = Silence::Chosen;
+                silence = kind;
             }
         }
-        if silence == Silence::Chosen || self.chosen.is_some_and(|at| !self.table[at].trusted) {
+        if silence != Silence::None || self.chosen.is_some_and(|at| !self.table[at].trusted) {
             self.choose();
         }
         self.doubt(now);
@@ -455,12 +461,15 @@ impl Paths {
         }
         let nonce = rng.next_u64();
         if let Some(at) = small {
-            return Some(Probe { to: self.probe(now, at, nonce, false), nonce, size: 0 });
+            let in_burst = self.table[at].step < BURST.len();
+            let to = self.probe(now, at, nonce, false);
+            let last = in_burst && self.table[at].step == BURST.len();
+            return Some(Probe { to, nonce, size: 0, last });
         }
         let path = &mut self.table[self.chosen?];
         let size = path.size.probe(now, nonce, path.rtt.unwrap_or_default())?;
         path.asked_size = true;
-        Some(Probe { to: path.to, nonce, size })
+        Some(Probe { to: path.to, nonce, size, last: false })
     }
 
     /// A probe on the path that carries data, due or not.

@@ -20,7 +20,7 @@ use std::{
 
 use proto::{
     metadata::{Endpoint, InnerNet},
-    pipe::{self, PathView, PeerStatus, RelayTo},
+    pipe::{self, EpochTag, PathView, PeerStatus, RelayTo},
 };
 use x25519_dalek::PublicKey;
 
@@ -79,8 +79,8 @@ pub(crate) struct Peer {
     /// Inner data in either direction.
     last_data: Option<Instant>,
     last_unasked: Option<Instant>,
-    /// One more was due before it was allowed.
-    owes_handshake: bool,
+    /// One more was due before it was allowed, in this epoch.
+    owes_handshake: Option<EpochTag>,
     /// Where the newest handshake came from: for messages before there is a path.
     reply_to: Option<To>,
     /// The newest way back over a relay where it has no mailbox that we know.
@@ -114,7 +114,7 @@ impl Peer {
             tx_bytes: 0,
             last_data: None,
             last_unasked: None,
-            owes_handshake: false,
+            owes_handshake: None,
             reply_to: None,
             handle: None,
         }
@@ -207,6 +207,13 @@ impl Peer {
         self.tell_candidates(now, machine);
     }
 
+    /// The outside sees us at another endpoint: behind a new router perhaps, which lets nobody in yet. (The next network may
+    /// give the same local address as the last.) The peer begins when it hears of it, and so do we.
+    pub(crate) fn seen_elsewhere(&mut self, now: Instant, machine: &mut Machine) {
+        self.paths.punch(now);
+        self.tell_candidates(now, machine);
+    }
+
     /// Our candidates changed.
     pub(crate) fn tell_candidates(&mut self, now: Instant, machine: &mut Machine) {
         if self.is_active(now) {
@@ -271,11 +278,23 @@ impl Peer {
             self.announce.stop();
         }
         if self.voice().is_some() {
-            if self.paths.lapse(now) == Silence::Chosen || self.owes_handshake {
+            let silence = self.paths.lapse(now);
+            if silence == Silence::Direct {
+                // A router may have forgotten us, and what the peer knows of us with it.
+                machine.stun.doubt(now);
+            }
+            if silence != Silence::None {
                 self.initiate_unasked(now, machine);
+            } else if let Some(owed) = self.owes_handshake {
+                let at = self.keyed[..self.named].iter().position(|keyed| keyed.tag == owed);
+                self.initiate_unasked_on(now, at.unwrap_or(0), machine);
             }
             while let Some(probe) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
                 self.send_probe(&probe, machine);
+                if probe.last {
+                    // What the peer was told may be of a router that forgot it since.
+                    machine.stun.doubt(now);
+                }
                 if self.paths.is_lost_at(probe.to) {
                     // It may be the session that leads nowhere.
                     self.initiate_unasked(now, machine);
@@ -298,7 +317,10 @@ impl Peer {
         let paths = self.paths.deadline().filter(|_| live);
         let announce = self.announce.deadline().filter(|_| live || self.guest_at().is_some());
         let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
-        let owed = self.last_unasked.filter(|_| self.owes_handshake && live).map(|at| at + UNASKED_HANDSHAKE);
+        let owed = self
+            .last_unasked
+            .filter(|_| self.owes_handshake.is_some() && live)
+            .map(|at| at + UNASKED_HANDSHAKE);
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
         let dues =
             [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];

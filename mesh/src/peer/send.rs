@@ -144,8 +144,12 @@ impl Peer {
     /// The same in the tunnel at a place.
     pub(super) fn initiate_unasked_on(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         let lately = self.last_unasked.is_some_and(|at| now < at + UNASKED_HANDSHAKE);
-        let under_way = self.keyed.iter().any(|k| k.attempt.is_some());
-        self.owes_handshake = lately && !under_way;
+        // Nobody may ever answer in the present epoch, and the peer have but the one before.
+        let under_way = match at {
+            0 => self.keyed.iter().any(|k| k.attempt.is_some()),
+            _ => self.keyed[at].attempt.is_some(),
+        };
+        self.owes_handshake = (lately && !under_way).then_some(self.keyed[at].tag);
         if !lately && !under_way {
             self.last_unasked = Some(now);
             self.initiate_on(now, at, machine);
@@ -215,7 +219,7 @@ impl Peer {
         match self.sender().and_then(|_| self.paths.ping(now, nonce)) {
             Some(to) => {
                 self.pings.sent(now);
-                self.send_probe(&Probe { to, nonce, size: 0 }, machine);
+                self.send_probe(&Probe { to, nonce, size: 0, last: false }, machine);
             }
             None => self.pings.wait(now),
         }

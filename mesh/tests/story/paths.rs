@@ -174,6 +174,35 @@ fn a_machine_that_moves_is_followed_without_its_old_path() {
 }
 
 #[test]
+fn a_machine_whose_router_changes_address_unnoticed_is_direct_again_within_four_seconds() {
+    let mut world = two_homes();
+    world.move_nat(1, "198.51.100.99");
+    for n in 0..400u32 {
+        world.send(0, 1, n as u8);
+        world.send(1, 0, n as u8);
+        world.run(Duration::from_millis(10));
+    }
+    assert!(world.path(0, 1) == direct(&world, 1) && world.path(1, 0) == direct(&world, 0));
+}
+
+#[test]
+fn a_router_that_changes_its_address_at_any_moment_of_the_beginning_keeps_nobody_apart() {
+    for after in (0..400).step_by(5) {
+        let mut world = World::connected(&[true, true]);
+        world.send(0, 1, 1);
+        world.run(Duration::from_millis(after));
+        world.move_nat(1, "198.51.100.99");
+        for n in 0..60u32 {
+            world.send(0, 1, n as u8);
+            world.send(1, 0, n as u8);
+            world.run(Duration::from_millis(100));
+        }
+        let straight = world.path(0, 1) == direct(&world, 1) && world.path(1, 0) == direct(&world, 0);
+        assert!(straight, "after {after} ms");
+    }
+}
+
+#[test]
 fn a_replayed_datagram_from_another_address_moves_no_path() {
     let mut world = two_homes();
     let thief = "198.51.100.66:6666".parse().unwrap();

@@ -183,10 +183,18 @@ pub struct Tunn {
     asked_before: Option<Asked>,
     expired: bool,
     newest_stamp: u128,
+    /// Both clocks when this was made. As boringtun's, the timestamps of one `Tunn` follow the clock that never goes back;
+    /// only a new `Tunn` sees that the other was set.
+    made: Clocks,
     sessions: [Option<Session>; SESSIONS],
     since: [Duration; SESSIONS],
     current: usize,
     times: Times,
+}
+
+struct Clocks {
+    now: Duration,
+    wall: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -235,6 +243,7 @@ impl Tunn {
             asked_before: None,
             expired: false,
             newest_stamp: 0,
+            made: Clocks { now, wall: clock::wall() },
             sessions: Default::default(),
             since: [now; SESSIONS],
             current: 0,
@@ -325,8 +334,12 @@ impl Tunn {
         message[4..8].copy_from_slice(&asked.index.to_le_bytes());
         message[8..16].copy_from_slice(&asked.ephemeral.to_le_bytes());
         message[40..72].copy_from_slice(&self.limiter.public);
-        message[72..88].copy_from_slice(&clock::wall().as_nanos().to_le_bytes());
+        message[72..88].copy_from_slice(&self.stamp().to_le_bytes());
         TunnResult::WriteToNetwork(self.authenticated(message))
+    }
+
+    fn stamp(&self) -> u128 {
+        (self.made.wall + (clock::now() - self.made.now)).as_nanos()
     }
 
     /// Does what is due (the paper, section 6).
