@@ -16,6 +16,7 @@ mod many;
 mod matrix;
 mod memory;
 mod mtu;
+mod netcheck;
 mod outage;
 mod port_mapping;
 mod privacy;

@@ -661,7 +661,7 @@ cmd_wanip() {
 }
 cmd_addr() { # HOST [4|6] [n-th]
   local f=${2:-4}
-  ip -n "$(ns "$1")" -j "-$f" addr show scope global | jq -r --argjson k "${3:-1}" '[.[].addr_info[]? | .local] | sort | .[$k - 1] // empty'
+  ip -n "$(ns "$1")" -j "-$f" addr show scope global | jq -r --argjson k "${3:-1}" '[.[].addr_info[]? | .local // empty] | sort | .[$k - 1] // empty'
 }
 sig() { local p; for p in $(pids_of "$(ns "$2")"); do kill "-$1" "$p" 2>/dev/null || true; done; }
 

@@ -150,6 +150,16 @@ Examples:
 
 Exit code 1 if no reply came.")]
     Ping(Ping),
+    /// What the network around this machine allows, measured now
+    #[command(after_help = "\
+Examples:
+  vpnctl netcheck
+  vpnctl --json netcheck
+
+It asks this machine's own coordinators and relays, its router and its proxy,
+and nobody else, and takes 5 seconds at most. It shows public addresses: look at
+the picture before you share it. Nothing of it is stored.")]
+    Netcheck,
     /// What is stored, and whether the promises hold on this machine
     #[command(subcommand, after_help = "Examples:\n  vpnctl privacy inventory\n  sudo vpnctl privacy verify")]
     Privacy(Privacy),

@@ -18,6 +18,7 @@
 //! | [`relay`] | the relays' client |
 //! | [`dial`] | the way to both: directly or through a proxy |
 //! | `gateway` | a port of the router's outer address |
+//! | `netcheck` | what the network around allows |
 //! | `backoff`, `moved` | when either connects again: after a pause, or at once on another network |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
@@ -42,6 +43,7 @@ pub mod inventory;
 pub mod leaks;
 pub mod message;
 mod moved;
+mod netcheck;
 pub mod network;
 pub mod relay;
 pub mod state;

@@ -19,11 +19,16 @@
 
 mod error;
 pub mod line;
+mod netcheck;
 mod reply;
 mod request;
 mod secret;
 
 pub use error::{ApiError, ErrorCode};
+pub use netcheck::{
+    Addresses, Checked, Clock, Family, Mapping, MappingProtocol, MappingState, Nat, NatKind, Netcheck,
+    PortMapping, Portal, Server, ServerState, Udp,
+};
 pub use reply::{
     Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Left, Machine, MachineRemoved,
     NetworkCreated, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, RecoverFrom,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Secret};
+use super::{ApiError, Netcheck, Secret};
 use crate::inventory::Record;
 
 /// One line from vpnd. The last line of a connection is [`Reply::Ok`] or [`Reply::Error`].
@@ -37,6 +37,8 @@ pub enum Progress {
     Publishing,
     /// Bringing the interface up.
     Starting,
+    /// Asking coordinators, relays and the router what the network allows.
+    Measuring,
     /// A step that this build does not know.
     #[serde(other)]
     Other,
@@ -101,6 +103,8 @@ pub enum Answer {
     Machine(Machine),
     /// Of `status`.
     Status(Status),
+    /// Of `netcheck`.
+    Netcheck(Netcheck),
     /// Of `privacy inventory`.
     Record(Record),
 }

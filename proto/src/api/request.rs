@@ -175,6 +175,9 @@ pub enum Command {
     },
     /// The live state. Without [`Request::network`] all networks are meant. Answer: [`Status`](super::Status).
     Status {},
+    /// Measures what the network around this machine allows. Without [`Request::network`] all networks are meant.
+    /// Answer: [`Netcheck`](super::Netcheck).
+    Netcheck {},
     /// All that vpnd stores, as it is now. Answer: [`Record`](crate::inventory::Record).
     PrivacyInventory {},
     /// A machine's addresses. Answer: [`Machine`](super::Machine).

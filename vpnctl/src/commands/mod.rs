@@ -3,6 +3,7 @@
 mod account;
 mod invite;
 mod machines;
+mod netcheck;
 mod network;
 mod ping;
 mod privacy;
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
         cli::Command::Relay(args) => relay::run(&context, args),
         cli::Command::Recover(args) => signer::recover(&context, args),
         cli::Command::Status => status::run(&context),
+        cli::Command::Netcheck => netcheck::run(&context),
         cli::Command::Ip(args) => machines::ip(&context, args),
         cli::Command::Completions { shell } => completions(ui, shell),
         cli::Command::Man { directory } => manual(&directory),
@@ -159,6 +161,7 @@ fn progress_text(progress: Progress) -> &'static str {
         Progress::Keys => "Making this machine's keys ...",
         Progress::Publishing => "Handing the change to the coordinator ...",
         Progress::Starting => "Bringing the interface up ...",
+        Progress::Measuring => "Asking servers and router what the network allows ...",
         Progress::Other => "Working ...",
     }
 }

@@ -38,6 +38,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "status",
     "ip",
     "ping",
+    "netcheck",
     "privacy",
     "privacy verify",
     "privacy inventory",

@@ -8,6 +8,7 @@ mod errors;
 mod help;
 mod invite;
 mod machines;
+mod netcheck;
 mod network;
 mod ping;
 mod privacy;

@@ -96,7 +96,7 @@ impl From<Fault> for Cause {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Name => Self::Name,
-            Fault::Connect => Self::Connect,
+            Fault::Connect(_) => Self::Connect,
             Fault::Proxy(fault) => Self::Proxy(fault),
         }
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use proto::{
-    api::{Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Request, Status},
+    api::{
+        Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Progress, Request,
+        Status,
+    },
     inventory::Record,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,6 +15,7 @@ use super::{Daemon, accounts, create, damaged, join, lock, recover, refusal, rel
 use crate::{
     api::{Replies, Serve},
     inventory,
+    netcheck::{self, Subject},
     network::{Handle, NewInvite, Query, Rename, Reply, Revocation},
     state::{Coordinator, DamagedNetwork},
 };
@@ -108,6 +112,7 @@ impl Serve for Daemon {
                 recover::recover(self, wanted, &replies).await.map(Answer::Recovered)
             }
             Command::Status {} => self.status(network).await,
+            Command::Netcheck {} => self.netcheck(network, &replies).await,
             Command::PrivacyInventory {} => self.record().map(Answer::Record),
             Command::Ip { name } => {
                 let network = self.one(network, "the address cannot be shown")?;
@@ -170,6 +175,26 @@ impl Daemon {
         }
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Answer::Status(Status { networks }))
+    }
+
+    async fn netcheck(&self, network: Option<&str>, replies: &Replies) -> Result<Answer, ApiError> {
+        const WHAT: &str = "nothing was measured";
+        let (some, mut known) = match network {
+            None => (self.networks(), self.known_coordinators(WHAT).unwrap_or_default()),
+            Some(name) => (self.named(WHAT, name)?.0, Vec::new()),
+        };
+        // One after the other: what is measured must not be another measurement's traffic.
+        let _one_at_a_time = self.measuring.lock().await;
+        replies.progress(Progress::Measuring).await;
+        let mut subjects = Vec::new();
+        for network in some {
+            subjects.push(network.ask(Query::Surroundings).await?);
+        }
+        known.retain(|known| !subjects.iter().any(|subject| subject.coordinator.is_at(&known.url)));
+        subjects.extend(known.into_iter().map(Subject::without_network));
+        let map_port = !self.options.no_port_mapping;
+        let measured = netcheck::check(subjects, &self.netlink, &self.way, map_port).await;
+        Ok(Answer::Netcheck(measured))
     }
 
     async fn leave(&self, network: Option<&str>, force: bool) -> Result<Left, ApiError> {

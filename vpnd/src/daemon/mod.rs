@@ -72,6 +72,8 @@ pub(crate) struct Daemon {
     damaged: Mutex<Vec<DamagedNetwork>>,
     /// Held while a network is made or joined: one at a time.
     adding: tokio::sync::Mutex<()>,
+    /// Held while `netcheck` measures.
+    measuring: tokio::sync::Mutex<()>,
     netlink: Netlink,
     options: cli::Daemon,
     way: Way,
@@ -119,6 +121,7 @@ async fn serve(
         networks: Mutex::default(),
         damaged: Mutex::new(stored.damaged),
         adding: tokio::sync::Mutex::default(),
+        measuring: tokio::sync::Mutex::default(),
         netlink: Netlink::connect()?,
         options,
         way,

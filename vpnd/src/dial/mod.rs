@@ -7,7 +7,7 @@
 mod exempt;
 mod proxy;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -33,9 +33,20 @@ pub(crate) enum Fault {
     /// Its name could not be resolved.
     Name,
     /// No address of it accepts.
-    Connect,
+    Connect(Unconnected),
     /// The proxy is at fault, or says that it cannot.
     Proxy(ProxyFault),
+}
+
+/// Why no address of a server accepts; of several addresses, what the one says that says most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unconnected {
+    /// There is no way there.
+    NoRoute,
+    /// Nothing came back.
+    Silent,
+    /// Nobody listens there.
+    Refused,
 }
 
 impl Way {
@@ -43,6 +54,16 @@ impl Way {
     #[must_use]
     pub fn through(proxy: Proxy) -> Self {
         Self(Some(Arc::new(proxy)))
+    }
+
+    /// Where the proxy is, HOST:PORT.
+    pub(crate) fn proxy(&self) -> Option<String> {
+        self.0.as_ref().map(|proxy| proxy.place())
+    }
+
+    /// Whether no proxy is on the way to this server, named by host and port.
+    pub(crate) fn is_direct(&self, host: &str, port: u16) -> bool {
+        self.0.as_ref().is_none_or(|proxy| !proxy.serves(host, port))
     }
 
     /// A connection that leads to `host`, a name or an address without brackets.
@@ -60,11 +81,11 @@ impl Way {
 /// A connection to `host` itself.
 async fn dial(host: &str, port: u16) -> Result<TcpStream, Fault> {
     let addrs = lookup_host((host, port)).await.map_err(|_| Fault::Name)?.collect();
-    race(addrs).await.ok_or(Fault::Connect)
+    race(addrs).await.map_err(Fault::Connect)
 }
 
 /// The first of `addrs` that accepts; each starts [`STAGGER`] after the one before it.
-async fn race(addrs: Vec<SocketAddr>) -> Option<TcpStream> {
+async fn race(addrs: Vec<SocketAddr>) -> Result<TcpStream, Unconnected> {
     let mut attempts: FuturesUnordered<_> = addrs
         .into_iter()
         .zip(0u32..)
@@ -73,10 +94,21 @@ async fn race(addrs: Vec<SocketAddr>) -> Option<TcpStream> {
             timeout(ACCEPT_WITHIN, TcpStream::connect(addr)).await
         })
         .collect();
+    let mut why = Unconnected::NoRoute;
     while let Some(attempt) = attempts.next().await {
-        if let Ok(Ok(stream)) = attempt {
-            return Some(stream);
+        match attempt {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = why.max(unconnected(&error)),
+            Err(_) => why = why.max(Unconnected::Silent),
         }
     }
-    None
+    Err(why)
+}
+
+fn unconnected(error: &io::Error) -> Unconnected {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Unconnected::Refused,
+        io::ErrorKind::TimedOut => Unconnected::Silent,
+        _ => Unconnected::NoRoute,
+    }
 }

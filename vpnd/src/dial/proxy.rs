@@ -137,6 +137,12 @@ impl Proxy {
         }))
     }
 
+    /// Its host and port, as in a URL.
+    pub(super) fn place(&self) -> String {
+        let bare = self.host.contains(':');
+        if bare { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
     /// Whether this server is reached through it.
     pub(super) fn serves(&self, host: &str, port: u16) -> bool {
         !self.exempt.holds(host, port)

@@ -7,6 +7,7 @@
 //! own address is public is behind no NAT, and asks nobody. Nothing of it is stored.
 
 mod pmp;
+mod question;
 mod upnp;
 
 use std::{
@@ -26,6 +27,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
+
+pub(crate) use self::question::{Asked, ask};
 
 /// What is asked for. A router that was restarted has the mapping back within half of it, and one whose machine has vanished
 /// keeps it no longer than that.
@@ -137,7 +140,7 @@ impl Keeper {
 
     /// Makes or renews the mapping; when to look again.
     async fn keep(&mut self) -> Duration {
-        let place = self.place().await;
+        let place = place(&self.netlink, Some(self.link)).await;
         // One at another router cannot be given back from here; it ends by itself.
         self.held = self.held.take().filter(|held| Some(held.place) == place);
         let Some(place) = place else {
@@ -203,14 +206,6 @@ impl Keeper {
         }
     }
 
-    /// The router, and our address towards it; `None` where there is none, or no NAT between.
-    async fn place(&self) -> Option<Place> {
-        let router = self.netlink.gateway(Some(self.link)).await.ok().flatten()?;
-        let socket = socket_to(router).await?;
-        let IpAddr::V4(own) = socket.local_addr().ok()?.ip() else { return None };
-        is_translated(own).then_some(Place { router, own })
-    }
-
     async fn give_back(&mut self) {
         let Some(held) = self.held.take() else { return };
         match held.means {
@@ -230,6 +225,14 @@ async fn make(place: Place, port: u16) -> Option<Held> {
     let mut control = upnp::Control::find(place).await?;
     let granted = control.map(place, port, None, lifetime).await?;
     Some(Held { place, means: Means::Upnp(control), granted, at: Instant::now() })
+}
+
+/// The router, and our address towards it; `None` where there is none, or no NAT between.
+async fn place(netlink: &Netlink, except: Option<u32>) -> Option<Place> {
+    let router = netlink.gateway(except).await.ok().flatten()?;
+    let socket = socket_to(router).await?;
+    let IpAddr::V4(own) = socket.local_addr().ok()?.ip() else { return None };
+    is_translated(own).then_some(Place { router, own })
 }
 
 /// A socket that hears the router's port for mappings and nobody else.

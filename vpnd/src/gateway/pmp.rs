@@ -20,7 +20,7 @@ const ROUNDS: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1_000)];
 
 /// Longer than any answer (RFC 6887, section 7).
-const ANSWER_MAX: usize = 1_100;
+pub(super) const ANSWER_MAX: usize = 1_100;
 
 /// Answers that are looked at within one request: others than the router's do not come, but late ones may.
 const ANSWERS: usize = 16;

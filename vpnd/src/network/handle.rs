@@ -13,7 +13,7 @@ use proto::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::catch_up::Present;
-use crate::state::Coordinator;
+use crate::{netcheck::Subject, state::Coordinator};
 
 /// Queries that wait for a busy actor.
 const QUEUE: usize = 32;
@@ -59,6 +59,8 @@ pub(crate) enum Query {
     Adopt(Box<Roster>, Reply<()>),
     /// Tell the live invites.
     Invites(Reply<Vec<Invite>>),
+    /// Tell what `netcheck` asks of it.
+    Surroundings(Reply<Subject>),
     /// Measure the round trip to a machine once.
     Ping(String, Reply<Option<Echo>>),
     /// Take the network down without a change of intent, and end.

@@ -45,6 +45,7 @@ impl Actor {
                 });
                 drop(reply.send(found.ok_or_else(|| no_machine("the address cannot be shown"))));
             }
+            Query::Surroundings(reply) => drop(reply.send(Ok(self.surroundings()))),
             Query::Status(reply) => self.status(reply),
             Query::Ping(name, reply) => self.ping(&name, reply),
             Query::Rename(names, reply) => self.rename(&names, reply),

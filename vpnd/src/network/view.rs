@@ -17,7 +17,7 @@ use super::{
     interface::{Lack, MTU},
     link::Trouble,
 };
-use crate::{dial::ProxyFault, state::Intent};
+use crate::{dial::ProxyFault, netcheck::Subject, state::Intent};
 
 impl Actor {
     /// How the network is.
@@ -48,6 +48,17 @@ impl Actor {
             machines: u32::try_from(self.machine_list().len()).unwrap_or(u32::MAX),
             coordinator: self.settings.coordinator.url.clone(),
             damage: None,
+        }
+    }
+
+    /// What `netcheck` asks of this network.
+    pub(super) fn surroundings(&self) -> Subject {
+        Subject {
+            name: Some(self.summary().name),
+            coordinator: self.settings.coordinator.clone(),
+            relays: self.present.borrow().roster.relays().to_vec(),
+            link: self.running.as_ref().map(|running| running.interface.index()),
+            mapped: self.running.as_ref().and_then(|running| running.mapping.map(|mapped| mapped.0)),
         }
     }
 

@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use proto::{
-    relay::{Credential, EXPORTER_LABEL, ExporterValue, Frame, PATH, UPGRADE, peek},
+    relay::{Credential, EXPORTER_LABEL, ExporterValue, Frame, PATH, RelayHello, UPGRADE, peek},
     wire::WireError,
 };
 use rustls::{
@@ -30,7 +30,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::{Host, Url};
 
 use super::{
@@ -97,7 +97,8 @@ pub(super) async fn connect(
     timeout(ALL_WITHIN, async {
         let tcp = dial(target).await?;
         let local = tcp.local_addr().ok();
-        let (mut io, exporter) = upgrade(target, tcp).await?;
+        let tls = secure(target, tcp).await?;
+        let (mut io, exporter) = upgrade(target, tls).await?;
         let received = greet(target, credential, clock, &mut io, &exporter).await?;
         Ok(Connection { io, exporter, received, local })
     })
@@ -105,17 +106,31 @@ pub(super) async fn connect(
     .unwrap_or(Err(End::Lost))
 }
 
-async fn upgrade(target: &Target, tcp: TcpStream) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
+/// TLS over a connection that leads to the relay, or to whoever answers in its place.
+///
+/// # Errors
+/// If TLS does not come about.
+pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     // Frames must not wait for more to come. A kernel that refuses does no harm.
     let _ = tcp.set_nodelay(true);
     let _ = setsockopt(&tcp, sockopt::TcpUserTimeout, &UNACKNOWLEDGED);
 
     let name = match &target.host {
-        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| End::Lost)?,
+        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
         Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::V4(*ip)),
         Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::V6(*ip)),
     };
-    let tls = TlsConnector::from(Arc::clone(&target.tls)).connect(name, tcp).await?;
+    TlsConnector::from(Arc::clone(&target.tls)).connect(name, tcp).await
+}
+
+/// The Upgrade to the relay's protocol, and what its hello must sign.
+///
+/// # Errors
+/// If what answers is no relay.
+pub(super) async fn upgrade(
+    target: &Target,
+    tls: TlsStream<TcpStream>,
+) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
     let exporter =
         tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(|_| End::Lost)?;
 
@@ -145,7 +160,7 @@ async fn dial(target: &Target) -> Result<TcpStream, End> {
     };
     target.way.connect(&host, target.port).await.map_err(|fault| match fault {
         Fault::Proxy(fault) => End::Proxy(fault),
-        Fault::Name | Fault::Connect => End::Lost,
+        Fault::Name | Fault::Connect(_) => End::Lost,
     })
 }
 
@@ -158,19 +173,30 @@ async fn greet(
     exporter: &ExporterValue,
 ) -> Result<BytesMut, End> {
     let mut received = BytesMut::new();
-    let hello = read_frame(io, &mut received).await?;
-    let Frame::RelayHello(hello) = Frame::decode(&hello)? else {
-        return Err(End::Lost);
-    };
-    if !hello.verify(&target.key, exporter) {
-        return Err(End::Lost);
-    }
+    let hello = hello(target, io, exporter, &mut received).await?;
     if !calendar::days(clock()).contains(&hello.day) {
         return Err(End::ClockWrong);
     }
     io.write_all(&Frame::ClientHello(credential.clone()).to_vec()).await?;
     io.flush().await?;
     Ok(received)
+}
+
+/// The relay's hello, which proves its key. What was read beyond it is in `received`.
+///
+/// # Errors
+/// If it is not the relay's.
+pub(super) async fn hello(
+    target: &Target,
+    io: &mut TokioIo<Upgraded>,
+    exporter: &ExporterValue,
+    received: &mut BytesMut,
+) -> Result<RelayHello, End> {
+    let frame = read_frame(io, received).await?;
+    match Frame::decode(&frame)? {
+        Frame::RelayHello(hello) if hello.verify(&target.key, exporter) => Ok(hello),
+        _ => Err(End::Lost),
+    }
 }
 
 async fn read_frame(io: &mut TokioIo<Upgraded>, received: &mut BytesMut) -> Result<BytesMut, End> {

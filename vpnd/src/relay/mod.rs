@@ -17,6 +17,8 @@ pub mod calendar;
 mod client;
 mod connect;
 mod outbox;
+mod probe;
 mod session;
 
 pub use client::{BadRelayUrl, Listen, RelayClient, RelayEvent};
+pub(crate) use probe::{Unproven, probe};

@@ -1,0 +1,150 @@
+//! The relays' STUN servers: each is asked several times, for single datagrams get lost.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use proto::{
+    roster::RelayEntry,
+    stun::{TransactionId, read_answer, request},
+};
+use rand_core::{OsRng, RngCore};
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+
+/// How long a name may take to be resolved.
+const NAME_WITHIN: Duration = Duration::from_millis(2_000);
+
+/// When the servers that have not answered are asked again, from the first question on, and when it is over: a round trip
+/// of a bad link, and twice the patience each time.
+const ROUNDS: [Duration; 4] = [
+    Duration::from_millis(300),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+    Duration::from_millis(2_600),
+];
+
+/// Addresses taken of one relay's name, for all families together.
+const ADDRESSES: usize = 4;
+
+/// Longer than any answer of a STUN server of ours.
+const ANSWER_MAX: usize = 1_024;
+
+/// Who was asked, and who answered.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// The relays' URLs and where their STUN servers are.
+    pub(super) asked: Vec<(String, SocketAddr)>,
+    /// What they said, each server once.
+    pub(super) answers: Vec<Answer>,
+    /// The port that IPv4 was asked from.
+    pub(super) port: Option<u16>,
+}
+
+/// What a server saw.
+pub(super) struct Answer {
+    pub(super) server: SocketAddr,
+    pub(super) mapped: SocketAddr,
+    pub(super) rtt: Duration,
+}
+
+/// Asks the STUN servers of these relays.
+pub(super) async fn ask(relays: &[&RelayEntry]) -> Heard {
+    let found = join_all(relays.iter().map(|relay| addresses(relay))).await;
+    let mut asked: Vec<(String, SocketAddr)> = found.into_iter().flatten().collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let (v4, v6): (Vec<SocketAddr>, Vec<SocketAddr>) = {
+        let mut servers: Vec<SocketAddr> = asked.iter().map(|(_, server)| *server).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        servers.into_iter().partition(SocketAddr::is_ipv4)
+    };
+    let ((port, mut answers), (_, others)) =
+        tokio::join!(from(Ipv4Addr::UNSPECIFIED.into(), &v4), from(Ipv6Addr::UNSPECIFIED.into(), &v6));
+    answers.extend(others);
+    Heard { asked, answers, port }
+}
+
+async fn addresses(relay: &RelayEntry) -> Vec<(String, SocketAddr)> {
+    let (Some(port), Some((host, _))) = (relay.stun_port, super::servers::host_and_port(&relay.url)) else {
+        return Vec::new();
+    };
+    let Ok(Ok(found)) = timeout(NAME_WITHIN, lookup_host((host, port))).await else { return Vec::new() };
+    found.take(ADDRESSES).map(|server| (relay.url.clone(), server)).collect()
+}
+
+/// Asks servers of one family, from one socket: its port, and what they said.
+async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>) {
+    let mut answers: Vec<Answer> = Vec::new();
+    if servers.is_empty() {
+        return (None, answers);
+    }
+    let Ok(socket) = UdpSocket::bind((any, 0)).await else { return (None, answers) };
+    let began = Instant::now();
+    let mut questions: HashMap<TransactionId, (SocketAddr, Instant)> = HashMap::new();
+    for round in ROUNDS {
+        for server in servers.iter().filter(|server| !answers.iter().any(|a| a.server == **server)) {
+            let mut id = [0; 12];
+            OsRng.fill_bytes(&mut id);
+            let id = TransactionId(id);
+            questions.insert(id, (*server, Instant::now()));
+            // Where there is no route, no answer comes: that is what is to be found out.
+            let _ = socket.send_to(&request(id), server).await;
+        }
+        let mut buffer = [0; ANSWER_MAX];
+        while answers.len() < servers.len() {
+            let Ok(received) = timeout_at(began + round, socket.recv_from(&mut buffer)).await else { break };
+            // An error is an ICMP message's, of a server that is not there: others may answer.
+            let Ok((len, _)) = received else { continue };
+            let Ok((id, mapped)) = read_answer(&buffer[..len]) else { continue };
+            let Some((server, asked)) = questions.remove(&id) else { continue };
+            if !answers.iter().any(|answer| answer.server == server) {
+                answers.push(Answer { server, mapped: mapped.0, rtt: asked.elapsed() });
+            }
+        }
+        if answers.len() == servers.len() {
+            break;
+        }
+    }
+    (socket.local_addr().ok().map(|own| own.port()), answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{metadata::Endpoint, stun::answer};
+
+    use super::*;
+
+    fn relay(port: u16) -> RelayEntry {
+        RelayEntry { url: "https://127.0.0.1".into(), key: [0; 32], stun_port: Some(port) }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_loses_the_first_question_is_asked_again_and_one_that_is_silent_is_given_up() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (port, other) = (server.local_addr().unwrap().port(), silent.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            let mut buffer = [0; 64];
+            server.recv_from(&mut buffer).await.unwrap();
+            let (len, from) = server.recv_from(&mut buffer).await.unwrap();
+            let seen = Endpoint("203.0.113.9:4000".parse().unwrap());
+            server.send_to(&answer(&buffer[..len], seen).unwrap(), from).await.unwrap();
+        });
+        let (answering, silent) = (relay(port), relay(other));
+        let began = Instant::now();
+        let heard = ask(&[&answering, &silent, &answering]).await;
+        assert!(began.elapsed() < ROUNDS[3] + Duration::from_secs(1));
+        assert_eq!(heard.asked.len(), 2, "each server once");
+        assert_eq!(heard.answers.len(), 1);
+        assert_eq!(heard.answers[0].mapped, "203.0.113.9:4000".parse().unwrap());
+        assert!(heard.answers[0].rtt < ROUNDS[0], "of the question that was answered, not of the first");
+        assert!(heard.port.is_some());
+    }
+}
