@@ -21,11 +21,11 @@ use crate::{
 
 /// Every machine's port.
 pub(crate) const PORT: u16 = 51_820;
-const MTU: u16 = 1_420;
+pub(crate) const MTU: u16 = 1_420;
 /// What every inner packet of data begins its payload with, and no datagram may hold.
 const MARK: [u8; 8] = *b"PLAINTXT";
-/// Inner packets of data have this length, in bytes, and no message has.
-const DATA: usize = 128;
+/// Inner packets of data have this length, in bytes, and no message has; large ones have [`MTU`].
+pub(crate) const DATA: usize = 128;
 /// The same as a datagram.
 pub(crate) const SEALED: usize = DATA + 32;
 /// An IPv4 header, in bytes.
@@ -66,6 +66,8 @@ pub(crate) struct Data {
     pub(crate) to: usize,
     pub(crate) number: u32,
     pub(crate) sent: Duration,
+    /// In bytes.
+    pub(crate) len: usize,
 }
 
 impl Host {
@@ -199,10 +201,10 @@ fn net(host: usize) -> InnerNet {
 }
 
 impl Data {
-    pub(crate) fn write(self) -> [u8; DATA] {
-        let mut packet = [0; DATA];
+    pub(crate) fn write(self) -> Vec<u8> {
+        let mut packet = vec![0; self.len];
         packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&(DATA as u16).to_be_bytes());
+        packet[2..4].copy_from_slice(&(self.len as u16).to_be_bytes());
         packet[12..16].copy_from_slice(&inner(self.from).octets());
         packet[16..20].copy_from_slice(&inner(self.to).octets());
         packet[HEADER..HEADER + 8].copy_from_slice(&MARK);
@@ -214,12 +216,18 @@ impl Data {
     /// The packet that came out of a TUN; none if it is not one that was put in.
     pub(crate) fn read(packet: &[u8]) -> Option<Self> {
         let host = |at: usize| usize::from(packet[at + 3]).checked_sub(1);
-        if packet.len() != DATA || packet[HEADER..HEADER + 8] != MARK {
+        if ![DATA, MTU.into()].contains(&packet.len()) || packet[HEADER..HEADER + 8] != MARK {
             return None;
         }
         let number = u32::from_be_bytes(packet[HEADER + 8..HEADER + 12].try_into().ok()?);
         let sent = u64::from_be_bytes(packet[HEADER + 12..HEADER + 20].try_into().ok()?);
-        let data = Self { from: host(12)?, to: host(16)?, number, sent: Duration::from_nanos(sent) };
+        let data = Self {
+            from: host(12)?,
+            to: host(16)?,
+            number,
+            sent: Duration::from_nanos(sent),
+            len: packet.len(),
+        };
         (data.write() == packet).then_some(data)
     }
 }

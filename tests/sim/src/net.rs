@@ -22,6 +22,9 @@ const LAN: Duration = Duration::from_micros(300);
 pub(crate) const TO_RELAY: Duration = Duration::from_millis(5);
 /// Where STUN is served.
 const STUN: u16 = 3_478;
+/// Headers before a datagram, in bytes.
+const IPV4_UDP: usize = 28;
+const IPV6_UDP: usize = 48;
 /// Ranges of home networks.
 const RANGES: [u8; 3] = [1, 178, 0];
 /// The third part of the first relay's address; homes have smaller ones.
@@ -134,7 +137,12 @@ impl Net {
     }
 
     pub(crate) fn set_line(&mut self, host: usize, line: Line) {
-        self.homes[self.stations[host].home].place.line = line;
+        let old = &mut self.homes[self.stations[host].home].place.line;
+        *old = Line { mtu: old.mtu, ..line };
+    }
+
+    pub(crate) fn set_mtu(&mut self, host: usize, mtu: u16) {
+        self.homes[self.stations[host].home].place.line.mtu = mtu;
     }
 
     /// The addresses of a machine's interfaces.
@@ -175,8 +183,15 @@ impl Net {
         loss > 0 && self.dice.below(10_000) < loss.into()
     }
 
-    /// A machine sends a datagram.
-    pub(crate) fn send(&mut self, now: Duration, host: usize, port: u16, to: SocketAddr) -> Option<Flight> {
+    /// A machine sends a datagram of so many bytes.
+    pub(crate) fn send(
+        &mut self,
+        now: Duration,
+        host: usize,
+        port: u16,
+        to: SocketAddr,
+        len: usize,
+    ) -> Option<Flight> {
         let station = self.stations[host];
         let home = &mut self.homes[station.home];
         let from = match to {
@@ -220,6 +235,9 @@ impl Net {
         let there = self.far_end(to)?;
         let takes = self.line_delay(station.home) + there.map_or(TO_RELAY, |home| self.line_delay(home));
         let lost = self.lost_on(station.home) || there.is_some_and(|home| self.lost_on(home));
+        let packet = len + if to.is_ipv4() { IPV4_UDP } else { IPV6_UDP };
+        let fits = |home: usize| packet <= self.homes[home].place.line.mtu.into();
+        let lost = lost || !fits(station.home) || !there.is_none_or(fits);
         (!lost).then_some(Flight { from, to, lan: None, takes })
     }
 

@@ -86,6 +86,8 @@ pub struct Line {
     pub jitter: Duration,
     /// Of ten thousand packets so many are lost, each way.
     pub loss: u32,
+    /// The largest IP packet that it carries; larger ones vanish without a word.
+    pub mtu: u16,
 }
 
 /// Something that happens.
@@ -134,6 +136,8 @@ pub enum What {
     Clock(usize, i64),
     /// A machine's line changes.
     Line(usize, Line),
+    /// A machine's line carries packets of this size at most from now on, and says nothing.
+    Size(usize, u16),
 }
 
 const DELAYS: [u64; 8] = [5, 1, 10, 20, 40, 80, 150, 300];
@@ -144,6 +148,9 @@ const GAPS: [u64; 16] = [
 ];
 const NAPS: [u64; 8] = [1, 5, 20, 40, 100, 200, 400, 700];
 const JUMPS: [i64; 8] = [-1, 1, -60, 60, -3_600, 3_600, -31_536_000, 31_536_000];
+const SIZES: [u16; 8] = [1_280, 1_500, 1_400, 1_300, 1_492, 1_281, 1_340, 1_460];
+/// Of a line that carries what Ethernet carries.
+const ETHERNET: u16 = 1_500;
 const SITES: [Site; 16] = [
     Site::Easy,
     Site::Public,
@@ -200,11 +207,16 @@ impl<'a> Arbitrary<'a> for Line {
         let bits = usize::from(byte(u)?);
         let delay = Duration::from_millis(DELAYS[bits & 7]);
         let jitter = if bits >> 3 & 3 == 3 { delay / 2 } else { Duration::ZERO };
-        Ok(Self { delay, jitter, loss: LOSSES[bits >> 5] })
+        Ok(Self { delay, jitter, loss: LOSSES[bits >> 5], mtu: ETHERNET })
     }
 }
 
 impl Plan {
+    /// Whether any line carries less than others at some time, so that large packets are worth sending.
+    pub(crate) fn has_sizes(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.what, What::Size(..)))
+    }
+
     /// The plan that bytes stand for.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Self {
@@ -237,6 +249,7 @@ fn what(u: &mut Unstructured<'_>, hosts: usize, relays: usize) -> Result<What> {
         13 => What::Epoch,
         14 => What::Remove(host),
         15 => What::Clock(host, JUMPS[usize::from(how) & 7]),
+        16 if who >= 128 => What::Size(host, SIZES[usize::from(how) & 7]),
         _ => What::Line(host, Line::arbitrary(&mut Unstructured::new(&[how]))?),
     })
 }

@@ -30,7 +30,7 @@ fn place(place: Place) -> String {
     format!("{site:?}, range {range}, mappings live {life:?}{hairpin}{v6}, line {}", way(place.line))
 }
 
-fn way(Line { delay, jitter, loss }: Line) -> String {
+fn way(Line { delay, jitter, loss, .. }: Line) -> String {
     format!("{delay:?} + {jitter:?}, {}.{} % lost", loss / 100, loss % 100 / 10)
 }
 
@@ -53,6 +53,7 @@ pub(crate) fn event(what: What) -> String {
         What::Epoch => "a new epoch".to_owned(),
         What::Remove(host) => format!("{host} is removed"),
         What::Clock(host, seconds) => format!("the clock of {host} is set by {seconds} s"),
+        What::Size(host, mtu) => format!("the line of {host} carries {mtu} bytes, and says nothing"),
         What::Line(host, line) => format!("the line of {host} is now {}", way(line)),
     }
 }

@@ -12,7 +12,9 @@ pub(crate) struct Tally {
     datagrams: u64,
     packets: u64,
     chatter: u64,
+    at_once: u64,
     healed: [Times; CAUSES.len()],
+    large: [Times; CAUSES.len()],
     direct: [Times; CAUSES.len()],
     /// The least seed that broke something, and what.
     pub(crate) broken: Option<(u64, String)>,
@@ -25,7 +27,9 @@ impl Tally {
         self.datagrams += report.datagrams;
         self.packets += report.packets;
         self.chatter = self.chatter.max(report.chatter);
+        self.at_once = self.at_once.max(report.at_once);
         merge(&mut self.healed, &report.healed);
+        merge(&mut self.large, &report.large);
         merge(&mut self.direct, &report.direct);
         if let Some(broken) = report.broken {
             self.breaks(seed, broken);
@@ -38,7 +42,9 @@ impl Tally {
         self.datagrams += other.datagrams;
         self.packets += other.packets;
         self.chatter = self.chatter.max(other.chatter);
+        self.at_once = self.at_once.max(other.at_once);
         merge(&mut self.healed, &other.healed);
+        merge(&mut self.large, &other.large);
         merge(&mut self.direct, &other.direct);
         if let Some((seed, broken)) = other.broken {
             self.breaks(seed, broken);
@@ -51,7 +57,7 @@ impl Tally {
         let mut text = format!(
             "{kept} kept inputs, {} topologies from seed {first} in {:.1} s with {noise} Noise: {each:.0} per second and core\n\
              {:.0} hours of virtual time, {} datagrams, {} packets arrived, peak memory {} MB\n\
-             without data at most {} datagrams in 10 s for each peer\n",
+             without data at most {} datagrams in 10 s for each peer, {} at once\n",
             self.count,
             took.as_secs_f64(),
             self.time.as_secs_f64() / 3_600.0,
@@ -59,8 +65,11 @@ impl Tally {
             self.packets,
             peak_memory() >> 10,
             self.chatter,
+            self.at_once,
         );
-        for (what, times) in [("traffic again", &self.healed), ("direct", &self.direct)] {
+        for (what, times) in
+            [("traffic again", &self.healed), ("large packets", &self.large), ("direct", &self.direct)]
+        {
             for (cause, times) in CAUSES.iter().zip(times).filter(|(_, times)| times.count() > 0) {
                 let [half, most, all] = [50, 99, 100].map(|percent| times.percentile(percent).as_millis());
                 let _ = writeln!(
@@ -98,7 +107,9 @@ impl Tally {
             "packets": self.packets,
             "peak_memory_kb": peak_memory(),
             "chatter": self.chatter,
+            "at_once": self.at_once,
             "traffic_again": times(&self.healed),
+            "large_again": times(&self.large),
             "direct": times(&self.direct),
             "broken": self.broken.as_ref().map(|(seed, what)| json!({ "seed": seed, "what": what })),
         })

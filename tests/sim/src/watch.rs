@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Traffic passes again within this after anything that stopped it was over, if both machines have a relay in common: what
 /// WireGuard takes at the latest to notice that a session leads nowhere (15 s), and a round trip. Nearly always it is a second.
 pub(crate) const HEALED: Duration = Duration::from_secs(16);
+/// The same of packets as large as the interface gives, of which there is one every two seconds: a path
+/// whose size shrank without a word is asked anew.
+pub(crate) const HEALED_LARGE: Duration = Duration::from_secs(20);
 /// A direct path is used within this after it became possible.
 pub(crate) const DIRECT: Duration = Duration::from_secs(45);
 /// What is direct so long after something happened did not only look like it before it was noticed.
@@ -17,15 +20,17 @@ pub(crate) const SILENT: Duration = Duration::from_secs(205);
 pub(crate) const STORM: u64 = 600;
 /// And so many where nothing has happened since [`CALM`].
 pub(crate) const CHATTER: u64 = 100;
+/// After one call a core has no more to say for each peer: its buffers grow no further.
+pub(crate) const AT_ONCE: u64 = 64;
 /// A machine to which nothing happened for so long has found its paths, or has given them up.
 pub(crate) const CALM: Duration = Duration::from_secs(15);
 /// See [`STORM`].
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// What can have made a pair of machines begin anew, by [`Cause`].
-pub const CAUSES: [&str; 13] = [
+pub const CAUSES: [&str; 14] = [
     "start", "cut", "offline", "heal", "roam", "new WAN", "flush", "sleep", "restart", "relay", "quiet",
-    "clock", "epoch",
+    "clock", "epoch", "size",
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,7 @@ pub(crate) enum Cause {
     Quiet,
     Clock,
     Epoch,
+    Size,
 }
 
 /// What a simulation showed.
@@ -58,8 +64,13 @@ pub struct Report {
     pub packets: u64,
     /// The most datagrams without data that a machine sent for each peer in ten seconds.
     pub chatter: u64,
+    /// The most datagrams that a core had to say at once for each peer: what its buffers hold.
+    pub at_once: u64,
     /// How long it took until traffic passed again, by cause.
     pub healed: [Times; CAUSES.len()],
+    /// How long it took until packets as large as the interface gives passed again, by cause; asked only where a line
+    /// carries less at some time.
+    pub large: [Times; CAUSES.len()],
     /// How long it took until both ways were direct, by cause.
     pub direct: [Times; CAUSES.len()],
     /// Depends on everything that every machine did.
@@ -74,6 +85,8 @@ pub struct Times {
 
 /// One machine's traffic to another.
 pub(crate) struct Pair {
+    /// Traffic passes again within this.
+    bound: Duration,
     cause: Cause,
     touched: Duration,
     expected: bool,
@@ -94,8 +107,9 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(bound: Duration) -> Self {
         Self {
+            bound,
             cause: Cause::Start,
             touched: Duration::ZERO,
             expected: false,
@@ -131,14 +145,14 @@ impl Pair {
         }
         self.expected = expected;
         let gap = now.saturating_sub(self.touched.max(self.arrived));
-        (expected && gap > HEALED).then(|| {
+        (expected && gap > self.bound).then(|| {
             let after = CAUSES[self.cause as usize];
             format!("no traffic for {gap:?}, after: {after}")
         })
     }
 
     /// A packet arrived. False if it had before.
-    pub(crate) fn came(&mut self, now: Duration, number: u32, sent: Duration, report: &mut Report) -> bool {
+    pub(crate) fn came(&mut self, now: Duration, number: u32, sent: Duration, healed: &mut [Times]) -> bool {
         let (word, bit) = (number as usize / 64, number % 64);
         if self.seen.len() <= word {
             self.seen.resize(word + 1, 0);
@@ -149,7 +163,7 @@ impl Pair {
         self.passes |= sent >= self.touched;
         if self.expected && !self.recovered && sent >= self.touched {
             self.recovered = true;
-            report.healed[self.cause as usize].all.push(now - self.touched);
+            healed[self.cause as usize].all.push(now - self.touched);
         }
         new
     }

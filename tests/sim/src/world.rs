@@ -16,10 +16,12 @@ use proto::{
 use crate::{
     core::To,
     dice::Dice,
-    host::{Data, Host, PORT, SEALED, Said, shows_plaintext},
+    host::{DATA, Data, Host, MTU, PORT, SEALED, Said, shows_plaintext},
     net::{Flight, Landing, Net},
     plan::{Plan, What},
-    watch::{CALM, CHATTER, Cause, FRESH, Pair, Report, SILENT, STORM, WINDOW},
+    watch::{
+        AT_ONCE, CALM, CHATTER, Cause, FRESH, HEALED, HEALED_LARGE, Pair, Report, SILENT, STORM, WINDOW,
+    },
 };
 
 mod control;
@@ -28,6 +30,8 @@ mod happen;
 
 /// Between two packets of a machine to each of its peers.
 const TRAFFIC: Duration = Duration::from_millis(500);
+/// And between two that are as large as the interface gives, where lines differ.
+const LARGE_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks at what the machines say of their paths.
 const LOOK: Duration = Duration::from_millis(1_000);
 /// After the last event, and again after everything was mended.
@@ -57,6 +61,10 @@ pub(crate) struct World {
     epoch_at: Duration,
     connections: u64,
     pairs: Vec<Pair>,
+    /// Of large packets alone.
+    large: Vec<Pair>,
+    /// A machine is given a large packet just now: what is as large as that is data.
+    speaks_large: bool,
     quiet: bool,
     /// By machine: when data passed last, when anything happened to it, and datagrams without data in this window.
     data_at: Vec<Duration>,
@@ -118,7 +126,9 @@ impl World {
             epoch: 1,
             epoch_at: Duration::ZERO,
             connections: 0,
-            pairs: (0..count * count).map(|_| Pair::new()).collect(),
+            pairs: (0..count * count).map(|_| Pair::new(HEALED)).collect(),
+            large: (0..count * count).map(|_| Pair::new(HEALED_LARGE)).collect(),
+            speaks_large: false,
             quiet: false,
             data_at: vec![Duration::ZERO; count],
             stirred: vec![Duration::ZERO; count],
@@ -282,6 +292,11 @@ impl World {
         for packet in said.packets {
             self.came_out(host, &packet);
         }
+        let at_once = said.datagrams.len() as u64 / (self.hosts.len() as u64 - 1);
+        self.report.at_once = self.report.at_once.max(at_once);
+        if at_once > AT_ONCE {
+            self.broken(format!("machine {host} has {at_once} datagrams for each peer to send at once"));
+        }
         for (to, bytes) in said.datagrams {
             self.said(host, &to, bytes.len());
             if shows_plaintext(&bytes) {
@@ -301,7 +316,7 @@ impl World {
         if self.hosts[host].offline {
             return;
         }
-        if let Some(flight) = self.net.send(self.now, host, PORT, dst) {
+        if let Some(flight) = self.net.send(self.now, host, PORT, dst, bytes.len()) {
             let sent = self.now;
             self.after(flight.takes, Task::Datagram { flight, sender: host, sent, bytes });
         }
@@ -358,11 +373,24 @@ impl World {
                 self.broken(format!("machine {host} to {peer}: {broken}"));
             }
             let number = self.pairs[at].next();
-            let data = Data { from: host, to: peer, number, sent: self.now };
-            self.data_at[host] = self.now;
-            let said = self.hosts[host].packet(self.now, &data.write());
-            self.take(host, said);
+            self.speak(host, Data { from: host, to: peer, number, sent: self.now, len: DATA });
+            let ticks = self.now.as_nanos() / TRAFFIC.as_nanos();
+            if self.plan.has_sizes() && ticks.is_multiple_of(LARGE_EVERY.as_nanos() / TRAFFIC.as_nanos()) {
+                if let Some(broken) = self.large[at].sent(self.now, expected) {
+                    self.broken(format!("machine {host} to {peer}, large packets: {broken}"));
+                }
+                let number = self.large[at].next();
+                self.speaks_large = true;
+                self.speak(host, Data { from: host, to: peer, number, sent: self.now, len: MTU.into() });
+                self.speaks_large = false;
+            }
         }
+    }
+
+    fn speak(&mut self, host: usize, data: Data) {
+        self.data_at[host] = self.now;
+        let said = self.hosts[host].packet(self.now, &data.write());
+        self.take(host, said);
     }
 
     /// An inner packet came out of a machine's TUN.
@@ -377,7 +405,11 @@ impl World {
         self.data_at[host] = self.now;
         self.report.packets += 1;
         let at = self.at(data.from, host);
-        if !self.pairs[at].came(self.now, data.number, data.sent, &mut self.report) {
+        let (pair, healed) = match data.len {
+            DATA => (&mut self.pairs[at], &mut self.report.healed),
+            _ => (&mut self.large[at], &mut self.report.large),
+        };
+        if !pair.came(self.now, data.number, data.sent, healed) {
             self.broken(format!("machine {host} got a packet of machine {} twice", data.from));
         }
     }
@@ -481,7 +513,8 @@ impl World {
         };
         let what = (self.now.as_nanos() as u64) ^ (host as u64) << 56 ^ way << 48 ^ len as u64;
         self.report.print = (self.report.print ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
-        self.chatter[host] += u64::from(len != SEALED);
+        let data = len == SEALED || (self.speaks_large && len > SEALED);
+        self.chatter[host] += u64::from(!data);
         let idle = self.now.saturating_sub(self.data_at[host].max(self.stirred[host]));
         if idle > SILENT {
             self.broken(format!("machine {host} sends after {idle:?} without data"));
@@ -500,6 +533,7 @@ impl World {
                 if !(relays_alone && self.is_steady(a, b)) {
                     let at = self.at(a, b);
                     self.pairs[at].touch(self.now, cause);
+                    self.large[at].touch(self.now, cause);
                 }
             }
         }

@@ -32,7 +32,7 @@ impl World {
     pub(super) fn is_over(&mut self, task: &Task) -> bool {
         let Task::Look = task else { return false };
         let Some(mended) = self.mended else { return false };
-        let waits = self.pairs.iter().any(|pair| pair.waits(self.now));
+        let waits = self.pairs.iter().chain(&self.large).any(|pair| pair.waits(self.now));
         self.now >= mended + SETTLE && (!waits || self.now >= mended + DIRECT + PATIENCE)
     }
 
@@ -102,6 +102,10 @@ impl World {
                 self.touch(Cause::Clock, false, |a, _| a == host);
             }
             What::Line(host, line) => self.net.set_line(host, line),
+            What::Size(host, mtu) => {
+                self.net.set_mtu(host, mtu);
+                self.touch(Cause::Size, false, |a, _| a == host);
+            }
         }
     }
 
