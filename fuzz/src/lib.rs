@@ -4,6 +4,7 @@
 mod api;
 mod coordinator;
 mod gateway;
+mod lan;
 mod pipe;
 mod proxy;
 mod relay;
@@ -13,6 +14,7 @@ mod simulation;
 pub use api::{api_lines, api_reply, api_request};
 pub use coordinator::{account_messages, coordinator_body, coordinator_events, coordinator_proof};
 pub use gateway::{gateway_datagram, gateway_text};
+pub use lan::beacon_datagram;
 pub use pipe::{pipe_frames, probe_message};
 pub use proxy::proxy_answer;
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};

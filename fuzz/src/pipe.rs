@@ -78,6 +78,7 @@ mod tests {
         let psk = [5; 32].into();
         writer.to_data(&ToData::Guest(Guest { peer: 1, psk, relay: 0, handle: 3, initiation: &[1; 148] }));
         writer.from_data(&FromData::PeerFloor { peer: 1, floor });
+        writer.from_data(&FromData::Seek(1));
         writer.from_data(&FromData::Ready);
         writer.from_data(&FromData::RelaySend { relay: 1, to: RelayTo::Handle(4), payload: b"payload" });
         let stream = [&[7], writer.pending()].concat();

@@ -92,8 +92,9 @@ impl Mesh {
             ToData::StatusRequest { token } => self.status(now, token),
             ToData::Floor(floor) => self.set_floor(now, floor),
             ToData::Guest(guest) => self.guest(now, &guest),
-            // For whoever hands packets over: here a packet without a peer is dropped, as ever.
-            ToData::Begin => {}
+            ToData::Sighted { peer, at } => self.sighted(now, peer, at),
+            // For whoever owns the sockets. (Before `Begin`, a packet without a peer would be dropped here, as ever.)
+            ToData::Begin | ToData::Beacon { .. } => {}
         }
     }
 
@@ -251,6 +252,13 @@ impl Mesh {
     fn set_floor(&mut self, now: Instant, floor: Floor) {
         if self.machine.floor.replace(floor) != Some(floor) {
             self.each_peer(|peer, machine| peer.tell_floor(now, machine));
+        }
+    }
+
+    fn sighted(&mut self, now: Instant, id: u32, at: Endpoint) {
+        let peer = self.by_id.get(&id).and_then(|slot| self.peers[*slot as usize].as_mut());
+        if let Some(peer) = peer {
+            peer.sighted(now, at.0, &self.routes, &mut self.machine);
         }
     }
 

@@ -57,6 +57,8 @@ pub enum Event {
         /// The roster.
         floor: Floor,
     },
+    /// Something waits for the peer of this number, and it does not answer, or nobody leads there: it may be on the LAN.
+    Seek(u32),
 }
 
 impl<'a> Transmit<'a> {

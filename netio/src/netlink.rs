@@ -151,6 +151,22 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`].
     pub async fn local_addresses(&self, except: Option<u32>) -> Result<Vec<LocalAddress>, NetlinkError> {
+        self.addresses_where(except, LinkFlags::empty()).await
+    }
+
+    /// Every address of every link that is up and where a datagram reaches all hosts at once: no tunnels, no loopback.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub async fn shared_addresses(&self, except: Option<u32>) -> Result<Vec<LocalAddress>, NetlinkError> {
+        self.addresses_where(except, LinkFlags::Broadcast | LinkFlags::Multicast).await
+    }
+
+    async fn addresses_where(
+        &self,
+        except: Option<u32>,
+        flags: LinkFlags,
+    ) -> Result<Vec<LocalAddress>, NetlinkError> {
         let listing = self.listing.lock().await;
         let links: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.map_err(reason)?;
@@ -158,7 +174,7 @@ impl Netlink {
         let usable = |index: u32| {
             links.iter().any(|link| {
                 link.header.index == index
-                    && link.header.flags.contains(LinkFlags::Up)
+                    && link.header.flags.contains(LinkFlags::Up | flags)
                     && !link.header.flags.contains(LinkFlags::Loopback)
             })
         };

@@ -26,7 +26,7 @@ use netio::{
     epoll::{Epoll, Interest},
     netlink::{Change, Netlink, NetlinkError, Prefix, changes},
     tun::{Coalescer, Frame, Tun, TunError},
-    udp::{Batch, Family, SendError, Socket},
+    udp::{Batch, Family, SendError, Socket, hear},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -356,6 +356,44 @@ fn changes_of_addresses_routes_and_links_are_told() {
             if next(&mut changes).await == Change::Lost {
                 break;
             }
+        }
+    });
+}
+
+#[test]
+fn what_is_said_to_every_host_of_a_link_comes_from_the_address_and_port_that_others_answer_to() {
+    in_namespace(async |netlink| {
+        let (_tun, tunnel) = device(&netlink, "t0").await;
+        let ip = |arguments: &str| {
+            assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+        };
+        ip("link add lan type veth peer name other");
+        ip("link set other up");
+        let link = netlink.index("lan").await.unwrap();
+        let own: [IpAddr; 2] = ["10.8.0.1".parse().unwrap(), "fd08::1".parse().unwrap()];
+        // The second address is not what the kernel would choose.
+        for (ip, len) in [("10.8.0.9", 24), ("10.8.0.1", 24), ("fd08::9", 64), ("fd08::1", 64)] {
+            netlink.add_address(link, (ip.parse().unwrap(), len)).await.unwrap();
+        }
+        netlink.set_up(link).await.unwrap();
+        let shared = netlink.shared_addresses(None).await.unwrap();
+        assert!(own.iter().all(|own| shared.iter().any(|shared| shared.ip == *own)));
+        assert!(shared.iter().all(|shared| shared.link != tunnel), "a tunnel is no LAN");
+
+        for (family, own) in [(Family::V4, own[0]), (Family::V6, own[1])] {
+            // Two programs hear the same.
+            let ears = [hear(family, 21_420).unwrap(), hear(family, 21_420).unwrap()];
+            let socket = Socket::bind(family, 0, None).unwrap();
+            socket.say(link, own, 21_420, b"said").unwrap();
+            for ear in ears {
+                ear.set_nonblocking(false).unwrap();
+                ear.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                let mut bytes = [0; 16];
+                let (len, from) = ear.recv_from(&mut bytes).unwrap();
+                assert_eq!(&bytes[..len], b"said");
+                assert_eq!((from.ip(), from.port()), (own, socket.port().unwrap()));
+            }
+            assert_eq!(socket.say(9_999, own, 21_420, b"said"), Err(SendError::Unreachable), "no such link");
         }
     });
 }

@@ -1,7 +1,7 @@
 //! An epoch: the span in which one key is shared by all members of a network.
 //!
-//! The key yields four, one per purpose: it seals roster entries, pairs machines (WireGuard's pre-shared key),
-//! blinds mailboxes and proves membership to the coordinator. An epoch is named by its commitment, the hash of the
+//! The key yields five, one per purpose: it seals roster entries, pairs machines (WireGuard's pre-shared key),
+//! blinds mailboxes, proves membership to the coordinator and seals what is said on a LAN. An epoch is named by its commitment, the hash of the
 //! key, which the signed roster header carries: that is what authenticates a key however it arrives. Removing a
 //! machine, revoking an invite, and every month start a new one.
 
@@ -72,6 +72,12 @@ impl EpochKey {
     #[must_use]
     pub fn mailbox_key(&self) -> Zeroizing<[u8; 32]> {
         derive(&self.0, "mailbox key", b"")
+    }
+
+    /// Seals beacons ([`crate::beacon`]).
+    #[must_use]
+    pub fn beacon_key(&self) -> Zeroizing<[u8; 32]> {
+        derive(&self.0, "beacon key", b"")
     }
 
     /// Proves to the coordinator that its holder is a member, not which one.

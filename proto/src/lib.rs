@@ -19,6 +19,7 @@
 //! | [`account`] | the OPAQUE suite |
 //! | [`pipe`] | frames between control and the data path |
 //! | [`probe`] | candidates and probes inside a session |
+//! | [`beacon`] | what a machine says on its LAN when it looks for another |
 //! | [`gateway`] | a port of the router's outer address: PCP, NAT-PMP, UPnP |
 //! | [`proxy`] | HTTP CONNECT: a tunnel through a proxy |
 //! | [`piece`] | a packet that is too large for its path, in pieces |
@@ -28,6 +29,7 @@
 
 pub mod account;
 pub mod api;
+pub mod beacon;
 pub mod coordinator;
 pub mod epoch;
 pub mod gateway;

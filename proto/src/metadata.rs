@@ -162,7 +162,7 @@ macro_rules! lacks {
 lacks!(Endpoint, InnerAddr, InnerNet, MailboxId:
     std::fmt::Debug, std::fmt::Display, serde::Serialize);
 lacks!(crate::pipe::ToData<'static>, crate::pipe::FromData<'static>, crate::pipe::PeerStatus, crate::pipe::PathView,
-    crate::pipe::LocalAddr, crate::probe::Candidate, crate::probe::Message, crate::mailbox::MailboxSecret:
+    crate::pipe::LocalAddr, crate::beacon::Beacon, crate::probe::Candidate, crate::probe::Message, crate::mailbox::MailboxSecret:
     std::fmt::Debug, std::fmt::Display, serde::Serialize);
 lacks!(crate::identity::MachineKeys, crate::epoch::EpochKey, crate::epoch::EpochKeys, crate::roster::InviteSecret,
     crate::relay::Credential, crate::relay::Pseudonym, crate::roster::Roster, crate::roster::MachineEntry:

@@ -12,10 +12,11 @@ use std::{env, fs, path::PathBuf};
 use cast::{NOW, Repeatable, relay};
 use data_encoding::HEXLOWER;
 use proto::{
+    beacon::Beacon,
     epoch::{EpochKey, EpochKeys, slot},
     identity::{MachineKeys, NetworkId, Pin, RootKeys, RootSeed},
     introduction::{INITIATION, Introduction},
-    metadata::InnerNet,
+    metadata::{Endpoint, InnerNet},
     roster::{Delta, Floor, InviteSecret, JoinRecord, NewInvite, NewNetwork, Order, PublicState, Roster},
     seal::{SealingSecret, derive, hash, lock, open, seal, unlock},
     token::{EnrolCode, EnrolToken, InviteToken, RecoveryKey, Token},
@@ -64,6 +65,7 @@ fn epochs() {
     v.is("name", &key.name().0);
     v.is("roster key", key.roster_key().as_bytes());
     v.is("mailbox key", &key.mailbox_key()[..]);
+    v.is("beacon key", &key.beacon_key()[..]);
     v.is("member key", key.member_key().verifying_key().as_bytes());
     v.is("pre-shared key of 01… and 02…", &key.pairing_psk(&[1; 32], &[2; 32])[..]);
     let secret = SealingSecret::from_seed([0x22; 32]);
@@ -82,6 +84,22 @@ fn epochs() {
     v.is("epoch keys, version 1", &without_numbers);
     assert!(EpochKeys::from_bytes(&v.stored("epoch keys, version 1")).unwrap().present() == keys.present());
     assert!(EpochKeys::from_bytes(&v.stored("epoch keys")).unwrap().to_bytes() == keys.to_bytes());
+    v.done();
+}
+
+#[test]
+fn beacons() {
+    let mut v = Vector::of("beacon");
+    let key = v.given::<32>("beacon key", &[0x77; 32]);
+    for (n, (what, from, wanted)) in (5..).zip([
+        ("looking for two machines, over IPv4", "192.168.1.20:51820", vec![[1; 8], [2; 8]]),
+        ("looking for nobody, over IPv6", "[fd00::20]:51821", vec![]),
+    ]) {
+        let from = Endpoint(from.parse().unwrap());
+        let beacon = Beacon { time: NOW, from, sender: [0x78; 32], wanted };
+        v.is(what, &beacon.seal(&key, &mut Repeatable::new(n)));
+        assert!(Beacon::open(&v.stored(what), &key) == Some(beacon), "{what}");
+    }
     v.done();
 }
 

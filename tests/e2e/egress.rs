@@ -1,9 +1,10 @@
 //! Nothing speaks to anybody else: every packet that leaves a machine or a server, from before its first start on, goes to
-//! another machine, the relay, the coordinator, the resolver that the host was given, or the router before it, which is asked for a port.
+//! another machine, the relay, the coordinator, the resolver that the host was given, the router before it, which is asked for a port,
+//! or all hosts of the LAN, where a machine that nothing leads to is looked for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     time::Duration,
 };
 
@@ -27,6 +28,11 @@ const MAPPING: u16 = 5_351;
 const SEARCH: u16 = 1_900;
 const DEVICES: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250));
 
+/// Beacons, and all hosts of a LAN.
+const BEACON: u16 = 21_420;
+const ALL_HOSTS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1))];
+
 /// Whom Tacet may speak to.
 #[derive(Default)]
 struct Allowed {
@@ -46,6 +52,7 @@ enum For {
     Relay,
     Resolver,
     Router,
+    Lan,
     /// What the kernel does by itself to have a network at all.
     Kernel,
     Nobody,
@@ -94,6 +101,8 @@ impl Allowed {
             UDP | TCP if port == DNS && self.resolver.contains(&to) => For::Resolver,
             UDP if [MAPPING, SEARCH].contains(&port) && self.routers.contains(&to) => For::Router,
             UDP if port == SEARCH && to == DEVICES => For::Router,
+            // Machines that look for each other.
+            UDP if from == 51_820 && port == BEACON && ALL_HOSTS.contains(&to) => For::Lan,
             // WireGuard's own port, to whatever port a router gave the other.
             UDP if from == 51_820 && self.machines.contains(&to) => For::Peer,
             // "Nobody is at this port", "the packet is too large": answers to what came.

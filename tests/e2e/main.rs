@@ -10,6 +10,7 @@ mod dice;
 mod egress;
 mod epochs;
 mod laboratory;
+mod lan;
 mod life;
 mod log_texts;
 mod many;

@@ -65,6 +65,9 @@ pub struct Daemon {
     /// Ask the router for no port (by PCP, NAT-PMP or UPnP); peers behind strict NATs then reach this machine by relay.
     #[arg(long)]
     pub no_port_mapping: bool,
+    /// Look for no peer on the LAN; where no relay and no static endpoint leads to one, it is not found then.
+    #[arg(long)]
+    pub no_lan_discovery: bool,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,

@@ -19,6 +19,7 @@
 //! | [`dial`] | the way to both: directly or through a proxy |
 //! | `gateway` | a port of the router's outer address |
 //! | `netcheck` | what the network around allows |
+//! | `lan` | finding peers on the LAN |
 //! | `backoff`, `moved` | when either connects again: after a pause, or at once on another network |
 //! | [`child`] | starts the data path and keeps it running |
 //! | [`harden`] | what a process that holds keys does first |
@@ -39,6 +40,7 @@ pub mod dial;
 mod gateway;
 pub mod harden;
 pub mod inventory;
+mod lan;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod message;

@@ -19,7 +19,7 @@ use tokio::{
 use vpnd::child::{Child, Descriptors, Event};
 
 /// The frame `Ready`.
-const READY: &str = r"\000\000\000\002\201\003";
+const READY: &str = r"\000\000\000\002\201\004";
 
 /// A data path that notes its start and then does `what`, in which `$tx` is its pipe to control.
 struct Actor {

@@ -4,8 +4,8 @@
 //! was sent on it came back on it ([`Paths::echoed`]): decryption proves who sent a packet, not where it came from.
 //! So a datagram that arrives from elsewhere moves nothing, whoever recorded it; at most it makes us probe.
 //!
-//! Paths come from the roster (static), from the peer's list of candidates (announced), and from where its
-//! authentic probes come (learned). All are probed by one schedule, [`schedule`], while the peer has data. The best one in trust carries
+//! Paths come from the roster (static), from the peer's list of candidates (announced), from what it says on the LAN
+//! (sighted), and from where its authentic probes come (learned). All are probed by one schedule, [`schedule`], while the peer has data. The best one in trust carries
 //! the data: by [`Kind`], then by round-trip time with hysteresis. A path that falls silent loses trust and gives
 //! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Before that, while it is in
 //! [`doubt`], data goes by a spare too. Over the relay data may go unproven: TLS and the mailbox say where it ends.
@@ -16,6 +16,7 @@
 mod candidate;
 mod choice;
 mod doubt;
+mod lan;
 mod schedule;
 mod size;
 
@@ -36,6 +37,8 @@ use size::Size;
 
 /// Learned paths of one peer that are remembered.
 const MAX_LEARNED: usize = 4;
+/// Places on the LAN where a peer was seen: two links by two address families.
+const MAX_SIGHTED: usize = 4;
 /// Probes of one path whose answers are awaited: a burst, and as many again, for what was sent last is answered last and
 /// a path may be slow.
 const OUTSTANDING: usize = 2 * BURST.len();
@@ -54,6 +57,8 @@ pub(crate) enum Origin {
     Static,
     /// In the peer's list of candidates.
     Announced,
+    /// The peer said on the LAN that it is there.
+    Sighted,
     /// A probe came from there.
     Learned,
     /// A relay.
@@ -251,9 +256,14 @@ impl Paths {
             .map(|p| p.to)
     }
 
-    /// Static endpoints.
-    pub(crate) fn statics(&self) -> impl Iterator<Item = To> + '_ {
-        self.table.iter().filter(|p| p.origin == Origin::Static).map(|p| p.to)
+    /// Where a handshake may go though the peer never answered there: static endpoints, and where it was seen on the LAN.
+    pub(crate) fn named(&self) -> impl Iterator<Item = To> + '_ {
+        self.table.iter().filter(|p| matches!(p.origin, Origin::Static | Origin::Sighted)).map(|p| p.to)
+    }
+
+    /// Whether data goes by a path in trust.
+    pub(crate) fn is_well(&self) -> bool {
+        self.chosen.is_some_and(|at| self.table[at].trusted)
     }
 
     /// The relays, the best first to be asked by the caller.
@@ -382,6 +392,7 @@ impl Paths {
     /// No data any more.
     pub(crate) fn sleep(&mut self) {
         self.awake = false;
+        self.forget_sighted();
     }
 
     /// All direct paths have to prove themselves again, as after a change of our own addresses.
@@ -553,7 +564,11 @@ impl Paths {
 
     /// Keeps the number of paths of one origin within bounds; those in `keep` stay.
     fn trim(&mut self, origin: Origin, keep: &[Via]) {
-        let most = if origin == Origin::Learned { MAX_LEARNED } else { 2 * proto::probe::MAX_CANDIDATES };
+        let most = match origin {
+            Origin::Learned => MAX_LEARNED,
+            Origin::Sighted => MAX_SIGHTED,
+            Origin::Static | Origin::Announced | Origin::Relay => 2 * proto::probe::MAX_CANDIDATES,
+        };
         while self.table.iter().filter(|p| p.origin == origin).count() > most {
             let oldest = self
                 .table

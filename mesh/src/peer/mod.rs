@@ -1,11 +1,12 @@
 //! One peer: its sessions, its paths, what waits for it, and its clock.
 //!
 //! [`send`] takes packets out to it, [`receive`] takes what came from it, [`epochs`] moves it from one epoch to the next,
-//! [`guest`] lets it catch up from an older one, [`Peer::tick`] does what is due. A peer that
+//! [`guest`] lets it catch up from an older one, [`lan`] meets it on a LAN, [`Peer::tick`] does what is due. A peer that
 //! has no data has no timers but those of a session that still lives, and none at all after that.
 
 mod epochs;
 mod guest;
+mod lan;
 mod receive;
 mod send;
 
@@ -200,6 +201,9 @@ impl Peer {
     /// Our own addresses changed. If some are gone (`moved`), no direct path can be trusted as it is.
     pub(crate) fn addresses_changed(&mut self, now: Instant, moved: bool, machine: &mut Machine) {
         self.paths.reclassify(&machine.locals);
+        if moved {
+            self.paths.forget_sighted();
+        }
         if moved && self.paths.is_awake() {
             self.paths.prove(now);
         }

@@ -340,7 +340,7 @@ pub(crate) fn answer_to(source: Source) -> To {
 }
 
 /// Whether an endpoint lies inside a network of ours, so that a path to it would run in its own tunnel.
-fn is_inner(remote: SocketAddr, routes: &Routes, machine: &Machine) -> bool {
+pub(super) fn is_inner(remote: SocketAddr, routes: &Routes, machine: &Machine) -> bool {
     routes.is_inside(remote.ip()) || machine.is_own(remote.ip())
 }
 

@@ -11,7 +11,7 @@ use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
     icmp::{self, TooBig},
     machine::{Machine, padded},
-    out::To,
+    out::{Event, To},
     path::Probe,
     session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH},
     tcp,
@@ -166,8 +166,9 @@ impl Peer {
         }
     }
 
-    /// Sends an initiation to wherever the peer may be: a static endpoint, the relay, the path in use. Without a
-    /// relay, also where it once was; on repetition, over every relay.
+    /// Sends an initiation to wherever the peer may be: a static endpoint, where it was seen on the LAN, the relay, the path in
+    /// use. Without a relay, also where it once was; on repetition, over every relay. If that is not known to lead to it, it
+    /// is looked for on the LAN.
     pub(super) fn send_initiation(&mut self, now: Instant, at: usize, message: &[u8], machine: &mut Machine) {
         let jitter = machine.jitter(RETRY_JITTER);
         let keyed = &mut self.keyed[at];
@@ -177,7 +178,7 @@ impl Peer {
         let wait = if tries == 0 { wait } else { wait + jitter };
         keyed.attempt = Some(Attempt { since, retry_at: now + wait, tries: tries + 1 });
 
-        let mut targets: Vec<To> = self.paths.route().into_iter().chain(self.paths.statics()).collect();
+        let mut targets: Vec<To> = self.paths.route().into_iter().chain(self.paths.named()).collect();
         let has_relay = self.paths.relays().next().is_some();
         if !has_relay {
             targets.extend(self.paths.known());
@@ -190,6 +191,9 @@ impl Peer {
             if !targets[..n].contains(to) {
                 machine.out.push(self.addressed(*to, at), message);
             }
+        }
+        if tries > 0 || !(has_relay || self.paths.is_well() || self.paths.is_sighted()) {
+            machine.events.push_back(Event::Seek(self.id));
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 mod epochs;
 mod guests;
+mod lan;
 mod news;
 mod paths;
 mod sessions;

@@ -66,6 +66,8 @@ pub struct Machine {
     pub statuses: Vec<Status>,
     /// Rosters that peers said they have.
     pub floors: Vec<(u32, Floor)>,
+    /// Peers that were looked for on the LAN.
+    pub sought: Vec<u32>,
     /// Datagrams that went to a relay.
     pub relayed: usize,
     /// Tags of the epochs in whose mailboxes it listens.
@@ -279,6 +281,7 @@ impl World {
                 Event::Status(status) => self.machines[n].statuses.push(status),
                 Event::Pong(pong) => self.machines[n].pongs.push((pong.token, pong.result)),
                 Event::PeerFloor { peer, floor } => self.machines[n].floors.push((peer, floor)),
+                Event::Seek(peer) => self.machines[n].sought.push(peer),
             }
         }
         let mut out: Vec<(To, Vec<u8>)> = Vec::new();
@@ -423,6 +426,7 @@ impl Machine {
             pongs: Vec::new(),
             statuses: Vec::new(),
             floors: Vec::new(),
+            sought: Vec::new(),
             relayed: 0,
             knows: vec![0],
             named: Vec::new(),

@@ -7,7 +7,10 @@
 //!
 //! No datagram is ever cut into fragments, here or on the way: whoever sends finds out what the path takes, and
 //! [`SendError::TooBig`] says what this machine's own link does not.
+//!
+//! Besides, a datagram goes to every host of a link by [`Socket::say`], and what others say so is heard by [`hear`].
 
+mod group;
 mod recv;
 mod send;
 
@@ -23,6 +26,7 @@ use nix::sys::socket::{
 };
 
 pub use self::{
+    group::hear,
     recv::{Batch, Datagram, SLOTS},
     send::SendError,
 };

@@ -186,7 +186,7 @@ fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-fn reason(errno: i32) -> SendError {
+pub(super) fn reason(errno: i32) -> SendError {
     match errno {
         libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SendError::Full,
         libc::EMSGSIZE => SendError::TooBig,

@@ -17,6 +17,7 @@ const RELAY_SEND: u8 = 130;
 const STATUS: u8 = 131;
 const PONG: u8 = 132;
 const PEER_FLOOR: u8 = 133;
+const SEEK: u8 = 134;
 
 /// How packets reach a peer right now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub enum FromData<'a> {
         /// The roster, as the peer claims.
         floor: Floor,
     },
+    /// Something waits for this peer, and it does not answer, or nobody leads there.
+    Seek(u32),
 }
 
 impl FromData<'_> {
@@ -145,6 +148,10 @@ impl FromData<'_> {
                 w.u32(*peer);
                 floor.encode(w);
             }
+            Self::Seek(peer) => {
+                w.u8(SEEK);
+                w.u32(*peer);
+            }
         }
     }
 }
@@ -172,6 +179,7 @@ impl<'a> FromData<'a> {
             STATUS => Self::Status(Status::decode(&mut r)?),
             PONG => Self::Pong(Pong::decode(&mut r)?),
             PEER_FLOOR => Self::PeerFloor { peer: r.u32()?, floor: Floor::decode(&mut r)? },
+            SEEK => Self::Seek(r.u32()?),
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;

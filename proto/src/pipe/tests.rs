@@ -53,6 +53,12 @@ fn to_data() -> Vec<ToData<'static>> {
         ToData::StatusRequest { token: 2 },
         ToData::Begin,
         ToData::Floor(floor()),
+        ToData::Beacon {
+            link: 3,
+            from: "192.168.1.2".parse().unwrap(),
+            datagram: &[0xa7; crate::beacon::LEN],
+        },
+        ToData::Sighted { peer: 7, at: endpoint("192.168.1.3:51820") },
         ToData::Guest(Guest {
             peer: 7,
             psk: Zeroizing::new([0xa4; 32]),
@@ -86,6 +92,7 @@ fn from_data() -> Vec<FromData<'static>> {
         FromData::Pong(Pong { token: 1, result: Some((Duration::from_millis(20), PathView::Relay(3))) }),
         FromData::Pong(Pong { token: 1, result: None }),
         FromData::PeerFloor { peer: 7, floor: floor() },
+        FromData::Seek(7),
     ]
 }
 
@@ -188,8 +195,11 @@ fn values_outside_the_format_are_refused() {
     assert!(ToData::decode(&[5, 8]).is_err(), "relay 8");
     assert!(ToData::decode(&[5, 1, 0]).is_err(), "trailing");
     assert!(ToData::decode(&[77]).is_err() && ToData::decode(&[]).is_err());
-    assert_eq!(FromData::decode(&[129, 4]).err(), Some(WireError::Newer { found: 4, known: VERSION }));
-    assert!(FromData::decode(&[129, 2]).is_err(), "a data path that is older than control");
+    assert_eq!(
+        FromData::decode(&[129, VERSION + 1]).err(),
+        Some(WireError::Newer { found: VERSION + 1, known: VERSION })
+    );
+    assert!(FromData::decode(&[129, VERSION - 1]).is_err(), "a data path that is older than control");
     let guest = bytes_to(&to_data().pop().unwrap());
     let relay_at = 1 + 4 + 32;
     assert!(ToData::decode(&[&guest[..relay_at], &[8], &guest[relay_at + 1..]].concat()).is_err(), "relay 8");

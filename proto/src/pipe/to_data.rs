@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{MAX_RELAYS, VERSION, payload, relay};
 use crate::{
+    beacon,
     metadata::{Endpoint, InnerAddr, InnerNet},
     roster::Floor,
     wire::{Reader, Wire, WireError, Writer},
@@ -40,6 +41,8 @@ const BEGIN: u8 = 13;
 const FLOOR: u8 = 14;
 const GUEST: u8 = 15;
 const MAPPINGS: u8 = 16;
+const BEACON: u8 = 17;
+const SIGHTED: u8 = 18;
 
 /// Which epoch a session belongs to, modulo 4: the hint in a WireGuard index that tells two epochs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,6 +159,22 @@ pub enum ToData<'a> {
     Floor(Floor),
     /// A peer that missed the present epoch and the one before asks for a session: it reaches nothing but sync.
     Guest(Guest<'a>),
+    /// To be sent to every host of a link, at the port of beacons.
+    Beacon {
+        /// The link's index.
+        link: u32,
+        /// This machine's address there, which it is sent from.
+        from: IpAddr,
+        /// The beacon.
+        datagram: &'a [u8; beacon::LEN],
+    },
+    /// A peer said on the LAN that it is there.
+    Sighted {
+        /// The peer.
+        peer: u32,
+        /// Where.
+        at: Endpoint,
+    },
     /// All that was known when the data path started has been told: packets are taken from now on.
     Begin,
 }
@@ -197,6 +216,8 @@ impl ToData<'_> {
             Self::Begin => BEGIN,
             Self::Floor(_) => FLOOR,
             Self::Guest(_) => GUEST,
+            Self::Beacon { .. } => BEACON,
+            Self::Sighted { .. } => SIGHTED,
         }
     }
 
@@ -232,6 +253,15 @@ impl ToData<'_> {
             Self::StatusRequest { token } => w.u64(*token),
             Self::Floor(floor) => floor.encode(w),
             Self::Guest(guest) => guest.encode(w),
+            Self::Beacon { link, from, datagram } => {
+                w.u32(*link);
+                InnerAddr(*from).encode(w);
+                w.raw(&datagram[..]);
+            }
+            Self::Sighted { peer, at } => {
+                w.u32(*peer);
+                at.encode(w);
+            }
             Self::Begin => {}
         }
     }
@@ -268,6 +298,12 @@ impl<'a> ToData<'a> {
             BEGIN => Self::Begin,
             FLOOR => Self::Floor(Floor::decode(&mut r)?),
             GUEST => Self::Guest(Guest::decode(&mut r)?),
+            BEACON => Self::Beacon {
+                link: r.u32()?,
+                from: InnerAddr::decode(&mut r)?.0,
+                datagram: r.raw(beacon::LEN)?.first_chunk().ok_or(WireError::Truncated)?,
+            },
+            SIGHTED => Self::Sighted { peer: r.u32()?, at: Endpoint::decode(&mut r)? },
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;

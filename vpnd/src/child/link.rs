@@ -41,6 +41,8 @@ pub enum Event {
         /// The roster, as it claims. Boxed as the answer to a ping is.
         floor: Box<Floor>,
     },
+    /// Something waits for the peer of this number, which does not answer.
+    Seek(u32),
 }
 
 impl Event {
@@ -54,6 +56,7 @@ impl Event {
             FromData::Status(status) => Some(Self::Status(status)),
             FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
             FromData::PeerFloor { peer, floor } => Some(Self::PeerFloor { peer, floor: Box::new(floor) }),
+            FromData::Seek(peer) => Some(Self::Seek(peer)),
         }
     }
 }

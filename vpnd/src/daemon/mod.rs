@@ -194,6 +194,7 @@ impl Daemon {
             first,
             missing: self.options.missing(),
             map_port: !self.options.no_port_mapping,
+            discover: !self.options.no_lan_discovery,
         }
     }
 

@@ -7,7 +7,7 @@
 //! neither a flood from one side nor a busy control starves the others.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Instant,
 };
 
@@ -18,7 +18,10 @@ use netio::{
     tun::{Coalescer, Frame, Tun},
     udp::{Batch, Family, SendError, Socket},
 };
-use proto::pipe::{FromData, ToData};
+use proto::{
+    beacon,
+    pipe::{FromData, ToData},
+};
 use rand_core::OsRng;
 
 use super::{DataPathError, control::Control};
@@ -166,6 +169,10 @@ impl EventLoop {
                 let frame = ToData::decode(frame)?;
                 removed |= matches!(frame, ToData::RemovePeer(_));
                 begin |= matches!(frame, ToData::Begin);
+                if let ToData::Beacon { link, from, datagram } = frame {
+                    let said = say(&self.core.sockets, (link, from), datagram);
+                    self.core.dropped.unsent += u64::from(!said);
+                }
                 self.core.mesh.apply(now, frame);
             }
             self.core.flush();
@@ -287,7 +294,18 @@ impl Core {
                 Event::PeerFloor { peer, floor } => {
                     self.control.send(&FromData::PeerFloor { peer, floor });
                 }
+                Event::Seek(peer) => {
+                    self.control.send(&FromData::Seek(peer));
+                }
             }
         }
     }
+}
+
+/// Sends a beacon by the socket that packets come and go by, so that where it comes from is where this machine is reached.
+/// Whom it goes to and at which port is decided here. Returns whether it left.
+fn say(sockets: &[Socket], (link, from): (u32, IpAddr), datagram: &[u8]) -> bool {
+    let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
+    let socket = sockets.iter().find(|socket| socket.family() == family);
+    socket.is_some_and(|socket| socket.say(link, from, beacon::PORT, datagram).is_ok())
 }

@@ -42,6 +42,7 @@ use crate::{
     child,
     coordinator::Client,
     dial::Way,
+    lan::LanEvent,
     relay::RelayEvent,
     state::{Contents, Intent, NetworkFolder, Settings, StateError},
 };
@@ -166,6 +167,7 @@ enum Occurrence {
     Change(Change),
     /// A port of the router leads here from now on, or none.
     Mapped(Option<Endpoint>),
+    Lan(LanEvent),
     /// The daemon is gone.
     End,
 }
@@ -288,6 +290,7 @@ impl Actor {
                 Occurrence::Relay(event) => self.heed_relay(event),
                 Occurrence::Change(change) => self.heed_change(change),
                 Occurrence::Mapped(mapping) => self.heed_mapping(mapping),
+                Occurrence::Lan(event) => self.heed_lan(&event),
             }
         }
     }
@@ -589,6 +592,7 @@ async fn listen(ears: &mut Option<Ears>) -> Occurrence {
         Some(event) = ears.relays.recv() => Occurrence::Relay(event),
         Some(change) = ears.changes.recv() => Occurrence::Change(change),
         Some(mapping) = ears.mappings.recv() => Occurrence::Mapped(mapping),
+        Some(event) = ears.lan.recv() => Occurrence::Lan(event),
         else => std::future::pending().await,
     }
 }

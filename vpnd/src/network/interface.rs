@@ -55,6 +55,8 @@ pub(crate) struct Wanted {
     pub(crate) missing: Missing,
     /// Whether the router is asked for a port.
     pub(crate) map_port: bool,
+    /// Whether peers are looked for on the LAN.
+    pub(crate) discover: bool,
 }
 
 /// Why there is no interface.

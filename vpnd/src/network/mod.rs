@@ -54,7 +54,7 @@ mod upstream;
 mod view;
 
 pub(crate) use actor::start;
-pub(crate) use catch_up::{Asker, CatchUpError, fetch};
+pub(crate) use catch_up::{Asker, CatchUpError, Present, fetch};
 pub(crate) use clock::now;
 pub(crate) use handle::{Handle, Kept, NewInvite, Query, Rename, Reply, Revocation};
 pub(crate) use interface::{Interface, Wanted};

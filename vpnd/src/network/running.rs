@@ -34,11 +34,15 @@ use crate::{
     coordinator::Client,
     dial::{ProxyFault, Way},
     gateway::Mapper,
+    lan::{self, Discovery, LanEvent},
     relay::{Listen, RelayClient, RelayEvent},
 };
 
 /// Events that wait for a busy actor.
 const QUEUE: usize = 1_024;
+
+/// What is said and heard on the LAN and waits for a busy actor.
+const LAN_QUEUE: usize = 16;
 
 /// A relay that was lost is back within this, most often: nobody need hear of it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,6 +73,7 @@ pub(super) struct Ears {
     pub(super) relays: mpsc::Receiver<RelayEvent>,
     pub(super) changes: mpsc::Receiver<Change>,
     pub(super) mappings: mpsc::Receiver<Option<Endpoint>>,
+    pub(super) lan: mpsc::Receiver<LanEvent>,
 }
 
 /// A network that is up.
@@ -82,6 +87,7 @@ pub(super) struct Running {
     /// The port of the router that leads here.
     pub(super) mapping: Option<Endpoint>,
     mapper: Option<Mapper>,
+    pub(super) discovery: Option<Discovery>,
     child: Child,
     link: Link,
 }
@@ -123,13 +129,19 @@ impl Running {
         let (sync_events, sync) = mpsc::channel(1);
         let (relay_events, relays) = mpsc::channel(QUEUE);
         let (mapping_events, mappings) = mpsc::channel(1);
+        let (lan_events, lan) = mpsc::channel(LAN_QUEUE);
         let map = || {
             Mapper::start(interface.netlink().clone(), interface.index(), interface.port(), mapping_events)
         };
         let mapper = wanted.map_port.then(map);
+        let own =
+            lan::Own { link: interface.index(), port: interface.port(), key: asker.keys.wireguard_public() };
+        let discover = || Discovery::start(interface.netlink().clone(), own, present.subscribe(), lan_events);
+        let discovery = wanted.discover.then(discover);
         let running = Self {
             mapping: None,
             mapper,
+            discovery,
             sync: Sync::start(interface.name(), asker.clone(), present.subscribe(), sync_events),
             interface,
             signer: Signer::start(client.clone(), asker.clone(), present.subscribe(), roster_sender),
@@ -138,7 +150,7 @@ impl Running {
             child,
             link: Link::start(client, asker, present.subscribe(), credentials, link_events),
         };
-        Ok((running, Ears { data, link, rosters, sync, relays, changes, mappings }))
+        Ok((running, Ears { data, link, rosters, sync, relays, changes, mappings, lan }))
     }
 
     /// Sends a frame to the data path. False if there is none, or it dropped the frame.
@@ -151,6 +163,7 @@ impl Running {
         self.link.retry();
         self.sync.retry();
         self.relays.clients.iter().flatten().for_each(RelayClient::retry);
+        self.discovery.iter().for_each(Discovery::moved);
         self.look_at_router();
     }
 

@@ -44,6 +44,7 @@ impl Actor {
                 }
             }
             child::Event::PeerFloor { peer, floor } => self.heed_peer_floor(peer, *floor),
+            child::Event::Seek(peer) => self.seek(peer),
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
     actor::{Actor, Note},
     running::stun_servers,
 };
+use crate::lan::LanEvent;
 
 /// Links and addresses change in bursts; this long after the first change they are read anew.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -60,6 +61,29 @@ impl Actor {
         let Some(running) = &mut self.running else { return };
         running.mapping = mapping;
         running.tell(&ToData::Mappings(mapping.into_iter().collect()));
+    }
+
+    /// Something waits for a peer that does not answer: it may be on the LAN.
+    pub(super) fn seek(&self, peer: u32) {
+        let discovery = self.running.as_ref().and_then(|running| running.discovery.as_ref());
+        if let (Some(discovery), Some(key)) = (discovery, self.peers.key(peer)) {
+            discovery.seek(*key);
+        }
+    }
+
+    /// Lets the data path say on the LAN what is to be said there, and tells it which peer was seen there.
+    pub(super) fn heed_lan(&self, event: &LanEvent) {
+        match event {
+            LanEvent::Say { link, from, datagram } => {
+                self.tell(&ToData::Beacon { link: *link, from: *from, datagram });
+            }
+            LanEvent::Sighted(seen) => {
+                let (key, at) = **seen;
+                if let Some(peer) = self.peers.number(&key) {
+                    self.tell(&ToData::Sighted { peer, at });
+                }
+            }
+        }
     }
 
     /// Looks up where the STUN servers are; the answer comes as a note.
