@@ -7,6 +7,7 @@
 mod boot;
 mod chaos;
 mod dice;
+mod doctor;
 mod egress;
 mod epochs;
 mod laboratory;

@@ -160,6 +160,16 @@ It asks this machine's own coordinators and relays, its router and its proxy,
 and nobody else, and takes 5 seconds at most. It shows public addresses: look at
 the picture before you share it. Nothing of it is stored.")]
     Netcheck,
+    /// Find what is wrong, the first cause first, and what to do about it
+    #[command(after_help = "\
+Examples:
+  vpnctl doctor
+  vpnctl doctor nas             why that machine is not reached, or not directly
+  vpnctl --json doctor
+
+Exit code 0 if no fault was found; notes are no faults. Else 1, or 3 or 5 as
+with every command.")]
+    Doctor(Doctor),
     /// What is stored, and whether the promises hold on this machine
     #[command(subcommand, after_help = "Examples:\n  vpnctl privacy inventory\n  sudo vpnctl privacy verify")]
     Privacy(Privacy),
@@ -516,6 +526,12 @@ pub(crate) struct Ping {
     /// The time from one probe to the next, such as 200ms or 1s; a bare number is seconds
     #[arg(short, long, value_name = "INTERVAL", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Another machine that is not reached as it should be
+    pub(crate) name: Option<String>,
 }
 
 /// Where vpnd is, unless told otherwise.

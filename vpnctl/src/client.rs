@@ -45,6 +45,11 @@ impl Connection {
         Ok(Self { stream, lines: Lines::new(MAX_REPLY) })
     }
 
+    /// Waits this long at most from now on.
+    pub(crate) fn wait_for(&self, patience: Duration) -> Result<(), Failure> {
+        self.stream.set_read_timeout(Some(patience)).map_err(|error| broken(&error))
+    }
+
     /// Waits without limit from now on: for a command that goes on until it is interrupted.
     pub(crate) fn wait_for_ever(&self) -> Result<(), Failure> {
         self.stream.set_read_timeout(None).map_err(|error| broken(&error))

@@ -5,6 +5,8 @@
 //! | [`cli`] | what may be typed |
 //! | [`client`] | one command to vpnd and its answer |
 //! | [`commands`] | one function per command: ask vpnd, show the answer |
+//! | [`doctor`] | from what is seen to what is wrong |
+//! | [`words`] | what states and warnings mean |
 //! | [`failure`] | why it failed, in words, in JSON and as an exit code |
 //! | [`password`] | passwords from a prompt, standard input or a file |
 //! | [`verify`] | what the kernel says of the running processes |
@@ -17,11 +19,13 @@
 mod cli;
 mod client;
 mod commands;
+mod doctor;
 mod duration;
 mod failure;
 mod password;
 mod show;
 mod verify;
+mod words;
 
 use std::{ffi::OsString, process::ExitCode};
 

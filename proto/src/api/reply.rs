@@ -466,6 +466,8 @@ pub enum Warning {
     PortTaken,
     /// There is no interface: another one has the name that vpnd is told to use.
     InterfaceNameTaken,
+    /// vpnd may not make network interfaces.
+    InterfaceForbidden,
     /// There is no interface: this system has no `/dev/net/tun`.
     NoTun,
     /// The state directory cannot be written: full, or read-only.

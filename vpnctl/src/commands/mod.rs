@@ -1,6 +1,7 @@
 //! One function per command: ask vpnd, show the answer.
 
 mod account;
+mod doctor;
 mod invite;
 mod machines;
 mod netcheck;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli, ui: &Ui) -> Outcome {
     let context = Context { ui, socket: cli.global.socket(), network: cli.global.network };
     let done = match cli.command {
         cli::Command::Ping(args) => return ping::run(&context, args),
+        cli::Command::Doctor(args) => return doctor::run(&context, &args),
         cli::Command::Privacy(command) => return privacy::run(&context, &command),
         cli::Command::Report(args) => report::run(&context, args),
         cli::Command::Account(command) => account::run(&context, command),
@@ -85,8 +87,17 @@ impl Context<'_> {
 
     /// One command to vpnd; its progress goes to the person.
     fn ask(&self, command: Command) -> Result<Answer, Failure> {
+        self.ask_for(&self.request(command))
+    }
+
+    /// The same in this network.
+    fn ask_in(&self, network: &str, command: Command) -> Result<Answer, Failure> {
+        self.ask_for(&Request::new(Some(network.to_owned()), command))
+    }
+
+    fn ask_for(&self, request: &Request) -> Result<Answer, Failure> {
         let mut connection = self.connect()?;
-        connection.send(&self.request(command))?;
+        connection.send(request)?;
         loop {
             match connection.next()? {
                 Message::Progress(progress) => self.ui.progress(progress_text(progress)),

@@ -1,6 +1,6 @@
 //! `status`: how the networks are, and which way each machine is reached.
 
-use proto::api::{Answer, Command, NetworkState, NetworkStatus, Path, Peer, Warning};
+use proto::api::{Answer, Command, NetworkStatus, Path, Peer};
 
 use super::{
     Context,
@@ -10,6 +10,7 @@ use crate::{
     client::not_understood,
     failure::Failure,
     show::{Cell, Style, Table, Ui, bytes, milliseconds, printable},
+    words::{advice, warning_text},
 };
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
@@ -63,27 +64,6 @@ fn section(ui: &Ui, network: &NetworkStatus) -> String {
     text + &table.render(ui, "  ")
 }
 
-/// What a state that nobody chose means, and what to do.
-fn advice(state: NetworkState) -> &'static [&'static str] {
-    match state {
-        NetworkState::Stale => &[
-            "No signer has renewed the network for a month: who was removed or added",
-            "since is not known here. Start a signer (vpnctl signer list) and the",
-            "coordinator, and check this machine's clock.",
-        ],
-        NetworkState::Forked => &[
-            "The signers' history has two ends: one of them was stolen, or the coordinator",
-            "lost a change. This machine keeps what it saw first and takes no more changes.",
-            "The recovery key decides, on one machine: vpnctl recover",
-        ],
-        NetworkState::Removed => &[
-            "A signer removed this machine; nobody answers it any more.",
-            "Ask for a new invite, then: vpnctl leave, vpnctl join TOKEN",
-        ],
-        NetworkState::Up | NetworkState::Down | NetworkState::Pending | NetworkState::Damaged => &[],
-    }
-}
-
 fn row(peer: &Peer) -> Vec<Cell> {
     // A machine that no signer has taken in yet has only the long address, which would break the columns.
     let address =
@@ -112,30 +92,5 @@ pub(super) fn path_style(path: Path) -> Style {
         Path::Direct => Style::Good,
         Path::Relay => Style::Fair,
         Path::Idle => Style::Dim,
-    }
-}
-
-fn warning_text(warning: Warning) -> &'static str {
-    match warning {
-        Warning::CoordinatorUnreachable => "the coordinator cannot be reached; tunnels go on, changes wait",
-        Warning::NetworkUnknown => "the coordinator lost this network; its operator may have a backup",
-        Warning::ChangeRefused => "the coordinator refuses this machine's changes; it is tried again",
-        Warning::RelayUnreachable => "no relay can be reached; only direct paths work",
-        Warning::ProxyUnreachable => "the proxy cannot be reached; check vpnd's --proxy, or https_proxy",
-        Warning::NotAProxy => "what answers as the proxy is no HTTP proxy; check vpnd's --proxy",
-        Warning::ProxyLogin => "the proxy takes no login from here; see vpnd's --proxy-credentials",
-        Warning::ProxyRefuses => "the proxy lets this machine not connect; ask who runs it",
-        Warning::WrongPin => "the coordinator does not hold the key that this network pinned",
-        Warning::CoordinatorUntrusted => "the coordinator shows what no signer signed; it is not believed",
-        Warning::ClockWrong => "this machine's clock is wrong; set it, for others cannot find it",
-        Warning::InviteOverused => "more machines used an invite than it allows; none is accepted",
-        Warning::DataPathDown => "the data path does not run; it is being started again",
-        Warning::InterfaceFailed => "the network interface cannot be made; it is tried again",
-        Warning::PortTaken => "another program has vpnd's UDP port; stop it, or change --port",
-        Warning::InterfaceNameTaken => "the interface's name is taken; remove it, or change --interface",
-        Warning::NoTun => "/dev/net/tun is missing; load it (modprobe tun), or give it here",
-        Warning::StateNotWritable => "the state directory cannot be written; make room, or check it",
-        Warning::Renamed => "another machine had this one's name first; it got another",
-        Warning::Other => "something that this vpnctl does not know; is it older than vpnd?",
     }
 }

@@ -100,6 +100,7 @@ pub(crate) const WARNINGS: &[Warning] = &[
     Warning::InterfaceFailed,
     Warning::PortTaken,
     Warning::InterfaceNameTaken,
+    Warning::InterfaceForbidden,
     Warning::NoTun,
     Warning::StateNotWritable,
     Warning::Renamed,

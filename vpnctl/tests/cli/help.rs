@@ -39,6 +39,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "ip",
     "ping",
     "netcheck",
+    "doctor",
     "privacy",
     "privacy verify",
     "privacy inventory",

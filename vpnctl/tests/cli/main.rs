@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on should stop
 
 mod account;
+mod doctor;
 mod documents;
 mod errors;
 mod help;

@@ -110,8 +110,11 @@ fn server(url: &str, reached: Result<Reached, ServerState>) -> Server {
 
 async fn connect(url: &str, way: &Way) -> Result<TcpStream, ServerState> {
     let (host, port) = host_and_port(url).ok_or(ServerState::Other)?;
-    let connected = timeout(CONNECT_WITHIN, way.connect(&host, port)).await;
-    connected.map_err(|_| ServerState::Silent)?.map_err(of_fault)
+    match timeout(CONNECT_WITHIN, way.connect(&host, port)).await {
+        Ok(connected) => connected.map_err(of_fault),
+        Err(_) if way.is_direct(&host, port) => Err(ServerState::Silent),
+        Err(_) => Err(ServerState::ProxyUnreachable),
+    }
 }
 
 /// What is the matter with a server that takes connections and does not answer over TLS, whose first packet is a large

@@ -1,7 +1,7 @@
 //! The relays' STUN servers: each is asked several times, for single datagrams get lost.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -88,17 +88,20 @@ async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>)
     let Ok(socket) = UdpSocket::bind((any, 0)).await else { return (None, answers) };
     let began = Instant::now();
     let mut questions: HashMap<TransactionId, (SocketAddr, Instant)> = HashMap::new();
+    // Those that a question could be sent to: where there is no route, nothing is waited for.
+    let mut reachable: HashSet<SocketAddr> = HashSet::new();
     for round in ROUNDS {
         for server in servers.iter().filter(|server| !answers.iter().any(|a| a.server == **server)) {
             let mut id = [0; 12];
             OsRng.fill_bytes(&mut id);
             let id = TransactionId(id);
             questions.insert(id, (*server, Instant::now()));
-            // Where there is no route, no answer comes: that is what is to be found out.
-            let _ = socket.send_to(&request(id), server).await;
+            if socket.send_to(&request(id), server).await.is_ok() {
+                reachable.insert(*server);
+            }
         }
         let mut buffer = [0; ANSWER_MAX];
-        while answers.len() < servers.len() {
+        while answers.len() < reachable.len() {
             let Ok(received) = timeout_at(began + round, socket.recv_from(&mut buffer)).await else { break };
             // An error is an ICMP message's, of a server that is not there: others may answer.
             let Ok((len, _)) = received else { continue };
@@ -108,7 +111,7 @@ async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>)
                 answers.push(Answer { server, mapped: mapped.0, rtt: asked.elapsed() });
             }
         }
-        if answers.len() == servers.len() {
+        if answers.len() == reachable.len() {
             break;
         }
     }
@@ -123,6 +126,15 @@ mod tests {
 
     fn relay(port: u16) -> RelayEntry {
         RelayEntry { url: "https://127.0.0.1".into(), key: [0; 32], stun_port: Some(port) }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_even_be_sent_to_is_not_waited_for() {
+        // The kernel sends nothing to port 0.
+        let nowhere = relay(0);
+        let began = Instant::now();
+        let heard = ask(&[&nowhere]).await;
+        assert!((heard.asked.len(), heard.answers.len()) == (1, 0) && began.elapsed() < ROUNDS[0]);
     }
 
     #[tokio::test]

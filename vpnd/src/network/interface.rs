@@ -82,6 +82,8 @@ pub(crate) enum Lack {
     Name,
     /// The system has no TUN device.
     Tun,
+    /// vpnd may not make interfaces.
+    Forbidden,
     /// Anything else.
     Other,
 }
@@ -204,6 +206,7 @@ impl Lack {
             Self::Port => Warning::PortTaken,
             Self::Name => Warning::InterfaceNameTaken,
             Self::Tun => Warning::NoTun,
+            Self::Forbidden => Warning::InterfaceForbidden,
             Self::Other => Warning::InterfaceFailed,
         }
     }
@@ -214,7 +217,7 @@ impl Lack {
             Self::Port => Message::PortTaken,
             Self::Name => Message::InterfaceNameTaken,
             Self::Tun => Message::NoTun,
-            Self::Other => Message::NetworkFailed,
+            Self::Forbidden | Self::Other => Message::NetworkFailed,
         }
     }
 }
@@ -226,6 +229,7 @@ impl InterfaceError {
             Self::Udp(UdpError::PortTaken(_)) => Lack::Port,
             Self::Tun(TunError::NameTaken) => Lack::Name,
             Self::Tun(TunError::Missing) => Lack::Tun,
+            Self::Tun(TunError::NotPermitted) | Self::Netlink(NetlinkError::NotPermitted) => Lack::Forbidden,
             Self::Tun(_) | Self::Udp(_) | Self::Netlink(_) => Lack::Other,
         }
     }

@@ -1,0 +1,137 @@
+//! `doctor`, against a vpnd that says what a broken one would.
+
+use proto::api::{
+    Addresses, Answer, Checked, Clock, ErrorCode, Mapping, MappingState, Nat, NatKind, Netcheck,
+    NetworkState, NetworkStatus, Own, PortMapping, Portal, Reply, Server, ServerState, Status, Warning,
+};
+use serde_json::json;
+
+use crate::stage::{Vpnd, run};
+
+fn status(state: NetworkState, warnings: Vec<Warning>) -> Reply {
+    let machine = Own { name: "laptop".to_owned(), ipv4: None, ipv6: "::1".parse().unwrap(), signer: false };
+    Reply::Ok(Answer::Status(Status {
+        networks: vec![NetworkStatus {
+            name: "home".to_owned(),
+            roster_name: None,
+            state,
+            generation: 1,
+            version: 1,
+            epoch: 1,
+            machine,
+            peers: Vec::new(),
+            warnings,
+            damage: None,
+        }],
+    }))
+}
+
+fn around(coordinator: ServerState) -> Reply {
+    let server = |url: &str, state: ServerState| Server {
+        url: url.to_owned(),
+        state,
+        connect_ms: None,
+        rtt_ms: None,
+        udp: Vec::new(),
+    };
+    Reply::Ok(Answer::Netcheck(Netcheck {
+        udp: Some(false),
+        nat: Nat { mapping: Mapping::Unknown, kind: None::<NatKind>, port_kept: None },
+        ipv4: Addresses { local: vec!["192.168.1.10".parse().unwrap()], ..Addresses::default() },
+        ipv6: Addresses::default(),
+        port_mapping: PortMapping { state: MappingState::None, protocols: Vec::new() },
+        captive_portal: Portal::None,
+        proxy: None,
+        clock: Some(Clock::Right),
+        networks: vec![Checked {
+            name: Some("home".to_owned()),
+            mapped: None,
+            coordinator: server("https://vpn.example", coordinator),
+            relays: vec![server("https://relay.example", ServerState::Answers)],
+        }],
+    }))
+}
+
+#[test]
+fn faults_come_before_notes_each_with_what_to_do() {
+    let vpnd = Vpnd::in_turn(&[
+        status(NetworkState::Up, vec![Warning::CoordinatorUnreachable]),
+        around(ServerState::Refused),
+    ]);
+    let run = vpnd.run(&["doctor"]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert_eq!(
+        run.out,
+        "\
+fault: home: the coordinator does not run: its host says that nobody listens at https://vpn.example
+  next: its operator starts it: systemctl start tacet-coordinator; tunnels go on meanwhile, changes wait
+note:  UDP is blocked in the network around: all paths go over relays
+  next: let UDP out in its firewall, for direct paths
+"
+    );
+    assert_eq!(vpnd.asked()["cmd"], json!({"status": {}}));
+    assert_eq!(vpnd.asked()["cmd"], json!({"netcheck": {}}));
+}
+
+#[test]
+fn the_document_is_the_one_in_the_manual() {
+    let replies =
+        [status(NetworkState::Up, vec![Warning::CoordinatorUnreachable]), around(ServerState::Refused)];
+    let run = Vpnd::in_turn(&replies).run(&["--json", "doctor"]);
+    let manual = include_str!("../../../docs/json.md").split("## doctor").nth(1).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(manual.split("```json\n").nth(1).unwrap().split("```").next().unwrap()).unwrap();
+    assert_eq!((run.code, run.json()), (1, shown));
+}
+
+#[test]
+fn without_a_fault_it_exits_with_0_and_says_so() {
+    let replies = [status(NetworkState::Down, Vec::new()), around(ServerState::Answers)];
+    let run = Vpnd::in_turn(&replies).run(&["doctor"]);
+    assert_eq!(
+        run.done(),
+        "note:  home: the network is down, as it was told to be\n  next: connect: vpnctl up\nNo fault was found.\n"
+    );
+}
+
+#[test]
+fn a_vpnd_that_cannot_be_asked_is_the_fault_with_the_exit_code_of_every_command() {
+    let none = run(std::path::Path::new("/nonexistent/vpnd.sock"), &["--json", "doctor"], "");
+    assert_eq!((none.code, &none.json()["faults"][0]["fault"]), (3, &json!("not_running")));
+    let refused = Vpnd::failing(ErrorCode::NotPermitted).run(&["--json", "doctor"]);
+    assert_eq!((refused.code, &refused.json()["faults"][0]["fault"]), (5, &json!("not_permitted")));
+    let other = Vpnd::failing(ErrorCode::Newer).run(&["doctor"]);
+    assert_eq!((other.code, other.out.as_str()), (1, ""));
+    assert!(other.err.starts_with("error: it failed"), "{}", other.err);
+}
+
+#[test]
+fn a_machine_that_there_is_not_is_an_error() {
+    let refusal = proto::api::ApiError::new(ErrorCode::NotFound, "a", "b", "c");
+    let vpnd = Vpnd::in_turn(&[status(NetworkState::Up, Vec::new()), Reply::Error(refusal)]);
+    assert_eq!(vpnd.run(&["doctor", "nobody"]).code, 2);
+}
+
+#[test]
+fn every_fault_is_in_the_manual() {
+    let manual = include_str!("../../../docs/json.md").split("## doctor").nth(1).unwrap();
+    let source = include_str!("../../src/doctor/fault.rs");
+    let words = source.split("pub(crate) enum Fault {").nth(1).unwrap().split("\n}").next().unwrap();
+    let mut count = 0;
+    for word in words.lines().filter_map(|line| line.trim().strip_suffix(',')) {
+        if word.contains('(') {
+            continue;
+        }
+        let snake: String = word
+            .chars()
+            .enumerate()
+            .flat_map(|(i, c)| {
+                let apart = (i > 0 && c.is_uppercase()).then_some('_');
+                apart.into_iter().chain(c.to_lowercase())
+            })
+            .collect();
+        assert!(manual.contains(&format!("| `{snake}` |")), "{snake}");
+        count += 1;
+    }
+    assert!(count > 20);
+}
