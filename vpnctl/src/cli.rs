@@ -147,8 +147,10 @@ Examples:
   vpnctl ping nas
   vpnctl ping nas -c 0          until interrupted
   vpnctl ping nas -c 100 -i 0.2
+  vpnctl ping nas --until-direct
 
-Exit code 1 if no reply came.")]
+It says so when the path changes, as it does in the first seconds: from a relay
+to a direct one. Exit code 1 if no reply came.")]
     Ping(Ping),
     /// What the network around this machine allows, measured now
     #[command(after_help = "\
@@ -520,9 +522,12 @@ pub(crate) struct Ip {
 pub(crate) struct Ping {
     /// Which machine
     pub(crate) name: String,
-    /// How many probes; 0 goes on until interrupted
-    #[arg(short, long, value_name = "COUNT", default_value_t = 5)]
-    pub(crate) count: u32,
+    /// How many probes; 0 goes on until interrupted [default: 5, or 30 with --until-direct]
+    #[arg(short, long, value_name = "COUNT")]
+    pub(crate) count: Option<u32>,
+    /// Stop as soon as the path is direct; exit code 1 if it does not become so
+    #[arg(long)]
+    pub(crate) until_direct: bool,
     /// The time from one probe to the next, such as 200ms or 1s; a bare number is seconds
     #[arg(short, long, value_name = "INTERVAL", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,

@@ -36,9 +36,10 @@ fn each_reply_tells_its_path_and_time_and_a_summary_ends_it() {
         "nas: 1  48.0 ms  relay\n\
          nas: 2  no reply\n\
          nas: 3  12.0 ms  direct 203.0.113.5:51820\n\
+         --- path: relay -> direct (IPv4), 48.0 ms -> 12.0 ms\n\
          nas: 4  0.50 ms  direct 203.0.113.5:51820\n\
          --- nas: 4 sent, 3 received, 25% lost; 2 direct, 1 by relay\n\
-         --- fastest 0.50 ms, mean 20.2 ms, slowest 48.0 ms\n"
+         --- fastest 0.50 ms, mean 20.2 ms, slowest 48.0 ms; path at the end: direct (IPv4)\n"
     );
     assert_eq!(vpnd.asked()["cmd"], json!({"ping": {"name": "nas", "count": 4, "interval_ms": 200}}));
 }
@@ -54,6 +55,7 @@ fn the_document_has_the_replies_and_the_summary() {
     assert_eq!(
         vpnd.run(&["--json", "ping", "nas"]).json(),
         json!({"name": "nas", "sent": 3, "received": 2, "loss_percent": 33.3, "min_ms": 12.0, "avg_ms": 30.0, "max_ms": 48.0,
+               "path": "direct", "endpoint": "203.0.113.5:51820", "path_changes": 1,
                "replies": [{"seq": 1, "rtt_ms": 48.0, "path": "relay", "endpoint": null},
                            {"seq": 3, "rtt_ms": 12.0, "path": "direct", "endpoint": "203.0.113.5:51820"}]})
     );
@@ -68,6 +70,49 @@ fn without_any_reply_it_exits_with_1_and_still_sums_up() {
     assert_eq!(run.out, "nas: 1  no reply\n--- nas: 1 sent, 0 received, 100% lost\n");
     let run = vpnd.run(&["ping", "nas", "-c", "1", "--json"]);
     assert_eq!((run.code, &run.json()["avg_ms"]), (1, &json!(null)));
+}
+
+#[test]
+fn until_direct_ends_with_the_first_direct_answer_and_fails_without_one() {
+    let vpnd = Vpnd::saying(&[
+        pong(1, 48.0, Path::Relay),
+        pong(2, 12.0, Path::Direct),
+        pong(3, 12.0, Path::Direct),
+        Reply::Ok(Answer::Done {}),
+    ]);
+    let run = vpnd.run(&["ping", "nas", "--until-direct"]);
+    assert!(run.done().contains("--- nas: 2 sent, 2 received") && !run.out.contains("nas: 3"), "{}", run.out);
+    assert_eq!(vpnd.asked()["cmd"], json!({"ping": {"name": "nas", "count": 30, "interval_ms": 1000}}));
+
+    let vpnd = Vpnd::saying(&[pong(1, 48.0, Path::Relay), Reply::Ok(Answer::Done {})]);
+    let run = vpnd.run(&["ping", "nas", "--until-direct", "-c", "1"]);
+    assert_eq!(run.code, 1);
+    assert!(run.out.ends_with("path at the end: relay\n"), "{}", run.out);
+}
+
+#[test]
+fn a_direct_path_to_another_endpoint_is_a_change_too_and_is_named_by_its_network() {
+    let direct = |seq: u32, endpoint: &str| {
+        let endpoint = Some(endpoint.parse().unwrap());
+        Reply::Event(Event::Pong { seq, rtt_ms: 2.0, path: Path::Direct, endpoint })
+    };
+    let vpnd = Vpnd::saying(&[
+        direct(1, "203.0.113.5:51820"),
+        direct(2, "[2001:db8::5]:51820"),
+        direct(3, "192.168.1.5:51820"),
+        direct(4, "[fd00::5]:51820"),
+        Reply::Ok(Answer::Done {}),
+    ]);
+    let run = vpnd.run(&["ping", "nas"]);
+    let changes: Vec<&str> = run.done().lines().filter_map(|line| line.strip_prefix("--- path: ")).collect();
+    assert_eq!(
+        changes,
+        [
+            "direct (IPv4) -> direct (IPv6), 2.0 ms -> 2.0 ms",
+            "direct (IPv6) -> direct (LAN), 2.0 ms -> 2.0 ms",
+            "direct (LAN) -> direct (LAN), 2.0 ms -> 2.0 ms",
+        ]
+    );
 }
 
 #[test]
