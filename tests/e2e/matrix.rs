@@ -1,6 +1,7 @@
 //! Samples of the matrix of connectivity, which `cargo xtask matrix` measures whole.
 
 use tests::matrix::{
+    case::{self, Case},
     condition::Condition,
     crowd::Crowd,
     nat::{Expected, Nat},
@@ -41,6 +42,15 @@ fn eight_pairs_of_nats_have_the_best_path_that_there_is() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Two homes with the same numbers, in one of which a stranger has the other machine's address; two behind one provider's NAT.
+#[test]
+fn machines_on_one_lan_on_like_lans_and_behind_one_nat_are_direct_and_strangers_hear_nothing() {
+    let cases = [Case::SameLan, Case::OverlappingLans, Case::OneCgnatHairpin];
+    let measured = case::measure(&cases, 1).unwrap();
+    println!("{measured:?}");
+    assert!(measured.iter().all(case::Measured::holds), "{measured:#?}");
 }
 
 fn holds(condition: Condition, times: usize) {

@@ -1,9 +1,11 @@
-//! `cargo xtask matrix`: every kind of NAT against every other, and bad days, measured in the laboratory.
+//! `cargo xtask matrix`: every kind of NAT against every other, machines that are closer to each other than two homes, and bad
+//! days, measured in the laboratory.
 
 use std::{collections::VecDeque, io::IsTerminal as _, sync::Mutex, thread, time::Duration};
 
 use ::tests::{
     matrix::{
+        case::{self, Case, Measured},
         condition::{Condition, Outcome},
         crowd::Crowd,
         idle,
@@ -27,7 +29,8 @@ pub(crate) struct Options {
     /// How often each pair begins from nothing, and each condition occurs.
     #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only these, separated by commas: a pair as `easy-hard`, all pairs of a kind as `hard`, a condition as `roam`.
+    /// Only these, separated by commas: a pair as `easy-hard`, all pairs of a kind as `hard`, a case as
+    /// `same-lan`, a condition as `roam`.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<String>,
     /// Print one JSON document in place of the tables.
@@ -57,13 +60,18 @@ pub(crate) fn whole() -> Result<bool> {
 /// # Errors
 /// If a name is unknown, or the laboratory does not come about.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let (pairs, conditions) = chosen(&options.only)?;
+    let Chosen { pairs, cases, conditions } = chosen(&options.only)?;
     packages::prepare_lab()?;
     build()?;
     if let Some(minutes) = options.idle {
         return idle(minutes, options.json);
     }
     let rows = if pairs.is_empty() { Vec::new() } else { measure_pairs(&pairs, options.rounds)? };
+    let mut measured = Vec::new();
+    if !cases.is_empty() {
+        progress(&format!("{} cases ({} times)", cases.len(), options.rounds));
+        measured = case::measure(&cases, options.rounds as usize)?;
+    }
     let mut outcomes = Vec::new();
     for condition in conditions {
         progress(&format!("{} ({} times)", condition.name(), options.rounds));
@@ -73,16 +81,23 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         );
     }
     if options.json {
-        println!("{:#}", document(&rows, &outcomes));
+        println!("{:#}", document(&rows, &measured, &outcomes));
     } else {
         print_rows(&rows);
+        print_cases(&measured);
         print_outcomes(&outcomes);
     }
-    Ok(rows.iter().all(Row::holds) && outcomes.iter().all(Outcome::holds))
+    let cases_hold = measured.iter().all(Measured::holds);
+    Ok(rows.iter().all(Row::holds) && cases_hold && outcomes.iter().all(Outcome::holds))
 }
 
 /// What is to be measured.
-type Chosen = (Vec<(Nat, Nat)>, Vec<Condition>);
+#[derive(Debug, PartialEq)]
+struct Chosen {
+    pairs: Vec<(Nat, Nat)>,
+    cases: Vec<Case>,
+    conditions: Vec<Condition>,
+}
 
 /// Measures an idle machine.
 fn idle(minutes: u64, json: bool) -> Result<bool> {
@@ -100,27 +115,31 @@ fn idle(minutes: u64, json: bool) -> Result<bool> {
     Ok(bytes < IDLE_DAY)
 }
 
-/// The pairs and conditions that a list names; all of both without one.
+/// The pairs, cases and conditions that a list names; all of them without one.
 fn chosen(only: &[String]) -> Result<Chosen> {
     let every = || {
         let numbered = Nat::ALL.into_iter().enumerate();
         numbered.flat_map(|(at, one)| Nat::ALL[at..].iter().map(move |other| (one, *other)))
     };
     if only.is_empty() {
-        return Ok((every().collect(), Condition::ALL.to_vec()));
+        let (cases, conditions) = (Case::ALL.to_vec(), Condition::ALL.to_vec());
+        return Ok(Chosen { pairs: every().collect(), cases, conditions });
     }
-    let (mut pairs, mut conditions) = (Vec::new(), Vec::new());
+    let (mut pairs, mut cases, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
     for name in only {
         let pair = name.split_once('-').and_then(|(one, other)| Some((Nat::of(one)?, Nat::of(other)?)));
-        match (pair, Nat::of(name), Condition::of(name)) {
-            (Some(pair), _, _) => pairs.push(pair),
-            (_, Some(nat), _) => pairs.extend(every().filter(|(one, other)| *one == nat || *other == nat)),
-            (_, _, Some(condition)) => conditions.push(condition),
+        match (pair, Nat::of(name), Case::of(name), Condition::of(name)) {
+            (Some(pair), ..) => pairs.push(pair),
+            (_, Some(nat), ..) => pairs.extend(every().filter(|(one, other)| *one == nat || *other == nat)),
+            (_, _, Some(case), _) => cases.push(case),
+            (.., Some(condition)) => conditions.push(condition),
             _ => {
                 let nats = Nat::ALL.map(Nat::name).join(", ");
+                let cases = Case::ALL.map(Case::name).join(", ");
                 let conditions = Condition::ALL.map(Condition::name).join(", ");
                 bail!(
-                    "{name} is neither a NAT ({nats}), nor two of them (easy-hard), nor a condition ({conditions})"
+                    "{name} is neither a NAT ({nats}), nor two of them (easy-hard), nor a case ({cases}), nor a condition \
+                     ({conditions})"
                 );
             }
         }
@@ -133,7 +152,8 @@ fn chosen(only: &[String]) -> Result<Chosen> {
             true
         }
     });
-    Ok((pairs, conditions))
+    cases.dedup();
+    Ok(Chosen { pairs, cases, conditions })
 }
 
 /// Each pair has a machine behind each of its two NATs; the machines of all pairs are one network.
@@ -270,6 +290,33 @@ fn print_rows(rows: &[Row]) {
     );
 }
 
+fn print_cases(measured: &[Measured]) {
+    if measured.is_empty() {
+        return;
+    }
+    progress("");
+    println!(
+        "\n{:<21} {:<8} {:<11} {:>16} {:>16} {:>5}",
+        "CASE", "EXPECTED", "DIRECT", "FIRST PACKET ms", "DIRECT ms", "LOST"
+    );
+    for Measured { case, row, faults } in measured {
+        let directs = row.directs();
+        println!(
+            "{:<21} {:<8} {:<11} {:>16} {:>16} {:>5}{}",
+            case.name(),
+            row.expected,
+            format!("{} of {}", directs.len(), row.samples.len()),
+            milliseconds(&row.firsts()),
+            milliseconds(&directs),
+            row.lost(),
+            if row.holds() && faults.is_empty() { "" } else { "  MISSED" }
+        );
+        for fault in faults {
+            println!("    {fault}");
+        }
+    }
+}
+
 fn print_outcomes(outcomes: &[Outcome]) {
     if outcomes.is_empty() {
         return;
@@ -309,22 +356,30 @@ fn names(outcome: &Outcome) -> Vec<&'static str> {
     names
 }
 
-fn document(rows: &[Row], outcomes: &[Outcome]) -> Value {
+fn document(rows: &[Row], measured: &[Measured], outcomes: &[Outcome]) -> Value {
     let ms = |samples: &[Duration]| {
         samples.iter().map(Duration::as_millis).map(|ms| json!(ms as u64)).collect::<Vec<_>>()
     };
-    let pairs: Vec<Value> = rows
+    let of_row = |row: &Row| {
+        json!({
+            "nats": [row.nats.0.name(), row.nats.1.name()],
+            "expected": row.expected.to_string(),
+            "holds": row.holds(),
+            "first_ms": ms(&row.firsts()),
+            "direct_ms": ms(&row.directs()),
+            "samples": row.samples.len(),
+            "lost": row.lost(),
+        })
+    };
+    let pairs: Vec<Value> = rows.iter().map(of_row).collect();
+    let cases: Vec<Value> = measured
         .iter()
-        .map(|row| {
-            json!({
-                "nats": [row.nats.0.name(), row.nats.1.name()],
-                "expected": row.expected.to_string(),
-                "holds": row.holds(),
-                "first_ms": ms(&row.firsts()),
-                "direct_ms": ms(&row.directs()),
-                "samples": row.samples.len(),
-                "lost": row.lost(),
-            })
+        .map(|measured| {
+            let mut one = of_row(&measured.row);
+            one["case"] = json!(measured.case.name());
+            one["holds"] = json!(measured.holds());
+            one["faults"] = json!(measured.faults);
+            one
         })
         .collect();
     let conditions: Vec<Value> = outcomes
@@ -341,7 +396,7 @@ fn document(rows: &[Row], outcomes: &[Outcome]) -> Value {
             })
         })
         .collect();
-    json!({"pairs": pairs, "conditions": conditions})
+    json!({"pairs": pairs, "cases": cases, "conditions": conditions})
 }
 
 #[cfg(test)]
@@ -349,16 +404,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_names_pairs_kinds_and_conditions() {
+    fn a_list_names_pairs_kinds_cases_and_conditions() {
         let all = chosen(&[]).unwrap();
         let kinds = Nat::ALL.len();
-        assert_eq!((all.0.len(), all.1.len()), (kinds * (kinds + 1) / 2, Condition::ALL.len()));
-        let some = chosen(&["easy-hard".to_owned(), "roam".to_owned()]).unwrap();
-        assert_eq!(some, (vec![(Nat::Easy, Nat::Hard)], vec![Condition::Roam]));
-        assert_eq!(chosen(&["hard".to_owned()]).unwrap().0.len(), kinds);
-        let both = chosen(&["hard".to_owned(), "easy".to_owned(), "hard-easy".to_owned()]).unwrap().0;
+        assert_eq!(all.pairs.len(), kinds * (kinds + 1) / 2);
+        assert_eq!((all.cases.len(), all.conditions.len()), (Case::ALL.len(), Condition::ALL.len()));
+        let some = chosen(&["easy-hard", "roam", "same-lan"].map(str::to_owned)).unwrap();
+        let (pairs, cases) = (vec![(Nat::Easy, Nat::Hard)], vec![Case::SameLan]);
+        assert_eq!(some, Chosen { pairs, cases, conditions: vec![Condition::Roam] });
+        assert_eq!(chosen(&["hard".to_owned()]).unwrap().pairs.len(), kinds);
+        let both = chosen(&["hard", "easy", "hard-easy"].map(str::to_owned)).unwrap().pairs;
         assert_eq!(both.len(), 2 * kinds, "each pair once, and one the other way round");
         let error = chosen(&["soft".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("soft") && error.contains("easy-hard") && error.contains("roam"), "{error}");
+        for known in ["soft", "easy-hard", "same-lan", "roam"] {
+            assert!(error.contains(known), "{error}");
+        }
     }
 }

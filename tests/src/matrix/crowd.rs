@@ -57,18 +57,39 @@ impl Crowd {
                 format!("{site}={nat}{both}")
             })
             .collect();
-        let topology = format!("{},@servers=3", sites.join(","));
-        let lab = lab(&topology)?;
+        let lab = lab(&format!("{},@servers=3", sites.join(",")))?;
+        let nodes = places.iter().map(|(site, nat)| {
+            let host = lab.host(&format!("{site}-1"));
+            let proxy = (*nat == Nat::Blocked).then(|| host.proxy()).transpose()?;
+            start(&host, &proxy.iter().flat_map(|proxy| ["--proxy", proxy]).collect::<Vec<_>>())
+        });
+        let nodes = nodes.collect::<Result<_>>()?;
+        Self::settle(lab, nodes)
+    }
+
+    /// A network of the machines named, each with its UDP port, at natlab's sites.
+    ///
+    /// # Errors
+    /// As [`Crowd::up`].
+    pub fn of(
+        sites: &[&str],
+        hosts: &[(&str, u16)],
+        lab: impl FnOnce(&str) -> Result<Arc<Lab>>,
+    ) -> Result<Self> {
+        let lab = lab(&format!("{},@servers=3", sites.join(",")))?;
+        let nodes = hosts.iter().map(|(host, port)| start(&lab.host(host), &["--port", &port.to_string()]));
+        let nodes = nodes.collect::<Result<_>>()?;
+        Self::settle(lab, nodes)
+    }
+
+    /// The machines become one network.
+    fn settle(lab: Arc<Lab>, nodes: Vec<Node>) -> Result<Self> {
         // By names, which a machine with IPv6 alone resolves too.
         let mut coordinator = Coordinator::start_called_with(&lab.host("srv"), "srv.lab", &["--no-relay"])?;
         let relays = ["srv2", "srv3"]
             .map(|host| coordinator.start_relay_called(&lab.host(host), &format!("{host}.lab")))
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        let nodes: Vec<Node> = places
-            .iter()
-            .map(|(site, nat)| start(&lab.host(&format!("{site}-1")), *nat))
-            .collect::<Result<_>>()?;
         let crowd = Self { nodes, coordinator, relays, lab };
         let Some((first, others)) = crowd.nodes.split_first() else { return Ok(crowd) };
         first.create_account("ann", &crowd.coordinator.enrol()?)?;
@@ -104,12 +125,10 @@ impl Crowd {
     }
 }
 
-/// Starts vpnd as it has to be at such a place.
-fn start(host: &Host, nat: Nat) -> Result<Node> {
+/// Starts vpnd with these options.
+fn start(host: &Host, options: &[&str]) -> Result<Node> {
     let mut node = Node::prepare(host);
-    if nat == Nat::Blocked {
-        node.options(&["--proxy", &host.proxy()?]);
-    }
+    node.options(options);
     node.start_again()?;
     Ok(node)
 }

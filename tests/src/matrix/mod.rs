@@ -6,10 +6,12 @@
 //! | [`nat`] | the kinds of NAT, and which two of them let a direct path through |
 //! | [`crowd`] | one network with machines behind the NATs asked for |
 //! | [`pair`] | two machines from nothing: the first packet, the direct path, what was lost |
+//! | [`case`] | one LAN, LANs with the same numbers, one NAT around two homes |
 //! | [`condition`] | two machines in use, and something happens to one of them |
 //! | [`idle`] | what a machine sends and receives while nobody uses its network |
 //! | [`flow`] | pings and a TCP transfer that are watched meanwhile |
 
+pub mod case;
 pub mod condition;
 pub mod crowd;
 pub mod flow;

@@ -80,11 +80,24 @@ impl Row {
 /// # Errors
 /// If one cannot be asked, or does not come up.
 pub fn measure(crowd: &Crowd, sites: (&str, &str), nats: (Nat, Nat)) -> Result<Sample> {
-    let (one, other) = (crowd.at(sites.0)?, crowd.at(sites.1)?);
+    let nodes = (crowd.at(sites.0)?, crowd.at(sites.1)?);
+    begin(crowd, nodes, &[sites.0, sites.1], nats.0.expected(nats.1))
+}
+
+/// The same for any two machines, whose sites' routers forget everything first.
+///
+/// # Errors
+/// As [`measure`].
+pub fn begin(
+    crowd: &Crowd,
+    (one, other): (&Node, &Node),
+    sites: &[&str],
+    expected: Expected,
+) -> Result<Sample> {
     for node in [one, other] {
         node.ask(&["down"])?;
     }
-    for site in [sites.0, sites.1] {
+    for site in sites {
         crowd.lab.natlab(&["flush-nat", site])?;
     }
     for node in [one, other] {
@@ -97,7 +110,6 @@ pub fn measure(crowd: &Crowd, sites: (&str, &str), nats: (Nat, Nat)) -> Result<S
     let address = other.address("ipv4")?;
     let began = Instant::now();
     let pings = Pings::begin(one.host(), &address)?;
-    let expected = nats.0.expected(nats.1);
     let watched = match expected {
         Expected::Direct => NEVER,
         Expected::Relay if crate::long() => WATCHED_LONG,
