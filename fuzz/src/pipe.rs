@@ -104,6 +104,7 @@ mod tests {
             list: vec![candidate; 2],
             floor: Some(Floor { order, header: [3; 32] }),
             guest: true,
+            hard: Some(4),
         };
         let padded = Message::sized_probe(8, 90);
         let mut packets = [Message::Probe { nonce: 7, padding: 0 }, padded, list].map(|message| {

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use rand_core::CryptoRngCore;
 use crate::{
     batch::{Inbox, Outbox},
     out::Event,
-    path::{Budget, IDLE, Via, may_announce},
+    path::{Birthday, Budget, IDLE, Via, may_announce},
     session::{Indexes, Keys, Limiter},
     stun::Stun,
     timers::Timers,
@@ -38,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) mtu: u16,
     pub(crate) own: Vec<InnerNet>,
     pub(crate) sockets: Vec<SocketAddr>,
+    /// More IPv4 sockets, silent but for [`Birthday`].
+    pub(crate) pool: Range<u8>,
     pub(crate) locals: Vec<LocalAddr>,
     /// Outer addresses and ports of routers that lead here.
     pub(crate) mappings: Vec<SocketAddr>,
@@ -52,6 +55,8 @@ pub(crate) struct Machine {
     pub(crate) drops: Drops,
     pub(crate) stun: Stun,
     pub(crate) budget: Budget,
+    /// Of probes to and from many ports.
+    pub(crate) seeking: Budget,
     /// Of ICMP to senders.
     pub(crate) telling: Budget,
     pub(crate) timers: Timers,
@@ -76,6 +81,7 @@ impl Machine {
             mtu: DEFAULT_MTU,
             own: Vec::new(),
             sockets: sockets.to_vec(),
+            pool: 0..0,
             locals: Vec::new(),
             mappings: Vec::new(),
             relays_up: 0,
@@ -87,6 +93,7 @@ impl Machine {
             drops: Drops::default(),
             stun: Stun::default(),
             budget: Budget::probes(now),
+            seeking: Birthday::budget(now),
             telling: Budget::new(now, TOLD_PER_SECOND, TOLD_AT_ONCE),
             timers: Timers::default(),
             limiter,
@@ -125,6 +132,11 @@ impl Machine {
 
     pub(crate) fn is_relay_up(&self, relay: u8) -> bool {
         self.relays_up & 1 << relay != 0
+    }
+
+    /// Whether our NAT gives each destination another port.
+    pub(crate) fn is_hard(&self, now: Instant) -> bool {
+        self.stun.varies(now)
     }
 
     /// The path to an endpoint: from the first socket of its family.

@@ -1,6 +1,6 @@
 //! The core as its caller sees it: every call, and which peer it is for.
 
-use std::{collections::HashMap, net::SocketAddr, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, ops::Range, time::Instant};
 
 use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
 use proto::{
@@ -53,6 +53,14 @@ impl Mesh {
             by_id: HashMap::new(),
             by_key: HashMap::new(),
         }
+    }
+
+    /// With more IPv4 sockets, numbered so: they are used to get through a NAT that gives each destination another port, and
+    /// are silent otherwise. Whatever is received on one is handed over like the rest.
+    #[must_use]
+    pub fn with_pool(mut self, sockets: Range<u8>) -> Self {
+        self.machine.pool = sockets;
+        self
     }
 
     /// Takes a frame from control.

@@ -3,6 +3,8 @@
 //! Each socket asks each server of its family, from the very port that carries the tunnels. The answers become
 //! reflexive candidates. They are asked again while any peer has data, so that a mapping which changed is noticed and
 //! one in use is kept; an idle machine asks nobody.
+//!
+//! Servers that see one socket at different endpoints tell that a NAT gives each destination another ([`Stun::varies`]).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,7 +17,7 @@ use proto::{
 };
 use rand_core::CryptoRngCore;
 
-use crate::{batch::Outbox, out::To};
+use crate::{batch::Outbox, out::To, path::is_private};
 
 /// How often a server is asked while there is data: within the shortest life of a NAT mapping (30 s with common
 /// routers).
@@ -31,6 +33,8 @@ const RETRY: [Duration; 5] = [
 ];
 /// An answer that is younger is not doubted: many peers fall silent at once.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
+/// How often a server is asked that never answered while others did: a port that a firewall closes, say.
+const RARELY: Duration = Duration::from_secs(300);
 /// Answers believed for this long without a new one.
 const VALID: Duration = Duration::from_secs(60);
 
@@ -100,6 +104,7 @@ impl Stun {
 
     /// Sends what is due. Answered questions are asked again only while `active`.
     pub(crate) fn send(&mut self, now: Instant, active: bool, rng: &mut dyn CryptoRngCore, out: &mut Outbox) {
+        let answered = self.questions.iter().any(|q| q.answer.is_some());
         for question in self.questions.iter_mut().filter(|q| q.due.is_some_and(|due| due <= now)) {
             if question.tries == 0 && !active && question.answer.is_some() {
                 question.due = None;
@@ -119,7 +124,8 @@ impl Stun {
                 }
                 None => {
                     question.tries = 0;
-                    active.then_some(now + REFRESH)
+                    let silent = answered && question.answer.is_none();
+                    active.then_some(now + if silent { RARELY } else { REFRESH })
                 }
             };
         }
@@ -150,6 +156,15 @@ impl Stun {
             let repeated = self.questions[..at].iter().any(|earlier| earlier.seen(now) == Some(seen));
             (!repeated).then_some(seen)
         })
+    }
+
+    /// Whether the outside sees one of our IPv4 sockets at an endpoint that depends on who looks: what one server saw tells
+    /// nobody else where to send to. A server on our side of the NAT says nothing about that.
+    pub(crate) fn varies(&self, now: Instant) -> bool {
+        let outside = |q: &Question| q.seen(now).filter(|seen| seen.is_ipv4() && !is_private(seen.ip()));
+        let mut all = self.questions.iter().filter_map(|q| Some((q.socket, outside(q)?)));
+        let Some((socket, first)) = all.next() else { return false };
+        all.any(|(other, seen)| other == socket && seen != first)
     }
 
     /// Whether we are seen at this address.
@@ -208,6 +223,53 @@ mod tests {
         let question = asked(&mut stun, later).pop().unwrap();
         let reply = answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap();
         assert!(stun.answered(later, true, server, &reply));
+    }
+
+    /// What servers saw, in this order, all of one socket.
+    fn told(seen: &[&str]) -> (Stun, Instant) {
+        let now = Instant::now();
+        let server = |n: usize| SocketAddr::from(([192, 0, 2, 1 + n as u8], 3_478));
+        let servers: Vec<_> = (0..seen.len()).map(|n| Endpoint(server(n))).collect();
+        let mut stun = Stun::default();
+        stun.set_servers(now, &servers, &["0.0.0.0:51820".parse().unwrap()]);
+        for (n, (question, seen)) in asked(&mut stun, now).into_iter().zip(seen).enumerate() {
+            let reply = answer(&question, Endpoint(seen.parse().unwrap())).unwrap();
+            assert!(stun.answered(now, true, server(n), &reply));
+        }
+        (stun, now)
+    }
+
+    #[test]
+    fn who_is_seen_at_two_endpoints_is_behind_a_nat_that_gives_each_destination_its_own() {
+        for (seen, varies) in [
+            (&[SEEN][..], false),
+            (&[SEEN, SEEN], false),
+            (&[SEEN, "198.51.100.7:40001"], true),
+            (&[SEEN, "198.51.100.8:40000"], true),
+            (&["192.168.1.2:51820", SEEN], false),
+            (&["192.168.1.2:51820", SEEN, "198.51.100.7:40001"], true),
+        ] {
+            let (stun, now) = told(seen);
+            assert_eq!(stun.varies(now), varies, "{}", seen.len());
+            assert!(!stun.varies(now + VALID));
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_answers_is_asked_rarely_once_another_has() {
+        let now = Instant::now();
+        let (mut stun, server) = stun(now);
+        let silent = "192.0.2.1:3479".parse().unwrap();
+        stun.set_servers(now, &[Endpoint(server), Endpoint(silent)], &["0.0.0.0:51820".parse().unwrap()]);
+        let question = asked(&mut stun, now).swap_remove(0);
+        let reply = answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap();
+        assert!(stun.answered(now, true, server, &reply));
+        let mut questions = 0;
+        for second in 0..55 {
+            questions += asked(&mut stun, now + Duration::from_secs(second)).len();
+        }
+        // The silent one's first tries, and at 25 s those of the one that did answer.
+        assert_eq!(questions, RETRY.len() - 1 + RETRY.len());
     }
 
     #[test]

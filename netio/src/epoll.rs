@@ -7,7 +7,7 @@ use std::{io, os::fd::AsFd, time::Duration};
 
 use nix::sys::epoll::{Epoll as Sys, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-/// Descriptors that one loop watches at once; the data path has five.
+/// Descriptors that one wait reports; of more that are ready, the next wait reports the others first.
 const EVENTS: usize = 16;
 
 /// What to wait for on a descriptor.

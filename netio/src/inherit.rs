@@ -3,12 +3,13 @@
 //! Everything is opened close-on-exec, so a child gets what [`pass`] names and nothing else.
 
 use std::{
-    io,
+    fmt, io,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::Command,
+    str::FromStr,
     sync::{Mutex, PoisonError},
 };
 
@@ -31,6 +32,61 @@ pub enum InheritError {
     /// The system refused.
     #[error("a descriptor could not be prepared: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Many numbers on a command line, rows of neighbours as their first and last: `12-259,270`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Numbers(pub Vec<RawFd>);
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.0.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+        for (at, row) in rows.enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            match row {
+                [first, .., last] => write!(f, "{comma}{first}-{last}")?,
+                _ => write!(f, "{comma}{}", row[0])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "not a list of descriptors such as 12-259,270";
+        let number = |text: &str| text.parse::<u16>().map_err(|_| WRONG);
+        let mut all = Vec::new();
+        for row in text.split(',') {
+            let (first, last) = row.split_once('-').unwrap_or((row, row));
+            all.extend((number(first)?..=number(last)?).map(RawFd::from));
+        }
+        Ok(Self(all))
+    }
+}
+
+/// Gives descriptors other numbers, one after the other without a gap, in a process that opens nothing meanwhile: so a filter
+/// that allows them compares with the first and the last.
+///
+/// # Errors
+/// As `fcntl(2)`: there is no room above the greatest number of a descriptor.
+pub fn line_up(fds: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let numbers = taken.iter().copied().chain(fds.iter().map(AsRawFd::as_raw_fd));
+    let first = numbers.max().map_or(0, |most| most + 1);
+    let mut row = Vec::with_capacity(fds.len());
+    for (next, fd) in (first..).zip(fds) {
+        let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(next))?;
+        // SAFETY: the kernel made this descriptor just now, for nobody else.
+        #[allow(unsafe_code)]
+        row.push(unsafe { OwnedFd::from_raw_fd(moved) });
+        if moved != next {
+            return Err(io::Error::other("another descriptor is in the way"));
+        }
+    }
+    Ok(row)
 }
 
 /// Numbers that [`take`] has given an owner.
@@ -108,6 +164,45 @@ mod tests {
         let script = format!("test -e /proc/self/fd/{passed_nr} && ! test -e /proc/self/fd/{kept_nr}");
         pass(command.args(["-c", &script]), vec![passed.into()]);
         assert!(command.status().unwrap().success());
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_are_written_and_nonsense_is_refused() {
+        for (numbers, text) in [
+            (vec![7], "7"),
+            (vec![7, 8], "7-8"),
+            ((12..=259).chain([270, 272, 273]).collect(), "12-259,270,272-273"),
+        ] {
+            assert_eq!(Numbers(numbers.clone()).to_string(), text);
+            assert_eq!(text.parse(), Ok(Numbers(numbers)));
+        }
+        for nonsense in ["", "a", "1-", "-3", "1-2-3", "70000", "1,,2"] {
+            assert!(nonsense.parse::<Numbers>().is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_lined_up_without_a_gap_and_stay_what_they_are() {
+        // Far from where the other tests of this process open theirs.
+        let far = |fd: OwnedFd| {
+            let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(600)).unwrap();
+            // SAFETY: the kernel made this descriptor just now, for nobody else.
+            #[allow(unsafe_code)]
+            unsafe {
+                OwnedFd::from_raw_fd(moved)
+            }
+        };
+        let pipes: Vec<_> = (0..5).map(|_| io::pipe().unwrap()).collect();
+        let (ends, mut others): (Vec<OwnedFd>, Vec<_>) =
+            pipes.into_iter().map(|(rx, tx)| (far(tx.into()), rx)).unzip();
+        let row = line_up(ends).unwrap();
+        for (n, (fd, rx)) in row.iter().zip(&mut others).enumerate() {
+            assert_eq!(fd.as_raw_fd(), row[0].as_raw_fd() + n as RawFd);
+            nix::unistd::write(fd, &[n as u8]).unwrap();
+            let mut got = [0];
+            rx.read_exact(&mut got).unwrap();
+            assert_eq!(got, [n as u8]);
+        }
     }
 
     #[test]

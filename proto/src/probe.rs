@@ -48,6 +48,8 @@ const PADDED: usize = HEADER + 2 + 8 + 5;
 const FLOOR: u8 = 1;
 /// Optional field of an announcement, empty: the receiver is a guest.
 const GUEST: u8 = 2;
+/// Optional field of an announcement: the sender's NAT maps each destination to another port; a number (4 bytes).
+const HARD: u8 = 3;
 
 /// How a machine learnt an endpoint of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +107,9 @@ pub enum Message {
         floor: Option<Floor>,
         /// In the session that this came by, the sender takes messages and sync alone: it is of an epoch that has ended.
         guest: bool,
+        /// The sender is behind a NAT that maps each destination to another port. How often it has opened many ports
+        /// towards the receiver so far: another number asks to look for one of them now.
+        hard: Option<u32>,
     },
     /// A list arrived and need not be sent again.
     Taken {
@@ -143,7 +148,7 @@ impl Message {
                 w.u8(ECHO);
                 w.u64(*nonce);
             }
-            Self::Candidates { id, list, floor, guest } => {
+            Self::Candidates { id, list, floor, guest, hard } => {
                 w.u8(CANDIDATES);
                 id.encode(&mut w);
                 w.list(&list[..list.len().min(MAX_CANDIDATES)], |w, candidate| candidate.encode(w));
@@ -152,6 +157,9 @@ impl Message {
                 }
                 if *guest {
                     w.optional(GUEST, &[]);
+                }
+                if let Some(round) = hard {
+                    w.optional(HARD, &round.to_be_bytes());
                 }
             }
             Self::Taken { id } => {
@@ -176,6 +184,7 @@ impl Message {
                 list: r.list(MAX_CANDIDATES, Candidate::decode)?,
                 floor: None,
                 guest: false,
+                hard: None,
             },
             TAKEN => Self::Taken { id: ListId::decode(&mut r)? },
             _ => return Err(WireError::Invalid("message type")),
@@ -187,6 +196,10 @@ impl Message {
                 }
                 Self::Candidates { floor, .. } if field == FLOOR => *floor = Some(Floor::from_bytes(value)?),
                 Self::Candidates { guest, .. } if field == GUEST => *guest = true,
+                Self::Candidates { hard, .. } if field == HARD => {
+                    let round = value.try_into().map_err(|_| WireError::Invalid("round of a hard NAT"))?;
+                    *hard = Some(u32::from_be_bytes(round));
+                }
                 _ => {}
             }
         }
@@ -286,8 +299,8 @@ mod tests {
             Message::Probe { nonce: 1, padding: 0 },
             Message::Probe { nonce: 2, padding: 90 },
             Message::Echo { nonce: u64::MAX },
-            Message::Candidates { id, list: list.clone(), floor: None, guest: false },
-            Message::Candidates { id, list, floor: Some(floor()), guest: true },
+            Message::Candidates { id, list: list.clone(), floor: None, guest: false, hard: None },
+            Message::Candidates { id, list, floor: Some(floor()), guest: true, hard: Some(0x0102_0304) },
             Message::Taken { id },
         ]
     }
@@ -342,6 +355,7 @@ mod tests {
                 list: Vec::new(),
                 floor: None,
                 guest: false,
+                hard: None,
             };
             let mut packet = Vec::new();
             list.write(&mut packet);
@@ -362,11 +376,34 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_knows_nothing_of_hard_nats_reads_the_list_and_a_round_that_is_no_number_is_refused() {
+        let id = ListId { start: 7, number: 9 };
+        let list = Message::Candidates { id, list: Vec::new(), floor: None, guest: false, hard: Some(3) };
+        let (mut packet, mut without) = (Vec::new(), Vec::new());
+        list.write(&mut packet);
+        Message::Candidates { id, list: Vec::new(), floor: None, guest: false, hard: None }
+            .write(&mut without);
+        // After a tag and a length that whoever does not know the tag skips.
+        assert_eq!(packet[without.len()..], [HARD, 0, 0, 0, 4, 0, 0, 0, 3]);
+        assert!(Message::read(&packet) == Ok(list));
+        packet[without.len() + 4] = 3;
+        packet.pop();
+        packet[5] -= 1;
+        assert!(Message::read(&packet) == Err(WireError::Invalid("round of a hard NAT")));
+    }
+
+    #[test]
     fn more_candidates_than_allowed_are_refused() {
         let Some(Message::Candidates { id, list, .. }) = messages().into_iter().nth(3) else { panic!() };
         let mut packet = Vec::new();
-        Message::Candidates { id, list: vec![list[0]; MAX_CANDIDATES], floor: None, guest: false }
-            .write(&mut packet);
+        Message::Candidates {
+            id,
+            list: vec![list[0]; MAX_CANDIDATES],
+            floor: None,
+            guest: false,
+            hard: None,
+        }
+        .write(&mut packet);
         assert!(Message::read(&packet).is_ok());
         let count_at = HEADER + 2 + 12 + 3;
         packet[count_at] += 1;

@@ -58,6 +58,8 @@ Examples:
 
 Open TCP 443 and UDP 3478, or the ports you chose, in the firewall.
 
+Open the next UDP port too, if you can: it helps machines behind the strictest NATs.
+
 As a service it reads the key from /etc/tacet/relay.key: systemctl enable --now tacet-relay.
 
 Before the first connection it gives up root, every capability and every file, and confines itself with Landlock and \

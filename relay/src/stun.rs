@@ -2,6 +2,10 @@
 //!
 //! Stateless: one datagram in, at most one out. An answer is at most 24 bytes longer than its question, so it is no
 //! amplifier worth having.
+//!
+//! It answers on two ports, the one that it is given and the next: a machine that is seen at two different ports itself
+//! then knows that its NAT maps each destination to another one. Where the next port is taken, or closed in a firewall,
+//! everything else works.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -20,17 +24,24 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 /// So many questions are answered in a row, a fraction of a millisecond; then whoever shares the thread has its turn.
 const TURN: usize = 32;
 
-/// A bound port.
-pub struct StunServer(UdpSocket);
+/// A bound port, and the next one if it was free.
+pub struct StunServer {
+    first: Answering,
+    next: Option<Answering>,
+}
+
+struct Answering(UdpSocket);
 
 impl StunServer {
-    /// Binds `address`; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a tokio runtime.
+    /// Binds `address`, and the next port if it is free; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a tokio runtime.
     ///
     /// # Errors
     /// As `bind(2)`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
+        let first = Answering::bind(address)?;
+        let next = first.0.local_addr()?.port().checked_add(1);
+        let next = next.and_then(|port| Answering::bind(SocketAddr::new(address.ip(), port)).ok());
+        Ok(Self { first, next })
     }
 
     /// The address bound, with its port.
@@ -38,11 +49,25 @@ impl StunServer {
     /// # Errors
     /// As `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.first.0.local_addr()
     }
 
     /// Answers questions for ever.
     pub async fn serve(self) {
+        match self.next {
+            Some(next) => tokio::join!(self.first.serve(), next.serve()).0,
+            None => self.first.serve().await,
+        }
+    }
+}
+
+impl Answering {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
+        Ok(Self(UdpSocket::from_std(socket.into())?))
+    }
+
+    async fn serve(self) {
         let mut request = [0; MAX_REQUEST];
         let mut in_a_row = 0;
         loop {
@@ -92,6 +117,36 @@ mod tests {
             let mut answer = [0; 128];
             let (len, _) = socket.recv_from(&mut answer).await.unwrap();
             assert!(stun::read_answer(&answer[..len]) == Ok((id, Endpoint(socket.local_addr().unwrap()))));
+        }
+    }
+
+    /// On a port whose next one is `free`, or taken by the socket that comes with it.
+    async fn with_next_port(free: bool) -> (StunServer, Option<UdpSocket>) {
+        loop {
+            let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let Some(next) = address.port().checked_add(1) else { continue };
+            let taken = if free { None } else { UdpSocket::bind(("127.0.0.1", next)).await.ok() };
+            let Ok(server) = StunServer::bind(address) else { continue };
+            if server.next.is_some() == free {
+                return (server, taken);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_port_answers_too_and_is_done_without_where_it_is_taken() {
+        for next_too in [true, false] {
+            let (server, _taken) = with_next_port(next_too).await;
+            let first = server.local_addr().unwrap();
+            tokio::spawn(server.serve());
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let ports = if next_too { vec![first.port(), first.port() + 1] } else { vec![first.port()] };
+            for port in ports {
+                socket.send_to(&stun::request(TransactionId([5; 12])), (first.ip(), port)).await.unwrap();
+                let mut answer = [0; 128];
+                let (_, from) = socket.recv_from(&mut answer).await.unwrap();
+                assert_eq!(from.port(), port);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! A filter sees the call's number and its six arguments as numbers, so that it can hold a call to certain descriptors
 //! and flags, but not to what a pointer leads to. A call of another architecture's table ends the process.
 
-use std::{collections::BTreeMap, ffi::c_long, io, os::fd::RawFd};
+use std::{collections::BTreeMap, ffi::c_long, io, ops::RangeInclusive, os::fd::RawFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -16,6 +16,8 @@ use crate::SandboxError;
 pub enum Argument {
     /// It is this descriptor.
     Fd(u8, RawFd),
+    /// It is one of the descriptors from the first to the last of these.
+    Within(u8, RawFd, RawFd),
     /// It is this number.
     Is(u8, u32),
     /// It is a greater number, negative ones being the greatest.
@@ -111,6 +113,13 @@ impl Calls {
         fds.iter().fold(self, |all, &fd| all.only(calls, &[Argument::Fd(0, fd)]))
     }
 
+    /// Adds each of these on every descriptor from the first to the last of a range, which are the calls' first argument: two
+    /// comparisons, however many they are.
+    #[must_use]
+    pub fn within(self, fds: &RangeInclusive<RawFd>, calls: &[c_long]) -> Self {
+        self.only(calls, &[Argument::Within(0, *fds.start(), *fds.end())])
+    }
+
     /// From now on this process, and what it starts, makes these calls and no others. Sets no_new_privs.
     ///
     /// # Errors
@@ -154,16 +163,26 @@ fn rule(arguments: &[Argument]) -> SeccompRule {
     // The kernel reads descriptors, protections and flags as 32-bit numbers, and ignores the upper half of an argument.
     let condition = |&argument: &Argument| {
         let (index, operator, value) = match argument {
+            Argument::Within(index, first, last) => {
+                return vec![
+                    compare(index, SeccompCmpOp::Ge, first as u32),
+                    compare(index, SeccompCmpOp::Le, last as u32),
+                ];
+            }
             Argument::Fd(index, fd) => (index, SeccompCmpOp::Eq, fd as u32),
             Argument::Is(index, number) => (index, SeccompCmpOp::Eq, number),
             Argument::Above(index, number) => (index, SeccompCmpOp::Gt, number),
             Argument::With(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), bits),
             Argument::Without(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), 0),
         };
-        SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value.into())
-            .expect("a call has six arguments")
+        vec![compare(index, operator, value)]
     };
-    SeccompRule::new(arguments.iter().map(condition).collect()).expect("a condition is given")
+    SeccompRule::new(arguments.iter().flat_map(condition).collect()).expect("a condition is given")
+}
+
+fn compare(index: u8, operator: SeccompCmpOp, value: u32) -> SeccompCondition {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value.into())
+        .expect("a call has six arguments")
 }
 
 fn install(

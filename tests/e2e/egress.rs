@@ -21,7 +21,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const TLS: u16 = 443;
-const STUN: u16 = 3_478;
+/// And the next port, where STUN is answered too.
+const STUN: [u16; 2] = [3_478, 3_479];
 const DNS: u16 = 53;
 /// PCP and NAT-PMP; the search for a router that speaks UPnP, and the group in which it listens.
 const MAPPING: u16 = 5_351;
@@ -85,7 +86,7 @@ impl Allowed {
             // ARP; nothing else is spoken below IP.
             return if packet == Packet::Link(0x0806) { For::Kernel } else { For::Nobody };
         };
-        let answers = [(TCP, TLS), (UDP, STUN)].contains(&(protocol, from));
+        let answers = (protocol, from) == (TCP, TLS) || (protocol == UDP && STUN.contains(&from));
         if host.starts_with("srv") && answers && self.machines.contains(&to) {
             return For::Peer;
         }
@@ -97,7 +98,7 @@ impl Allowed {
                     For::Relay
                 }
             }
-            UDP if port == STUN && self.servers.contains(&to) => For::Relay,
+            UDP if STUN.contains(&port) && self.servers.contains(&to) => For::Relay,
             UDP | TCP if port == DNS && self.resolver.contains(&to) => For::Resolver,
             UDP if [MAPPING, SEARCH].contains(&port) && self.routers.contains(&to) => For::Router,
             UDP if port == SEARCH && to == DEVICES => For::Router,

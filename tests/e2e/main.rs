@@ -10,6 +10,7 @@ mod dice;
 mod doctor;
 mod egress;
 mod epochs;
+mod hard_nat;
 mod laboratory;
 mod lan;
 mod life;

@@ -5,6 +5,7 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    ops::RangeInclusive,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::{UnixDatagram, UnixStream},
@@ -14,7 +15,7 @@ use std::{
 
 use netio::{
     epoll::{Epoll, Interest},
-    pipe,
+    inherit, pipe,
     tun::Tun,
     udp,
 };
@@ -28,6 +29,9 @@ use crate::walls::{Kind, Who};
 /// Numbers below this are tried one by one.
 pub(crate) const NUMBERS: RawFd = 65;
 
+/// Sockets in a data path's pool: fewer than in life, so that there are numbers beyond.
+const POOL: usize = 20;
+
 /// What a server was born with lies above this number.
 const BORN_WITH: RawFd = 100;
 
@@ -38,6 +42,8 @@ pub(crate) struct Held {
     /// A connection, of a server.
     pub(crate) tcp: Option<RawFd>,
     pub(crate) udp: Vec<RawFd>,
+    /// A data path's more sockets, in a row.
+    pub(crate) pool: Option<RangeInclusive<RawFd>>,
     /// The two ends that it reads from and writes to: of two pipes; of a server's own pair of sockets.
     pub(crate) rx: RawFd,
     pub(crate) tx: RawFd,
@@ -142,10 +148,12 @@ fn of_a_machine(inherited: Inherited) -> Stage {
     let epoll = Epoll::new().unwrap();
     epoll.add(&tx, 0, Interest::None).unwrap();
     let udp: Vec<OwnedFd> = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
+    let pool = inherit::line_up(udp::pool(POOL, None).unwrap()).unwrap();
     let held = Held {
         device: tun.as_fd().as_raw_fd(),
         tcp: None,
         udp: udp.iter().map(AsRawFd::as_raw_fd).collect(),
+        pool: Some(pool[0].as_raw_fd()..=pool[POOL - 1].as_raw_fd()),
         rx: rx.as_raw_fd(),
         tx: tx.as_raw_fd(),
         epoll: epoll.as_fd().as_raw_fd(),
@@ -157,6 +165,7 @@ fn of_a_machine(inherited: Inherited) -> Stage {
     let mut open = inherited.into_descriptors();
     open.extend([tun.into_fd(), rx, to, from, tx]);
     open.extend(udp);
+    open.extend(pool);
     while open.last().unwrap().as_raw_fd() < NUMBERS {
         open.push(spare.try_clone().unwrap().into());
     }
@@ -192,6 +201,7 @@ fn of_a_server(inherited: Inherited, walls: bool) -> Stage {
         device: listener.as_raw_fd(),
         tcp: Some(tcp.as_raw_fd()),
         udp: vec![udp.as_raw_fd()],
+        pool: None,
         rx: rx.as_raw_fd(),
         tx: tx.as_raw_fd(),
         epoll: epoll.as_fd().as_raw_fd(),

@@ -107,6 +107,7 @@ impl Walls {
         let held = lockdown::Held {
             tun: held.device,
             udp: held.udp.clone(),
+            pool: held.pool.clone(),
             rx: held.rx,
             tx: held.tx,
             epoll: held.epoll,

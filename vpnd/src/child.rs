@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use netio::udp;
 use nix::sys::signal::{Signal, raise};
 use sandbox::Missing;
 use tokio::{
@@ -31,6 +32,10 @@ use crate::message::Message;
 
 /// This program, whatever file lies at its path by now.
 const SELF: &str = "/proc/self/exe";
+
+/// Sockets that a data path gets besides, to get through a hard NAT (see `mesh`): its sockets are numbered by a byte, some of
+/// which are its own two and to spare.
+const POOL: usize = 248;
 
 /// Events that wait for control before relayed datagrams are dropped.
 const EVENTS: usize = 1_024;
@@ -157,6 +162,12 @@ struct Start {
 }
 
 impl Descriptors {
+    /// More sockets for one process, which keep nothing that should outlive it: none has a port yet. A process that may open
+    /// no more descriptors lives without.
+    fn pool() -> Vec<OwnedFd> {
+        udp::pool(POOL, None).unwrap_or_default()
+    }
+
     /// Copies for one process; they are closed here once it is spawned.
     fn copies(&self) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
         let udp = self.udp.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;

@@ -49,7 +49,8 @@ const ACCOUNT: &str = "tacet-coordinator";
     in its data directory alone. Started as root it goes on as the owner of that directory.\n\n\
     As a service it finds its options in /etc/tacet/coordinator.env (PUBLIC_URL=…, OPTIONS=…): systemctl enable --now \
     tacet-coordinator.\n\n\
-    Open TCP 443 and UDP 3478, or the ports you chose, in the firewall. Then: tacet-coordinator enrol")]
+    Open TCP 443 and UDP 3478, or the ports you chose, in the firewall; the next UDP port too, if you can: it helps \
+    machines behind the strictest NATs. Then: tacet-coordinator enrol")]
 pub(super) struct Serve {
     #[command(flatten)]
     data: Data,
@@ -199,6 +200,9 @@ impl Serve {
             address.url,
             open.join(", ")
         );
+        if let Some(next) = stun_listen.and_then(|stun| stun.port().checked_add(1)) {
+            text += &format!("And UDP {next} too, if you can: it helps machines behind the strictest NATs\n");
+        }
         let public = url::port(&address.url);
         if public != listen.port() {
             text += &format!("Forward TCP {public} of {} to TCP {}\n", address.url, listen.port());

@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 /// Ports under this belong to services, which a probe must not be aimed at.
-const MIN_PORT: u16 = 1024;
+pub(super) const MIN_PORT: u16 = 1024;
 
 impl Kind {
     /// The kind of a direct path to this address.
@@ -71,7 +71,7 @@ pub(crate) fn may_announce(addr: IpAddr) -> bool {
 }
 
 /// Addresses that mean something only inside a site: RFC 1918, RFC 6598 (shared), RFC 3927 and RFC 4193.
-fn is_private(addr: IpAddr) -> bool {
+pub(crate) fn is_private(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(a) => {
             let [first, second, ..] = a.octets();

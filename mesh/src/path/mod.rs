@@ -10,9 +10,12 @@
 //! way at once, to the relay if nothing better is left; only a fresh echo brings trust back. Before that, while it is in
 //! [`doubt`], data goes by a spare too. Over the relay data may go unproven: TLS and the mailbox say where it ends.
 //!
+//! Where none of this leads past a NAT that gives each destination another port, many are tried: [`birthday`].
+//!
 //! The path that carries data is asked what sizes it carries, by [`size`]. A relay carries every packet that the
 //! interface gives: TCP cuts it as it needs.
 
+mod birthday;
 mod candidate;
 mod choice;
 mod doubt;
@@ -28,7 +31,8 @@ use std::{
 use proto::pipe::{LocalAddr, RelayTo};
 use rand_core::CryptoRngCore;
 
-pub(crate) use candidate::{Kind, may_announce, may_probe};
+pub(crate) use birthday::Birthday;
+pub(crate) use candidate::{Kind, is_private, may_announce, may_probe};
 pub(crate) use schedule::{Budget, IDLE, PROBE_EVERY};
 
 use crate::{out::To, session::Source};

@@ -1,13 +1,15 @@
 //! One peer: its sessions, its paths, what waits for it, and its clock.
 //!
 //! [`send`] takes packets out to it, [`receive`] takes what came from it, [`epochs`] moves it from one epoch to the next,
-//! [`guest`] lets it catch up from an older one, [`lan`] meets it on a LAN, [`Peer::tick`] does what is due. A peer that
+//! [`guest`] lets it catch up from an older one, [`lan`] meets it on a LAN, [`seek`] looks for a way through a hard NAT,
+//! [`Peer::tick`] does what is due. A peer that
 //! has no data has no timers but those of a session that still lives, and none at all after that.
 
 mod epochs;
 mod guest;
 mod lan;
 mod receive;
+mod seek;
 mod send;
 
 use epochs::Shift;
@@ -29,7 +31,7 @@ use crate::{
     announce::Announce,
     machine::Machine,
     out::To,
-    path::{IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
+    path::{Birthday, IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
     pieces::Pieces,
     ping::Pings,
     session::{Keyed, OVERHEAD, Seen},
@@ -73,6 +75,7 @@ pub(crate) struct Peer {
     piece: u32,
     pieces: Pieces,
     paths: Paths,
+    birthday: Birthday,
     announce: Announce,
     pings: Pings,
     rx_bytes: u64,
@@ -109,6 +112,7 @@ impl Peer {
             piece: 0,
             pieces: Pieces::default(),
             paths: Paths::default(),
+            birthday: Birthday::default(),
             announce: Announce::default(),
             pings: Pings::default(),
             rx_bytes: 0,
@@ -203,9 +207,10 @@ impl Peer {
         self.paths.reclassify(&machine.locals);
         if moved {
             self.paths.forget_sighted();
-        }
-        if moved && self.paths.is_awake() {
-            self.paths.prove(now);
+            self.birthday.start_over();
+            if self.paths.is_awake() {
+                self.paths.prove(now);
+            }
         }
         self.set_statics(now, machine);
         self.tell_candidates(now, machine);
@@ -304,6 +309,7 @@ impl Peer {
                     self.initiate_unasked(now, machine);
                 }
             }
+            self.seek(now, machine);
         }
         self.send_candidates(now, machine);
         self.pings.expire(now, &mut machine.events);
@@ -319,6 +325,7 @@ impl Peer {
             self.keyed.iter().any(Keyed::has_timers).then_some(now + if busy { TICK } else { IDLE_TICK });
         let live = self.voice().is_some();
         let paths = self.paths.deadline().filter(|_| live);
+        let seek = self.birthday.deadline().filter(|_| live);
         let announce = self.announce.deadline().filter(|_| live || self.guest_at().is_some());
         let attempts = self.keyed.iter().filter_map(|k| k.attempt.as_ref()).map(|a| a.retry_at).min();
         let owed = self
@@ -328,7 +335,7 @@ impl Peer {
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
         let dues =
             [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];
-        for due in dues.into_iter().chain([self.guest_due(now)]).flatten() {
+        for due in dues.into_iter().chain([seek, self.guest_due(now)]).flatten() {
             machine.timers.by(self.slot, due.max(now + SOONEST));
         }
     }

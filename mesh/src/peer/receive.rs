@@ -226,11 +226,11 @@ impl Peer {
                     self.kick(now, machine);
                 }
             }
-            Message::Candidates { id, list, floor, guest } => {
+            Message::Candidates { id, list, floor, guest, hard } => {
                 // A list that is not taken comes again.
                 if self.announce.may_receive(now, id) {
                     self.say(&Message::Taken { id }, answer_to(source), machine);
-                    if self.candidates(now, (id, &list, floor), routes, machine)
+                    if self.candidates(now, (id, &list, floor, hard), routes, machine)
                         && let Some(at) = at
                     {
                         self.narrow(now, at, guest, machine);
@@ -250,7 +250,7 @@ impl Peer {
     fn candidates(
         &mut self,
         now: Instant,
-        (id, list, floor): (ListId, &[Candidate], Option<Floor>),
+        (id, list, floor, hard): (ListId, &[Candidate], Option<Floor>, Option<u32>),
         routes: &Routes,
         machine: &mut Machine,
     ) -> bool {
@@ -273,6 +273,9 @@ impl Peer {
                 .collect();
             self.paths.set_direct(now, Origin::Announced, &vias, &machine.locals);
             self.paths.punch(now);
+        }
+        if received.new {
+            self.heed_hard(now, (received.restarted, hard), list, routes, machine);
         }
         if received.restarted && self.is_active(now) {
             self.announce.renew(now);

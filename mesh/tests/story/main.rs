@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 mod epochs;
 mod guests;
+mod hard;
 mod lan;
 mod news;
 mod paths;

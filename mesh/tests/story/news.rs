@@ -96,6 +96,7 @@ fn a_hostile_peer_cannot_make_more_of_it_than_a_few() {
             list: Vec::new(),
             floor: Some(floor(u64::from(number) + 2)),
             guest: false,
+            hard: None,
         };
         say(&mut world, &mut tunn, &message);
         world.run(Duration::from_millis(10));
@@ -112,7 +113,8 @@ fn a_hostile_peer_cannot_make_more_of_it_than_a_few() {
     {
         let id = ListId { start: 1, number };
         let floor = Some(floor(version));
-        say(&mut world, &mut tunn, &Message::Candidates { id, list: Vec::new(), floor, guest: false });
+        let message = Message::Candidates { id, list: Vec::new(), floor, guest: false, hard: None };
+        say(&mut world, &mut tunn, &message);
         assert_eq!(world.machines[0].floors.len() - before, told);
     }
 }

@@ -322,7 +322,7 @@ fn probes_of_one_peer_are_bounded() {
     world.direct = false;
     world.send(0, 1, 1);
     world.run(60 * SECOND);
-    let stun: SocketAddr = STUN.parse().unwrap();
+    let stun: SocketAddr = STUN[0].parse().unwrap();
     let probes = world.sent.iter().filter(|s| s.from == 0 && s.dst != stun).count();
     assert!(probes < 60, "{probes} probes in a minute");
 }

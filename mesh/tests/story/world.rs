@@ -1,11 +1,12 @@
 //! Machines on virtual links: packets are values, time jumps to the next thing that happens.
 //!
-//! Each machine has one IPv4 socket, maybe behind a home NAT (endpoint-independent mapping that keeps the port,
-//! address and port dependent filtering). One relay and one STUN server serve all. (`Tunn` alone keeps real time.)
+//! Each machine has one IPv4 socket that it uses, maybe behind a home NAT (endpoint-independent mapping that keeps the port,
+//! address and port dependent filtering) or a hard one (a random port for each socket and destination), and a pool. One
+//! relay and one STUN server, with two ports, serve all. (`Tunn` alone keeps real time.)
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashSet},
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -17,11 +18,13 @@ use proto::{
     roster::{Floor, Order},
     stun,
 };
-use rand_core::OsRng;
+use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub const STUN: &str = "203.0.113.1:3478";
+pub const STUN: [&str; 2] = ["203.0.113.1:3478", "203.0.113.1:3479"];
+/// More sockets of each machine.
+pub const POOL: std::ops::Range<u8> = 2..250;
 pub const MTU: u16 = 1420;
 /// One way, straight.
 pub const DIRECT: Duration = Duration::from_millis(10);
@@ -83,12 +86,18 @@ pub struct Machine {
 
 pub struct Nat {
     pub public: IpAddr,
-    sent_to: HashSet<SocketAddr>,
+    /// From which socket, and where to.
+    sent_to: HashSet<(u8, SocketAddr)>,
+    /// The ports that a hard one gave.
+    pub hard: Option<HashMap<(u8, SocketAddr), u16>>,
+    /// Whether nothing gets in but what STUN answers.
+    pub deaf: bool,
 }
 
 #[derive(Clone)]
 pub struct Sent {
     pub from: usize,
+    pub socket: u8,
     pub dst: SocketAddr,
     pub bytes: Vec<u8>,
 }
@@ -137,7 +146,8 @@ impl World {
         let secret = Zeroizing::new(self.machines[n].secret);
         self.apply(n, ToData::Config(Config { secret, own, mtu: MTU }));
         self.apply(n, ToData::LocalAddrs(vec![LocalAddr { addr: addr.ip(), prefix_len: 24 }]));
-        self.apply(n, ToData::StunServers(vec![Endpoint(STUN.parse().unwrap())]));
+        let servers = STUN.iter().map(|server| Endpoint(server.parse().unwrap())).collect();
+        self.apply(n, ToData::StunServers(servers));
         if self.relay {
             self.apply(n, ToData::RelayUp(0));
         }
@@ -201,7 +211,11 @@ impl World {
 
     /// A datagram arrives, whoever sent it.
     pub fn inject(&mut self, n: usize, src: SocketAddr, bytes: &[u8]) {
-        self.machines[n].mesh.handle_udp(self.now, 0, src, bytes.len(), bytes);
+        self.inject_at(n, 0, src, bytes);
+    }
+
+    fn inject_at(&mut self, n: usize, socket: u8, src: SocketAddr, bytes: &[u8]) {
+        self.machines[n].mesh.handle_udp(self.now, socket, src, bytes.len(), bytes);
         self.drain(n);
     }
 
@@ -263,7 +277,12 @@ impl World {
 
     /// The machine's NAT forgets everything and gets another address.
     pub fn move_nat(&mut self, n: usize, public: &str) {
-        self.machines[n].nat = Some(Nat { public: public.parse().unwrap(), sent_to: HashSet::new() });
+        self.machines[n].nat = Some(Nat::new(public.parse().unwrap()));
+    }
+
+    /// The machine's NAT gives each socket and destination a port of its own from now on.
+    pub fn harden(&mut self, n: usize) {
+        self.machines[n].nat.as_mut().unwrap().hard = Some(HashMap::new());
     }
 
     pub fn received(&self, n: usize) -> usize {
@@ -293,10 +312,7 @@ impl World {
                 self.last_tag = Some((n, bytes[5] & 3));
             }
             match to {
-                To::Udp { socket, dst } => {
-                    assert_eq!(socket, 0);
-                    self.udp(n, dst, bytes);
-                }
+                To::Udp { socket, dst } => self.udp(n, socket, dst, bytes),
                 To::Relay { relay, to } => {
                     assert_eq!(relay, 0);
                     self.relay(n, to, bytes);
@@ -314,21 +330,35 @@ impl World {
         self.apply(n, ToData::Guest(guest));
     }
 
-    fn udp(&mut self, n: usize, dst: SocketAddr, bytes: Vec<u8>) {
+    fn udp(&mut self, n: usize, socket: u8, dst: SocketAddr, bytes: Vec<u8>) {
         let len = bytes.len() + IPV4_UDP;
         if len > self.machines[n].sends {
-            self.machines[n].mesh.handle_too_large(self.now, To::Udp { socket: 0, dst }, bytes.len());
+            self.machines[n].mesh.handle_too_large(self.now, To::Udp { socket, dst }, bytes.len());
             return self.drain(n);
         }
-        self.sent.push(Sent { from: n, dst, bytes: bytes.clone() });
+        self.sent.push(Sent { from: n, socket, dst, bytes: bytes.clone() });
+        let mut from = self.public(n);
         if let Some(nat) = &mut self.machines[n].nat {
-            nat.sent_to.insert(dst);
+            nat.sent_to.insert((socket, dst));
+            from.set_port(nat.port(socket, dst).unwrap_or(from.port()));
         }
-        let from = self.public(n);
         if len > self.machines[n].carries {
             return;
         }
         self.fly(DIRECT, Packet::Udp { from, to: dst, bytes });
+    }
+
+    /// The socket of a machine that a datagram to this endpoint reaches.
+    fn socket(&self, n: usize, from: SocketAddr, to: SocketAddr) -> Option<u8> {
+        if let Some(given) = self.machines[n].nat.as_ref().and_then(|nat| nat.hard.as_ref()) {
+            let is = |((_, dst), port): &(&(u8, SocketAddr), &u16)| *dst == from && **port == to.port();
+            return given
+                .iter()
+                .find(is)
+                .filter(|_| self.public(n).ip() == to.ip())
+                .map(|((socket, _), _)| *socket);
+        }
+        (self.public(n) == to).then_some(0)
     }
 
     fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
@@ -370,18 +400,25 @@ impl World {
 
     fn arrive(&mut self, packet: Packet) {
         match packet {
-            Packet::Udp { from, to, bytes } if to == STUN.parse().unwrap() => {
+            Packet::Udp { from, to, bytes } if is_stun(to) => {
                 if let Some(answer) = stun::answer(&bytes, Endpoint(from)) {
                     self.fly(DIRECT, Packet::Udp { from: to, to: from, bytes: answer });
                 }
             }
             Packet::Udp { from, to, bytes } => {
-                let from_stun = from == STUN.parse().unwrap();
-                let Some(n) = (0..self.machines.len()).find(|n| self.public(*n) == to) else { return };
-                let open = self.machines[n].nat.as_ref().is_none_or(|nat| nat.sent_to.contains(&from));
+                let from_stun = is_stun(from);
+                let Some((n, socket)) =
+                    (0..self.machines.len()).find_map(|n| Some((n, self.socket(n, from, to)?)))
+                else {
+                    return;
+                };
+                let open = self.machines[n]
+                    .nat
+                    .as_ref()
+                    .is_none_or(|nat| (from_stun || !nat.deaf) && nat.sent_to.contains(&(socket, from)));
                 let fits = bytes.len() + IPV4_UDP <= self.machines[n].carries;
                 if open && fits && (self.direct || from_stun) {
-                    self.inject(n, from, &bytes);
+                    self.inject_at(n, socket, from, &bytes);
                 }
             }
             Packet::Relay { from, to, epoch: Some(epoch), bytes }
@@ -395,6 +432,28 @@ impl World {
             }
         }
     }
+}
+
+impl Nat {
+    fn new(public: IpAddr) -> Self {
+        Self { public, sent_to: HashSet::new(), hard: None, deaf: false }
+    }
+
+    /// The port that a hard one gives.
+    fn port(&mut self, socket: u8, dst: SocketAddr) -> Option<u16> {
+        let given = self.hard.as_mut()?;
+        let mut port = || loop {
+            let port = (OsRng.next_u32() >> 16) as u16;
+            if port >= 1_024 {
+                break port;
+            }
+        };
+        Some(*given.entry((socket, dst)).or_insert_with(&mut port))
+    }
+}
+
+fn is_stun(endpoint: SocketAddr) -> bool {
+    STUN.iter().any(|server| endpoint == server.parse().unwrap())
 }
 
 impl Machine {
@@ -411,7 +470,7 @@ impl Machine {
         let port = 51_820 + n as u16;
         let (addr, nat) = if nat {
             let public = IpAddr::from([198, 51, 100, 10 + n as u8]);
-            (IpAddr::from([192, 168, n as u8, 2]), Some(Nat { public, sent_to: HashSet::new() }))
+            (IpAddr::from([192, 168, n as u8, 2]), Some(Nat::new(public)))
         } else {
             (IpAddr::from([203, 0, 113, 10 + n as u8]), None)
         };
@@ -438,7 +497,7 @@ impl Machine {
 }
 
 fn new_mesh(now: Instant, port: u16) -> Mesh {
-    Mesh::new(now, Box::new(OsRng), &[SocketAddr::from(([0, 0, 0, 0], port))])
+    Mesh::new(now, Box::new(OsRng), &[SocketAddr::from(([0, 0, 0, 0], port))]).with_pool(POOL)
 }
 
 fn psk(a: usize, b: usize, epoch: u64) -> Zeroizing<[u8; 32]> {

@@ -1,4 +1,5 @@
-//! UDP sockets of the underlay: one for each address family, bound to every address, never connected.
+//! UDP sockets of the underlay: one for each address family, bound to every address, never connected; and a pool that has
+//! no ports until it is sent from.
 //!
 //! A socket that is not connected survives roaming and shows no peer in `/proc/net/udp`. Batches go both ways:
 //! [`Socket::send`] hands the kernel equal-sized datagrams to one destination as one buffer (`UDP_SEGMENT`),
@@ -81,21 +82,11 @@ impl Socket {
     /// # Errors
     /// [`UdpError`].
     pub fn bind(family: Family, port: u16, mark: Option<u32>) -> Result<Self, UdpError> {
-        let (domain, addr) = match family {
-            Family::V4 => (AddressFamily::Inet, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-            Family::V6 => (AddressFamily::Inet6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        let addr = match family {
+            Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(domain, SockType::Datagram, flags, None).map_err(|e| match e {
-            nix::Error::EAFNOSUPPORT => UdpError::NoFamily,
-            e => UdpError::Io(e.into()),
-        })?;
-        if family == Family::V6 {
-            setsockopt(&fd, sockopt::Ipv6V6Only, &true).map_err(io::Error::from)?;
-        }
-        if let Some(mark) = mark {
-            setsockopt(&fd, sockopt::Mark, &mark).map_err(io::Error::from)?;
-        }
+        let fd = open(family, mark)?;
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(addr)).map_err(|e| match e {
             nix::Error::EADDRINUSE => UdpError::PortTaken(port),
             nix::Error::EACCES => UdpError::NotPermitted(port),
@@ -163,6 +154,34 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn open(family: Family, mark: Option<u32>) -> Result<OwnedFd, UdpError> {
+    let domain = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(domain, SockType::Datagram, flags, None).map_err(|e| match e {
+        nix::Error::EAFNOSUPPORT => UdpError::NoFamily,
+        e => UdpError::Io(e.into()),
+    })?;
+    if family == Family::V6 {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true).map_err(io::Error::from)?;
+    }
+    if let Some(mark) = mark {
+        setsockopt(&fd, sockopt::Mark, &mark).map_err(io::Error::from)?;
+    }
+    Ok(fd)
+}
+
+/// Many IPv4 sockets that are bound to nothing: one gets a port, and can be heard on, when it is first sent from. Until then
+/// it costs three kilobytes in the kernel and is seen by nobody.
+///
+/// # Errors
+/// [`UdpError`]: the usual one is that a process may open no more descriptors. None is left then.
+pub fn pool(count: usize, mark: Option<u32>) -> Result<Vec<OwnedFd>, UdpError> {
+    (0..count).map(|_| open(Family::V4, mark)).collect()
 }
 
 /// Sets "don't fragment" on every datagram, and passes over what routers said about the path by ICMP, which anybody can

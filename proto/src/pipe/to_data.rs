@@ -20,8 +20,8 @@ const MAX_ENDPOINTS: usize = 8;
 const MAX_PSKS: usize = 2;
 /// At most this many interface addresses of this machine.
 const MAX_LOCAL_ADDRS: usize = 256;
-/// At most this many STUN servers: one per relay and address family.
-const MAX_STUN_SERVERS: usize = 32;
+/// At most this many STUN servers: each relay's name may lead to a few addresses, and each answers on two ports.
+const MAX_STUN_SERVERS: usize = 64;
 /// At most this many ports of routers that lead to this machine: one per address family.
 const MAX_MAPPINGS: usize = 4;
 

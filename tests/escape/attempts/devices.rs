@@ -1,14 +1,60 @@
 //! What a machine's process holds: a TUN device, pipes, sockets for datagrams.
 
+use std::{ops::RangeInclusive, os::fd::RawFd};
+
 use nix::libc;
 
 use super::{Free, List};
-use crate::{kernel::call, stage::NUMBERS};
+use crate::{
+    kernel::call,
+    stage::{NUMBERS, Stage},
+};
 
 pub(crate) fn list(all: &mut List) {
     every_number(all);
     pipes(all);
     held(all);
+    beside_the_pool(all);
+}
+
+/// On the numbers right before and right after the pool's, and on the pool's own what its sockets are not for.
+fn beside_the_pool(all: &mut List) {
+    type Place = fn(&Stage) -> RawFd;
+    let (before, after): (Place, Place) = (|stage| pool(stage).start() - 1, |stage| pool(stage).end() + 1);
+    for (name, place) in [("before", before), ("after", after)] {
+        all.numbered(format!("receive on the number {name} the pool"), Free::Perhaps, move |stage| {
+            let (fd, mut room) = (place(stage), [0_u8; 8]);
+            Box::new(move || call!(SYS_recvfrom, fd, room.as_mut_ptr(), room.len(), libc::MSG_DONTWAIT, 0, 0))
+        });
+        all.numbered(format!("send on the number {name} the pool"), Free::Perhaps, move |stage| {
+            let (fd, bytes) = (place(stage), b"x");
+            Box::new(move || call!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), libc::MSG_DONTWAIT, 0, 0))
+        });
+        all.numbered(format!("watch the number {name} the pool"), Free::Perhaps, move |stage| {
+            let (epoll, fd, event) = (stage.held.epoll, place(stage), [0_u8; 12]);
+            Box::new(move || call!(SYS_epoll_ctl, epoll, libc::EPOLL_CTL_MOD, fd, event.as_ptr()))
+        });
+        all.numbered(format!("close the number {name} the pool"), Free::Perhaps, move |stage| {
+            let fd = place(stage);
+            Box::new(move || call!(SYS_close, fd))
+        });
+    }
+    all.works("connect a socket of the pool", |stage| {
+        let (udp, address) = (*pool(stage).end(), [libc::AF_INET as u16, 0, 0, 0, 0, 0, 0, 0]);
+        move || call!(SYS_connect, udp, address.as_ptr(), 16)
+    });
+    all.works("bind a socket of the pool", |stage| {
+        let (udp, address) = (*pool(stage).start(), [libc::AF_INET as u16, 0, 0, 0, 0, 0, 0, 0]);
+        move || call!(SYS_bind, udp, address.as_ptr(), 16)
+    });
+    all.perhaps("write to a socket of the pool as to a file", |stage| {
+        let (udp, bytes) = (*pool(stage).start(), b"x");
+        move || call!(SYS_write, udp, bytes.as_ptr(), 1)
+    });
+}
+
+fn pool(stage: &Stage) -> RangeInclusive<RawFd> {
+    stage.held.pool.clone().unwrap()
 }
 
 /// Reads from each number. From its device and its pipe it may: at a place in the file is what is tried there.

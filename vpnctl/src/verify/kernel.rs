@@ -190,7 +190,8 @@ impl Kernel {
                 Some(Kind::Udp) => Kind::Udp,
                 Some(Kind::Tcp) => Kind::Tcp,
                 Some(Kind::Unix) => Kind::Unix,
-                _ => Kind::OtherSocket,
+                // A socket that is bound to nothing yet is in no table.
+                _ => self.unbound(pid, number).unwrap_or(Kind::OtherSocket),
             };
         }
         if to.starts_with("pipe:[") {
@@ -214,6 +215,17 @@ impl Kernel {
             u32::from_str_radix(&flags, 8).ok()
         });
         Kind::File { path: to, writable: flags.is_none_or(|flags| flags & 3 != 0) }
+    }
+
+    /// What a socket is by its protocol's name.
+    fn unbound(&self, pid: u32, number: u32) -> Option<Kind> {
+        let (path, mut name) = (self.path(&format!("proc/{pid}/fd/{number}")), [0; 16]);
+        let len = rustix::fs::getxattr(path, "system.sockprotoname", &mut name).ok()?;
+        match name[..len].split(|byte| *byte == 0).next()? {
+            b"UDP" | b"UDPv6" => Some(Kind::Udp),
+            b"TCP" | b"TCPv6" => Some(Kind::Tcp),
+            _ => None,
+        }
     }
 
     /// The kind of every socket in a process's network, by inode.
@@ -256,7 +268,24 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::UdpSocket,
+        os::{fd::AsRawFd, unix::net::UnixDatagram},
+    };
+
     use super::*;
+
+    #[test]
+    fn a_socket_that_has_no_port_is_known_by_its_protocol() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let number = socket.as_raw_fd().cast_unsigned();
+        let kernel = Kernel::of_this_host();
+        assert_eq!(kernel.unbound(std::process::id(), number), Some(Kind::Udp));
+        let (unix, _other) = UnixDatagram::pair().unwrap();
+        assert_eq!(kernel.unbound(std::process::id(), unix.as_raw_fd().cast_unsigned()), None);
+        let file = fs::File::open("/dev/null").unwrap();
+        assert_eq!(kernel.unbound(std::process::id(), file.as_raw_fd().cast_unsigned()), None);
+    }
 
     #[test]
     fn a_database_elsewhere_is_known_by_the_command_line() {

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use netio::{inherit, pipe};
+use netio::{
+    inherit::{self, Numbers},
+    pipe,
+};
 use proto::pipe::{FrameReader, FromData};
 use sandbox::Missing;
 use tokio::{
@@ -20,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Start,
+    Descriptors, Start,
     link::{Event, Link, Shared},
 };
 
@@ -45,6 +48,8 @@ impl Process {
         let (tun, mut udp) = start.descriptors.copies()?;
         let (rx, to) = pipe::pipe()?;
         let (from, tx) = pipe::pipe()?;
+        let pool = Descriptors::pool();
+        let pool_numbers = Numbers(pool.iter().map(AsRawFd::as_raw_fd).collect());
         let numbers: Vec<String> = udp.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let mut command = Command::new(&start.program);
         command
@@ -52,6 +57,7 @@ impl Process {
             .arg("data-path")
             .args(["--tun", &tun.as_raw_fd().to_string(), "--udp", &numbers.join(",")])
             .args(["--rx", &rx.as_raw_fd().to_string(), "--tx", &tx.as_raw_fd().to_string()])
+            .args((!pool.is_empty()).then(|| format!("--pool={pool_numbers}")))
             .args((start.missing == Missing::Allow).then_some("--allow-unsandboxed"))
             .env_clear()
             .current_dir("/")
@@ -63,6 +69,7 @@ impl Process {
         #[cfg(feature = "leaks")]
         crate::leaks::start(&mut command);
         udp.extend([tun, rx, tx]);
+        udp.extend(pool);
         inherit::pass(&mut command, udp);
         let mut command = tokio::process::Command::from(command);
         let child = command.kill_on_drop(true).spawn()?;

@@ -41,6 +41,9 @@ const TX: u64 = 2;
 /// The first socket; the others follow.
 const SOCKETS: u64 = 3;
 
+/// Sockets at most, in words of a set.
+const WORDS: usize = (u8::MAX as usize + 1) / u64::BITS as usize;
+
 /// What was dropped outside the core, in packets.
 #[derive(Default)]
 struct Dropped {
@@ -63,6 +66,7 @@ pub(super) struct EventLoop {
 struct Core {
     mesh: Mesh,
     tun: Tun,
+    /// The two of the machine, and the pool's.
     sockets: Vec<Socket>,
     control: Control,
     coalescer: Coalescer,
@@ -92,22 +96,29 @@ impl EventLoop {
     pub(super) fn new(
         epoll: Epoll,
         tun: Tun,
-        sockets: Vec<Socket>,
+        mut sockets: Vec<Socket>,
+        pool: Vec<Socket>,
         control: Control,
     ) -> Result<Self, DataPathError> {
         epoll.add(&tun, TUN, Interest::None)?;
         epoll.add(&control.rx, RX, Interest::Read)?;
         epoll.add(&control.tx, TX, Interest::None)?;
         let mut addresses = Vec::new();
-        for (token, socket) in (SOCKETS..).zip(&sockets) {
-            epoll.add(socket, token, Interest::None)?;
+        for socket in &sockets {
             let ip = match socket.family() {
                 Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
                 Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
             };
             addresses.push(SocketAddr::new(ip, socket.port()?));
         }
-        let mesh = Mesh::new(Instant::now(), Box::new(OsRng), &addresses);
+        let first = sockets.len();
+        sockets.extend(pool);
+        sockets.truncate(u8::MAX.into());
+        for (token, socket) in (SOCKETS..).zip(&sockets) {
+            epoll.add(socket, token, Interest::None)?;
+        }
+        let pool = first as u8..sockets.len() as u8;
+        let mesh = Mesh::new(Instant::now(), Box::new(OsRng), &addresses).with_pool(pool);
         let (coalescer, dropped) = (Coalescer::new(), Dropped::default());
         let core = Core { mesh, tun, sockets, control, coalescer, dropped };
         Ok(Self { epoll, frame: Frame::new(), batch: Batch::new(), core, waiting: false })
@@ -127,7 +138,7 @@ impl EventLoop {
     fn turn(&mut self) -> Result<(), End> {
         self.flush_control()?;
         let timeout = self.core.mesh.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
-        let (mut tun, mut rx, mut readable) = (false, false, 0_u64);
+        let (mut tun, mut rx, mut readable) = (false, false, [0_u64; WORDS]);
         for Ready { token, readable: ready, closed, .. } in self.epoll.wait(timeout)? {
             match token {
                 TUN => tun = ready,
@@ -135,7 +146,10 @@ impl EventLoop {
                 TX if closed => return Err(End::Closed),
                 // The next turn starts with writing to it.
                 TX => {}
-                socket if ready => readable |= 1 << (socket - SOCKETS),
+                socket if ready => {
+                    let index = (socket - SOCKETS) as usize;
+                    readable[index / 64] |= 1 << (index % 64);
+                }
                 _ => {}
             }
         }
@@ -147,9 +161,11 @@ impl EventLoop {
         if rx && self.read_control(now)? {
             self.forget();
         }
-        for index in 0..self.core.sockets.len() {
-            if readable & 1 << index != 0 {
-                self.read_socket(index, now)?;
+        // By the sockets that are ready, not by those that there are.
+        for (word, mut set) in readable.into_iter().enumerate() {
+            while set != 0 {
+                self.read_socket(word * 64 + set.trailing_zeros() as usize, now)?;
+                set &= set - 1;
             }
         }
         if tun {

@@ -6,9 +6,9 @@
 //! takes this process over can do with its own device, sockets and pipes what the process itself does with them,
 //! and ends it by anything else: control starts a fresh one.
 
-use std::os::fd::RawFd;
+use std::{ops::RangeInclusive, os::fd::RawFd};
 
-use nix::libc;
+use nix::libc::{self, c_long};
 use sandbox::{
     Missing, SandboxError,
     calls::{Argument, Calls, Violation},
@@ -24,6 +24,8 @@ pub struct Held {
     pub tun: RawFd,
     /// The UDP sockets.
     pub udp: Vec<RawFd>,
+    /// The UDP sockets of the pool, without a gap.
+    pub pool: Option<RangeInclusive<RawFd>>,
     /// The pipe from control.
     pub rx: RawFd,
     /// The pipe to control.
@@ -37,6 +39,10 @@ impl Held {
         let mut all = vec![self.tun, self.rx, self.tx, self.epoll];
         all.extend(&self.udp);
         all
+    }
+
+    fn with_pool(&self) -> Vec<RawFd> {
+        self.all().into_iter().chain(self.pool.iter().cloned().flatten()).collect()
     }
 }
 
@@ -61,7 +67,7 @@ pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
 /// As [`lockdown`].
 pub fn give_up_powers(held: &Held) -> Result<(), SandboxError> {
     process::single_threaded()?;
-    process::close_all_but(&held.all())?;
+    process::close_all_but(&held.with_pool())?;
     process::no_new_privileges()?;
     // Before the capability to raise it goes.
     let _ = memory::allow_locking();
@@ -83,18 +89,27 @@ pub fn close_files() -> Result<(), SandboxError> {
 /// # Errors
 /// As [`lockdown`].
 pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
+    const RECEIVE: [c_long; 3] = [libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg];
+    const SEND: [c_long; 3] = [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg];
     let mut calls = Calls::of_every_process()
         .on(&[held.tun, held.rx], &[libc::SYS_read, libc::SYS_readv])
         .on(&[held.tun, held.tx], &[libc::SYS_write, libc::SYS_writev])
-        .on(&held.udp, &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg])
-        .on(&held.udp, &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg])
+        .on(&held.udp, &RECEIVE)
+        .on(&held.udp, &SEND)
         .on(&[held.epoll], &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2])
         // At the end. What is closed stays so: nothing opens a descriptor.
         .on(&held.all(), &[libc::SYS_close]);
+    let (epoll, modify) = (Argument::Fd(0, held.epoll), Argument::Is(1, libc::EPOLL_CTL_MOD as u32));
     for watched in held.all() {
-        let modify = Argument::Is(1, libc::EPOLL_CTL_MOD as u32);
-        let arguments = [Argument::Fd(0, held.epoll), modify, Argument::Fd(2, watched)];
-        calls = calls.only(&[libc::SYS_epoll_ctl], &arguments);
+        calls = calls.only(&[libc::SYS_epoll_ctl], &[epoll, modify, Argument::Fd(2, watched)]);
+    }
+    if let Some(pool) = &held.pool {
+        let watched = Argument::Within(2, *pool.start(), *pool.end());
+        calls = calls
+            .within(pool, &RECEIVE)
+            .within(pool, &SEND)
+            .within(pool, &[libc::SYS_close])
+            .only(&[libc::SYS_epoll_ctl], &[epoll, modify, watched]);
     }
     #[cfg(target_arch = "x86_64")]
     {

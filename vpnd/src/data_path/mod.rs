@@ -1,6 +1,6 @@
 //! The data path's own process: one thread that runs every batch of packets to completion.
 //!
-//! It inherits all it will ever hold: the TUN device, the UDP sockets and two pipes to control, by number. It opens its
+//! It inherits all it will ever hold: the TUN device, the UDP sockets (a pool of silent ones among them) and two pipes to control, by number. It opens its
 //! epoll instance, takes every other power from itself ([`lockdown`]), says that it is ready, and from then on only
 //! moves packets between those descriptors through [`mesh::Mesh`] ([`event_loop`]). It has no queue of its own: what a
 //! socket, the device or the pipe does not take at once is dropped and counted.
@@ -15,13 +15,14 @@ pub mod lockdown;
 
 use std::{
     ffi::CStr,
-    os::fd::{AsRawFd, RawFd},
+    ops::RangeInclusive,
+    os::fd::{AsFd, AsRawFd, RawFd},
 };
 
 use clap::Args;
 use netio::{
     epoll::Epoll,
-    inherit::{self, InheritError},
+    inherit::{self, InheritError, Numbers},
     pipe,
     tun::{Tun, TunError},
     udp::{Socket, UdpError},
@@ -43,6 +44,9 @@ pub struct Options {
     /// The UDP sockets.
     #[arg(long, value_name = "FD,FD", value_delimiter = ',', required = true)]
     udp: Vec<RawFd>,
+    /// More UDP sockets, for hard NATs.
+    #[arg(long, value_name = "FD-FD")]
+    pool: Option<Numbers>,
     /// The pipe that control writes to.
     #[arg(long, value_name = "FD")]
     rx: RawFd,
@@ -88,11 +92,13 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     let sockets = options.udp.iter().map(take).collect::<Result<Vec<Socket>, DataPathError>>()?;
     let rx = pipe::Reader::new(inherit::take(options.rx)?);
     let tx = pipe::Writer::new(inherit::take(options.tx)?);
+    let pool = pool(options.pool.as_ref())?;
     let epoll = Epoll::new()?;
 
     let held = Held {
         tun: options.tun,
         udp: options.udp.clone(),
+        pool: row(&pool),
         rx: options.rx,
         tx: options.tx,
         epoll: epoll.as_fd().as_raw_fd(),
@@ -100,7 +106,7 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     // Waits until the loop runs.
     let mut control = Control::new(rx, tx);
     control.send(&FromData::Ready);
-    let event_loop = EventLoop::new(epoll, tun, sockets, control)?;
+    let event_loop = EventLoop::new(epoll, tun, sockets, pool, control)?;
     let missing = if options.allow_unsandboxed { Missing::Allow } else { Missing::Refuse };
     #[cfg(feature = "leaks")]
     if crate::leaks::chosen("no-walls") {
@@ -108,4 +114,18 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     }
     lockdown::lockdown(&held, missing)?;
     event_loop.run()
+}
+
+/// The pool, its descriptors in a row. Where it cannot be lined up, there is none.
+fn pool(numbers: Option<&Numbers>) -> Result<Vec<Socket>, DataPathError> {
+    let numbers = numbers.map(|numbers| numbers.0.as_slice()).unwrap_or_default();
+    let taken = numbers.iter().map(|&fd| inherit::take(fd)).collect::<Result<Vec<_>, InheritError>>()?;
+    let row = inherit::line_up(taken).unwrap_or_default();
+    Ok(row.into_iter().map(Socket::from_fd).collect::<Result<_, UdpError>>()?)
+}
+
+/// From the first descriptor to the last.
+fn row(pool: &[Socket]) -> Option<RangeInclusive<RawFd>> {
+    let number = |socket: &Socket| socket.as_fd().as_raw_fd();
+    Some(number(pool.first()?)..=number(pool.last()?))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -286,7 +287,8 @@ impl Relays {
     }
 }
 
-/// Where the relays' STUN servers are.
+/// Where the relays' STUN servers are. They answer on the next port too, by which a machine learns whether its NAT maps
+/// each destination to another port; only for IPv4, as nobody translates IPv6.
 pub(super) async fn stun_servers(entries: Vec<RelayEntry>) -> Vec<Endpoint> {
     let mut servers = Vec::new();
     for entry in entries {
@@ -295,7 +297,11 @@ pub(super) async fn stun_servers(entries: Vec<RelayEntry>) -> Vec<Endpoint> {
         let Some(host) = url.host_str() else { continue };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         if let Ok(found) = lookup_host((host, port)).await {
-            servers.extend(found.take(STUN_ADDRESSES).map(Endpoint));
+            for server in found.take(STUN_ADDRESSES) {
+                servers.push(Endpoint(server));
+                let next = port.checked_add(1).filter(|_| server.is_ipv4());
+                servers.extend(next.map(|port| Endpoint(SocketAddr::new(server.ip(), port))));
+            }
         }
     }
     servers
