@@ -34,8 +34,8 @@ fn eight_pairs_of_nats_have_the_best_path_that_there_is() {
         let sample = pair::measure(&crowd, (&one, &other), *nats).unwrap();
         println!("{} {}: {sample:?}", nats.0, nats.1);
         let expected = nats.0.expected(nats.1);
-        // A direct path where none is expected is welcome.
-        let met = sample.direct.is_some() || expected == Expected::Relay;
+        // A direct path where none is expected is welcome, and chance misses one in two hundred (`hard_nat` waits longer).
+        let met = sample.direct.is_some() || expected != Expected::Direct;
         let row = Row { nats: *nats, expected, samples: vec![sample] };
         if !met || !row.holds() {
             wrong.push(row);

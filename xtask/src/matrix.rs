@@ -282,12 +282,20 @@ fn print_rows(rows: &[Row]) {
     let all = rows.iter().flat_map(|row| row.samples.iter()).count();
     let direct = rows.iter().map(|row| row.directs().len()).sum::<usize>();
     let punchable: Vec<&Row> = rows.iter().filter(|row| row.expected == Expected::Direct).collect();
+    let tried: Vec<&Row> = rows.iter().filter(|row| row.expected == Expected::Birthday).collect();
     let possible = punchable.iter().map(|row| row.samples.len()).sum::<usize>();
     let reached = punchable.iter().map(|row| row.directs().len()).sum::<usize>();
     println!(
         "\ndirect: {direct} of {all} beginnings ({:.0} %); of those where a simultaneous open works {reached} of {possible}",
         100.0 * direct as f64 / all.max(1) as f64
     );
+    if !tried.is_empty() {
+        println!(
+            "by many ports (birthday): {} of {} within 15 s",
+            tried.iter().map(|row| row.directs().len()).sum::<usize>(),
+            tried.iter().map(|row| row.samples.len()).sum::<usize>()
+        );
+    }
 }
 
 fn print_cases(measured: &[Measured]) {

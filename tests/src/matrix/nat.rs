@@ -35,6 +35,8 @@ pub enum Nat {
 pub enum Expected {
     /// A path between them that is no relay's.
     Direct,
+    /// The same, nine times in ten, once many ports were tried (by the birthday paradox).
+    Birthday,
     /// A relay's alone.
     Relay,
 }
@@ -89,8 +91,9 @@ impl Nat {
         matches!(self, Self::None | Self::Addr | Self::FullCone | Self::One2One)
     }
 
-    /// What a plain simultaneous open reaches: each sends to what a STUN server saw of the other, and answers to where the
-    /// other's datagrams really come from. A machine without NAT is taken to have both families.
+    /// What a plain simultaneous open reaches, where each sends to what a STUN server saw of the other, and answers to where the
+    /// other's datagrams really come from; and what many ports reach where that does not. A machine without NAT is taken to have
+    /// both families.
     #[must_use]
     pub fn expected(self, other: Self) -> Expected {
         let one_family = match (self == Self::V6Only, other == Self::V6Only) {
@@ -102,10 +105,12 @@ impl Nat {
         // an address hears it.
         let hard = [(self, other), (other, self)];
         let hidden = hard.iter().any(|(one, other)| *one == Self::Hard && !other.takes_any_port());
-        if one_family && !hidden && self.has_udp() && other.has_udp() {
-            Expected::Direct
-        } else {
+        if !one_family || !self.has_udp() || !other.has_udp() || self == other && hidden {
             Expected::Relay
+        } else if hidden {
+            Expected::Birthday
+        } else {
+            Expected::Direct
         }
     }
 }
@@ -120,6 +125,7 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Direct => "direct",
+            Self::Birthday => "birthday",
             Self::Relay => "relay",
         })
     }
@@ -140,13 +146,10 @@ mod tests {
 
     #[test]
     fn what_natlab_measures_by_plain_simultaneous_open_is_expected() {
-        let relayed = [
-            (Nat::Easy, Nat::Hard),
-            (Nat::Remap, Nat::Hard),
-            (Nat::Cgnat, Nat::Hard),
-            (Nat::Hard, Nat::Hard),
-            (Nat::Easy, Nat::V6Only),
-        ];
+        for other in [Nat::Easy, Nat::Remap, Nat::Cgnat] {
+            assert_eq!(other.expected(Nat::Hard), Expected::Birthday, "{other}");
+        }
+        let relayed = [(Nat::Hard, Nat::Hard), (Nat::Easy, Nat::V6Only), (Nat::Hard, Nat::V6Only)];
         for (one, other) in relayed {
             assert_eq!(one.expected(other), Expected::Relay, "{one} {other}");
         }
