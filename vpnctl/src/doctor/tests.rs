@@ -169,7 +169,9 @@ fn a_proxy_that_other_programs_use_is_advised() {
     let mut findings = well();
     states(&mut findings, ServerState::Silent, ServerState::Silent);
     findings.proxy_usual = true;
-    assert!(judge(&findings)[0].next.contains("--proxy"));
+    assert!(judge(&findings)[0].next.contains("programs here use a proxy"));
+    findings.around.proxy = Some("proxy.example:3128".to_owned());
+    assert!(!judge(&findings)[0].next.contains("programs here use a proxy"));
 }
 
 #[test]
