@@ -29,7 +29,7 @@ const KEYS_VERSION: u8 = 2;
 
 /// The secret that all members of an epoch share.
 #[derive(Clone, Zeroize, ZeroizeOnDrop, PartialEq, Eq)]
-pub struct EpochKey([u8; 32]);
+pub struct EpochKey([u8; 32], #[zeroize(skip)] EpochName);
 
 /// An epoch's name: the commitment to its key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,13 +46,18 @@ pub struct Slot(pub [u8; 32]);
 impl EpochKey {
     /// The key of a new epoch.
     pub fn generate(rng: &mut dyn CryptoRngCore) -> Self {
-        Self(random(rng))
+        Self::of(random(rng))
     }
 
     /// The epoch's name, and the commitment to this key.
     #[must_use]
     pub fn name(&self) -> EpochName {
-        EpochName(hash("epoch", &[&self.0]))
+        self.1
+    }
+
+    /// With its name, which is asked for with each packet over a relay.
+    fn of(key: [u8; 32]) -> Self {
+        Self(key, EpochName(hash("epoch", &[&key])))
     }
 
     /// Seals the epoch's roster entries.
@@ -100,7 +105,7 @@ impl EpochKey {
         sealed: &[u8],
     ) -> Option<Self> {
         let plain = open(secret, &seal_info(network), &name.0, sealed)?;
-        let key = Self(plain.as_slice().try_into().ok()?);
+        let key = Self::of(plain.as_slice().try_into().ok()?);
         (key.name() == *name).then_some(key)
     }
 }
@@ -136,7 +141,7 @@ impl Wire for EpochKey {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self(r.array()?))
+        Ok(Self::of(r.array()?))
     }
 }
 
@@ -313,14 +318,14 @@ mod tests {
 
     #[test]
     fn keys_that_were_kept_without_numbers_are_read_and_kept_with_them_from_then_on() {
-        let [present, former] = [1, 2].map(|n| EpochKey([n; 32]));
+        let [present, former] = [1, 2].map(|n| EpochKey::of([n; 32]));
         let mut old = vec![1];
         old.extend(
             [present.to_bytes(), vec![0, 0, 0, 1], former.to_bytes(), DAY.to_be_bytes().to_vec()].concat(),
         );
         let mut keys = EpochKeys::from_bytes(&old).unwrap();
         assert!(keys.find(&former.name()).is_some() && keys.ended()[0].number.is_none());
-        keys.advance(EpochKey([3; 32]), 7, 2 * DAY);
+        keys.advance(EpochKey::of([3; 32]), 7, 2 * DAY);
         let back = EpochKeys::from_bytes(&keys.to_bytes()).unwrap();
         assert_eq!(back.ended().iter().map(|e| e.number).collect::<Vec<_>>(), [Some(7), None]);
     }

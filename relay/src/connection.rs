@@ -10,13 +10,15 @@ use proto::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::watch,
+    task::yield_now,
     time::{Instant as TokioInstant, interval_at, timeout},
 };
 
 use crate::{
     bucket::Bucket,
     limits::{
-        CHECK_EVERY, GOODBYE_WITHIN, HELLO_WITHIN, OPENING_EVERY, OPENINGS, READ, SILENT_CHECKS, WRITE_WITHIN,
+        CHECK_EVERY, GOODBYE_WITHIN, HELLO_WITHIN, OPENING_EVERY, OPENINGS, READ, SILENT_CHECKS, TURN,
+        WRITE_WITHIN,
     },
     relay::Relay,
     switchboard::Seat,
@@ -160,17 +162,23 @@ impl Visit<'_> {
         let mut openings = Bucket::one_in(OPENINGS, OPENING_EVERY, Instant::now());
         let mut checks = interval_at(TokioInstant::now() + CHECK_EVERY, CHECK_EVERY);
         let mut silent_checks = 0;
+        let mut handled = received.len();
         loop {
             if let Err(end) = self.handle_all(received, &mut openings) {
                 return end;
+            }
+            if handled >= TURN {
+                handled = 0;
+                yield_now().await;
             }
             received.reserve(READ);
             tokio::select! {
                 biased;
                 read = reader.read_buf(received) => {
-                    if !matches!(read, Ok(1..)) {
+                    let Ok(n @ 1..) = read else {
                         return End::Lost;
-                    }
+                    };
+                    handled += n;
                     silent_checks = 0;
                 }
                 _ = checks.tick() => {

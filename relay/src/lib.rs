@@ -6,7 +6,8 @@
 //! A connection comes in through [`listener`], is upgraded ([`Relay::answer`]) and from then on carries the frames of
 //! [`proto::relay`]. The relay speaks first and proves its key; the machine shows its network's credential, then
 //! opens its mailboxes. What it sends is copied once, from the buffer it was read into to the queue of the connection
-//! it goes to; each queue is written out whole at each wake-up. A queue is bounded: what does not fit is dropped, as a
+//! it goes to; each queue is written out whole at each wake-up, so frames leave one by one while there is no crowd and by the
+//! dozen while there is. A queue is bounded: what does not fit is dropped, as a
 //! router would, and the tunnels inside slow down. [`limits`] has every bound and its reason.
 //!
 //! What a live relay knows: the source address of each connection, the mailboxes it opened, which connections
@@ -31,6 +32,7 @@
 mod bucket;
 pub mod certificate;
 mod connection;
+mod gulp;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod limits;

@@ -37,11 +37,19 @@ pub const QUEUE_RESERVE: usize = 64 << 10;
 /// Bytes waiting for all connections together; 256 slow readers fill it.
 pub const QUEUED: usize = 256 << 20;
 
-/// Room that an idle queue keeps; a larger buffer is given back once it is written out.
-pub const QUEUE_KEPT: usize = 16 << 10;
+/// How long an empty queue keeps the room that it had: between two frames of a transfer, and no longer.
+pub const QUEUE_WARM: Duration = Duration::from_secs(1);
 
 /// Room in front of each read: one TLS record.
 pub const READ: usize = 16 << 10;
+
+/// What the kernel is asked for at once while a connection is busy: two TLS records. More saves nothing that could be
+/// measured.
+pub const GULP: usize = 32 << 10;
+
+/// What is handled of one connection before the others have their turn: so each gets its share of the processor, and what
+/// was forwarded is written before the queues that it goes to are full.
+pub const TURN: usize = 128 << 10;
 
 /// How long a machine may take to show its credential: some round trips.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -34,6 +34,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::gulp::Gulping;
+
 /// Connections at once. Each costs tens of kilobytes, so this is some hundred megabytes at worst; a host that serves
 /// more machines runs more relays.
 pub const MAX_CONNECTIONS: usize = 8_192;
@@ -244,7 +246,7 @@ async fn converse<H, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     tune(&stream);
-    let Ok(Ok(stream)) = timeout(TLS_WITHIN, tls.accept(stream)).await else {
+    let Ok(Ok(stream)) = timeout(TLS_WITHIN, tls.accept(Gulping::new(stream))).await else {
         return;
     };
     let Ok(exporter) = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None) else {

@@ -10,9 +10,9 @@ use std::sync::{
 };
 
 use proto::relay::Frame;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
-use crate::limits::{QUEUE, QUEUE_KEPT, QUEUE_RESERVE, QUEUED};
+use crate::limits::{QUEUE, QUEUE_RESERVE, QUEUE_WARM, QUEUED};
 
 /// One connection's queue.
 pub(crate) struct Queue {
@@ -79,10 +79,20 @@ impl Queue {
                 if waiting.last {
                     return false;
                 }
-                waiting.frames.shrink_to(QUEUE_KEPT);
             }
-            out.shrink_to(QUEUE_KEPT);
-            self.wake.notified().await;
+            if timeout(QUEUE_WARM, self.wake.notified()).await.is_err() {
+                *out = Vec::new();
+                self.cool();
+                self.wake.notified().await;
+            }
+        }
+    }
+
+    /// Gives back the room, if it is empty still.
+    fn cool(&self) {
+        let mut waiting = self.lock();
+        if waiting.frames.is_empty() {
+            waiting.frames = Vec::new();
         }
     }
 
@@ -130,6 +140,22 @@ mod tests {
         let mut out = Vec::new();
         assert!(queue.take(&mut out).await);
         assert_eq!(out, [frame(b"one").to_vec(), frame(b"two").to_vec()].concat());
+    }
+
+    #[tokio::test]
+    async fn an_empty_queue_keeps_its_room_for_a_moment_and_no_longer() {
+        let queue = queue();
+        fill(&queue);
+        let mut out = Vec::new();
+        assert!(queue.take(&mut out).await);
+        fill(&queue);
+        out.clear();
+        assert!(queue.take(&mut out).await);
+        out.clear();
+        assert!(timeout(QUEUE_WARM / 2, queue.take(&mut out)).await.is_err());
+        assert!(queue.lock().frames.capacity() + out.capacity() > QUEUE);
+        assert!(timeout(QUEUE_WARM * 2, queue.take(&mut out)).await.is_err());
+        assert_eq!(queue.lock().frames.capacity() + out.capacity(), 0);
     }
 
     #[tokio::test]

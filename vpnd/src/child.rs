@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use self::link::{Event, Link};
+pub use self::link::{Event, Link, Relayed};
 use self::process::Process;
 use crate::message::Message;
 
@@ -37,8 +37,9 @@ const SELF: &str = "/proc/self/exe";
 /// which are its own two and to spare.
 const POOL: usize = 248;
 
-/// Events that wait for control before relayed datagrams are dropped.
-const EVENTS: usize = 1_024;
+/// Events that wait for a busy control. One may be as many datagrams as a pipe holds (64 KiB): with these it is a megabyte,
+/// and what comes then waits in the data path, or is dropped there.
+const EVENTS: usize = 16;
 
 /// A data path that lived longer than this is started again without delay.
 const STEADY: Duration = Duration::from_secs(5);

@@ -20,15 +20,8 @@ pub enum Event {
     /// A data path has started and knows nothing yet: send it everything over this link. Comes again whenever another
     /// had to be started.
     Up(Link),
-    /// A datagram that is to leave over a relay.
-    RelaySend {
-        /// The relay.
-        relay: u8,
-        /// Where it is to deliver.
-        to: RelayTo,
-        /// The datagram.
-        payload: Vec<u8>,
-    },
+    /// Datagrams that are to leave over relays.
+    RelaySend(Relayed),
     /// The answer to a status request.
     Status(Status),
     /// The answer to a ping. Boxed: a channel keeps what went through it until something else comes, and a box that is
@@ -45,14 +38,40 @@ pub enum Event {
     Seek(u32),
 }
 
+/// Datagrams that are to leave over relays, in the order in which the data path sent them; one buffer holds them all.
+#[derive(Default)]
+pub struct Relayed {
+    payloads: Vec<u8>,
+    /// By which relay, to whom, and where its payload ends.
+    sends: Vec<(u8, RelayTo, usize)>,
+}
+
+impl Relayed {
+    pub(super) fn push(&mut self, relay: u8, to: RelayTo, payload: &[u8]) {
+        self.payloads.extend_from_slice(payload);
+        self.sends.push((relay, to, self.payloads.len()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+    }
+
+    /// Each with its relay and where that is to deliver it.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, RelayTo, &[u8])> {
+        let mut start = 0;
+        self.sends.iter().map(move |(relay, to, end)| {
+            let payload = &self.payloads[start..*end];
+            start = *end;
+            (*relay, *to, payload)
+        })
+    }
+}
+
 impl Event {
-    /// The event of a frame; `None` for `Ready`, which is not passed on.
+    /// The event of a frame that is no datagram; `None` for `Ready`, which is not passed on.
     pub(super) fn from_frame(frame: FromData<'_>) -> Option<Self> {
         match frame {
-            FromData::Ready => None,
-            FromData::RelaySend { relay, to, payload } => {
-                Some(Self::RelaySend { relay, to, payload: payload.to_vec() })
-            }
+            FromData::Ready | FromData::RelaySend { .. } => None,
             FromData::Status(status) => Some(Self::Status(status)),
             FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
             FromData::PeerFloor { peer, floor } => Some(Self::PeerFloor { peer, floor: Box::new(floor) }),
@@ -76,9 +95,32 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) frames: FrameWriter,
+    frames: FrameWriter,
+    /// Bytes that are being written.
+    writing: usize,
     /// The process has ended, or is to be ended.
-    pub(super) dead: bool,
+    dead: bool,
+}
+
+impl Queue {
+    /// Swaps what waits into `out`, which must be written whole before it comes here again. Says whether it is anything;
+    /// `None` if the process has ended.
+    pub(super) fn take(&mut self, out: &mut FrameWriter) -> Option<bool> {
+        self.alive()?;
+        std::mem::swap(&mut self.frames, out);
+        self.writing = out.len();
+        Some(self.writing > 0)
+    }
+
+    /// `None` if the process has ended, or is to be ended.
+    pub(super) fn alive(&self) -> Option<()> {
+        (!self.dead).then_some(())
+    }
+
+    /// Bytes that wait, or are being written.
+    fn len(&self) -> usize {
+        self.frames.len() + self.writing
+    }
 }
 
 impl Shared {
@@ -88,7 +130,7 @@ impl Shared {
 
     /// Nothing is taken any more.
     pub(super) fn close(&self) {
-        *self.queue() = Queue { frames: FrameWriter::new(), dead: true };
+        *self.queue() = Queue { dead: true, ..Queue::default() };
         self.filled.notify_one();
     }
 }
@@ -103,11 +145,11 @@ impl Link {
     pub fn send(&self, frame: &ToData<'_>) -> bool {
         let mut queue = self.shared.queue();
         let relayed = matches!(frame, ToData::RelayRecv { .. });
-        if queue.dead || (relayed && queue.frames.len() >= RELAY_BACKLOG) {
+        if queue.dead || (relayed && queue.len() >= RELAY_BACKLOG) {
             return false;
         }
         queue.frames.to_data(frame);
-        if queue.frames.len() > BACKLOG {
+        if queue.len() > BACKLOG {
             // It does not read: the supervisor ends it and starts another.
             drop(queue);
             self.shared.close();

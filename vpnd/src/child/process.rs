@@ -13,7 +13,7 @@ use netio::{
     inherit::{self, Numbers},
     pipe,
 };
-use proto::pipe::{FrameReader, FromData};
+use proto::pipe::{FrameReader, FrameWriter, FromData};
 use sandbox::Missing;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     Descriptors, Start,
-    link::{Event, Link, Shared},
+    link::{Event, Link, Relayed, Shared},
 };
 
 /// How long a new process may take to be ready.
@@ -32,9 +32,6 @@ const START: Duration = Duration::from_secs(5);
 
 /// How long a process may take to end after its pipes were closed.
 const FINISH: Duration = Duration::from_secs(1);
-
-/// Bytes taken from the queue for one write.
-const WRITE: usize = 64 << 10;
 
 pub(super) struct Process {
     child: tokio::process::Child,
@@ -136,42 +133,47 @@ async fn fill(from: &mut Receiver, frames: &mut FrameReader) -> Option<()> {
 }
 
 /// Passes on what the process says; returns when it says something that is no frame, or nothing any more.
+///
+/// Relayed datagrams that were read together are passed on together, and before anything that came after them. Where
+/// control is behind, reading waits: the pipe fills up, and the data path drops what is too much.
 async fn read(from: &mut Receiver, frames: &mut FrameReader, events: &mpsc::Sender<Event>) -> Option<()> {
     loop {
+        let mut relayed = Relayed::default();
         while let Some(frame) = frames.next_frame().ok()? {
-            match Event::from_frame(FromData::decode(frame).ok()?)? {
-                // Dropped where control is behind: its queue is bounded, and a datagram may be lost.
-                relayed @ Event::RelaySend { .. } => match events.try_send(relayed) {
-                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
-                    Err(mpsc::error::TrySendError::Closed(_)) => return None,
-                },
-                answer => events.send(answer).await.ok()?,
+            match FromData::decode(frame).ok()? {
+                FromData::RelaySend { relay, to, payload } => relayed.push(relay, to, payload),
+                other => {
+                    pass_on(std::mem::take(&mut relayed), events).await?;
+                    events.send(Event::from_frame(other)?).await.ok()?;
+                }
             }
         }
+        pass_on(relayed, events).await?;
         fill(from, frames).await?;
     }
 }
 
+async fn pass_on(relayed: Relayed, events: &mpsc::Sender<Event>) -> Option<()> {
+    if !relayed.is_empty() {
+        events.send(Event::RelaySend(relayed)).await.ok()?;
+    }
+    Some(())
+}
+
 /// Writes what is queued for the process; returns when it cannot be written to any more.
 async fn write(to: &mut Sender, shared: &Shared) -> Option<()> {
+    let mut writing = FrameWriter::new();
     loop {
-        let chunk = {
-            let queue = shared.queue();
-            if queue.dead {
-                return None;
-            }
-            let pending = queue.frames.pending();
-            zeroize::Zeroizing::new(pending[..pending.len().min(WRITE)].to_vec())
-        };
-        if chunk.is_empty() {
+        if !shared.queue().take(&mut writing)? {
             shared.filled.notified().await;
             continue;
         }
-        to.write_all(&chunk).await.ok()?;
-        let mut queue = shared.queue();
-        if queue.dead {
-            return None;
+        while !writing.is_empty() {
+            tokio::select! {
+                written = to.write(writing.pending()) => writing.written(written.ok().filter(|&n| n > 0)?),
+                // It may be that it does not read, and is to be ended.
+                () = shared.filled.notified() => shared.queue().alive()?,
+            }
         }
-        queue.frames.written(chunk.len());
     }
 }

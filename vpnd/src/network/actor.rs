@@ -287,7 +287,7 @@ impl Actor {
                 Occurrence::Link(event) => self.heed_link(event).await,
                 Occurrence::Roster(roster) => self.adopt(*roster).await,
                 Occurrence::Sync(event) => self.heed_sync(event).await,
-                Occurrence::Relay(event) => self.heed_relay(event),
+                Occurrence::Relay(event) => self.heed_relays(event, &mut ears),
                 Occurrence::Change(change) => self.heed_change(change),
                 Occurrence::Mapped(mapping) => self.heed_mapping(mapping),
                 Occurrence::Lan(event) => self.heed_lan(&event),

@@ -17,8 +17,11 @@ use proto::{
 };
 use rand_core::OsRng;
 
-use super::{actor::Actor, clock, guests::INITIATION_TYPE};
+use super::{actor::Actor, clock, guests::INITIATION_TYPE, running::Ears};
 use crate::{child, message::Message, relay::RelayEvent};
+
+/// What is heeded of relays before anything else has its turn.
+const AT_ONCE: usize = 64;
 
 impl Actor {
     pub(super) async fn heed_data(&mut self, event: child::Event) {
@@ -31,7 +34,11 @@ impl Actor {
                 running.data = Some(link);
                 self.brief().await;
             }
-            child::Event::RelaySend { relay, to, payload } => self.send(relay, to, &payload),
+            child::Event::RelaySend(relayed) => {
+                for (relay, to, payload) in relayed.iter() {
+                    self.send(relay, to, payload);
+                }
+            }
             child::Event::Status(status) => {
                 if let Some(asker) = self.waiting.statuses.remove(&status.token) {
                     // Who asked may be gone.
@@ -69,7 +76,17 @@ impl Actor {
         self.tell_addresses().await;
     }
 
-    pub(super) fn heed_relay(&mut self, event: RelayEvent) {
+    /// Packets over a relay come by the dozen: those that are here already are not waited for one by one.
+    pub(super) fn heed_relays(&mut self, first: RelayEvent, ears: &mut Option<Ears>) {
+        self.heed_relay(first);
+        let Some(ears) = ears else { return };
+        for _ in 0..AT_ONCE {
+            let Ok(event) = ears.relays.try_recv() else { return };
+            self.heed_relay(event);
+        }
+    }
+
+    fn heed_relay(&mut self, event: RelayEvent) {
         match event {
             RelayEvent::Up { relay } => self.set_relay(relay, true),
             RelayEvent::Down { relay } => self.set_relay(relay, false),
@@ -154,6 +171,10 @@ impl Actor {
     /// Sends what the data path has for a relay; what has no way is dropped, as on any network.
     fn send(&mut self, relay: u8, to: RelayTo, payload: &[u8]) {
         let Some(running) = &self.running else { return };
+        if let (RelayTo::Handle(handle), None) = (to, &self.membership) {
+            running.relays.send(relay, To::Handle(Handle(handle)), payload);
+            return;
+        }
         let present = self.present.borrow().clone();
         let (to, epoch) = match to {
             // The peer is behind the handle since it sent something itself: it has the present epoch's introduction. (A

@@ -26,7 +26,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::timeout,
 };
@@ -49,6 +49,12 @@ const UNACKNOWLEDGED: u32 = 15_000;
 
 /// The relay's hellos are shorter; more before the welcome is no relay of ours.
 const MAX_GREETING: usize = 4_096;
+
+/// Bytes read of the kernel at once, where there are as many; the TLS library would ask for 4 KiB each time.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// TLS over TCP, which is read much at once.
+pub(super) type Tls = TlsStream<BufReader<TcpStream>>;
 
 /// Where a relay is, and who it is.
 pub(super) struct Target {
@@ -110,7 +116,7 @@ pub(super) async fn connect(
 ///
 /// # Errors
 /// If TLS does not come about.
-pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<Tls> {
     // Frames must not wait for more to come. A kernel that refuses does no harm.
     let _ = tcp.set_nodelay(true);
     let _ = setsockopt(&tcp, sockopt::TcpUserTimeout, &UNACKNOWLEDGED);
@@ -120,6 +126,7 @@ pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<TlsStr
         Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::V4(*ip)),
         Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::V6(*ip)),
     };
+    let tcp = BufReader::with_capacity(READ_AT_ONCE, tcp);
     TlsConnector::from(Arc::clone(&target.tls)).connect(name, tcp).await
 }
 
@@ -129,7 +136,7 @@ pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<TlsStr
 /// If what answers is no relay.
 pub(super) async fn upgrade(
     target: &Target,
-    tls: TlsStream<TcpStream>,
+    tls: Tls,
 ) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
     let exporter =
         tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(|_| End::Lost)?;

@@ -14,8 +14,8 @@ const WAITING: usize = 512 << 10;
 /// What the client's own frames may use beyond [`WAITING`].
 const RESERVE: usize = 16 << 10;
 
-/// Room that an idle buffer keeps.
-const KEPT: usize = 16 << 10;
+/// Room that an idle buffer keeps: what is sent at once while much is sent, so that it does not grow anew each time.
+const KEPT: usize = 128 << 10;
 
 #[derive(Default)]
 pub(super) struct Outbox {
