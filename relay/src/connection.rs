@@ -20,7 +20,7 @@ use crate::{
         CHECK_EVERY, GOODBYE_WITHIN, HELLO_WITHIN, OPENING_EVERY, OPENINGS, READ, SILENT_CHECKS, TURN,
         WRITE_WITHIN,
     },
-    relay::Relay,
+    relay::{Relay, Stage},
     switchboard::Seat,
 };
 
@@ -48,10 +48,12 @@ impl From<proto::wire::WireError> for End {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<S>(relay: &Relay, io: S, exporter: ExporterValue, stopped: watch::Receiver<bool>)
+pub(crate) async fn serve<S>(relay: &Relay, io: S, exporter: ExporterValue, mut stage: watch::Receiver<Stage>)
 where
     S: AsyncRead + AsyncWrite,
 {
+    // Whoever comes while the relay leaves is told as those who were there.
+    stage.mark_changed();
     let (mut reader, mut writer) = split(io);
     let mut received = BytesMut::new();
     let greeting = timeout(HELLO_WITHIN, greet(relay, &mut reader, &mut writer, &mut received, &exporter));
@@ -68,7 +70,7 @@ where
     let writing = write(&seat, &mut writer);
     tokio::pin!(writing);
     let end = tokio::select! {
-        end = visit.read(&mut reader, &mut received, stopped) => end,
+        end = visit.read(&mut reader, &mut received, stage) => end,
         () = writing.as_mut() => return,
     };
     if let End::Refused(refusal) = end {
@@ -157,7 +159,7 @@ impl Visit<'_> {
         &self,
         reader: &mut (impl AsyncRead + Unpin),
         received: &mut BytesMut,
-        mut stopped: watch::Receiver<bool>,
+        mut stage: watch::Receiver<Stage>,
     ) -> End {
         let mut openings = Bucket::one_in(OPENINGS, OPENING_EVERY, Instant::now());
         let mut checks = interval_at(TokioInstant::now() + CHECK_EVERY, CHECK_EVERY);
@@ -191,7 +193,11 @@ impl Visit<'_> {
                     }
                     self.seat.expire(self.relay.today().saturating_sub(1));
                 }
-                _ = stopped.wait_for(|stopped| *stopped) => return End::Refused(Refusal::Stopping),
+                _ = stage.changed() => match *stage.borrow_and_update() {
+                    Stage::Serving => {}
+                    Stage::Leaving => self.seat.queue().say(&Frame::Leaving),
+                    Stage::Stopped => return End::Refused(Refusal::Stopping),
+                },
             }
         }
     }
@@ -224,7 +230,8 @@ impl Visit<'_> {
             | Frame::Refused(_)
             | Frame::Opened(_)
             | Frame::Recv { .. }
-            | Frame::Gone(_) => return Err(End::Refused(Refusal::Protocol)),
+            | Frame::Gone(_)
+            | Frame::Leaving => return Err(End::Refused(Refusal::Protocol)),
         }
         Ok(())
     }
@@ -258,7 +265,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::limits::{QUEUE, QUEUE_RESERVE};
+    use crate::limits::{LEAVE_AFTER, LEAVE_LOOKS, QUEUE, QUEUE_RESERVE};
 
     const TODAY: u32 = 20_000;
     const EXPORTER: ExporterValue = [5; 32];
@@ -365,10 +372,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_sends_without_end_is_handled_by_turns() {
+        let house = House::new();
+        let (mut flooder, mut drain) = (house.admitted_by(4 << 20).await, house.admitted().await);
+        let (mut other, mut partner) = (house.admitted().await, house.admitted().await);
+        let flooded = To::Mailbox(drain.open(&house, 1).await.id());
+        let quiet = To::Mailbox(partner.open(&house, 2).await.id());
+        // Nothing of it is handled before both are there: one thread, which does not wait in between.
+        let flood = Frame::Send { to: flooded, payload: &[7; 1_400] }.to_vec().repeat(700);
+        flooder.io.write_all(&flood).await.unwrap();
+        other.say(&Frame::Send { to: quiet, payload: b"excuse me" }).await;
+        let frame = partner.receive().await;
+        assert!(Frame::decode(&frame).is_ok_and(|f| matches!(f, Frame::Recv { payload: b"excuse me", .. })));
+        let queued = house.relay.board().queued();
+        assert!(queued <= 2 * (TURN + READ), "{queued} bytes of the flood were handled before");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_leaves_says_so_forwards_while_it_is_used_and_then_ends() {
+        let house = House::new();
+        let (mut a, mut b) = (house.admitted().await, house.admitted().await);
+        let to = To::Mailbox(b.open(&house, 2).await.id());
+        let relay = Arc::clone(&house.relay);
+        let leaving = tokio::spawn(async move { relay.leave().await });
+        a.expect(&Frame::Leaving).await;
+        b.expect(&Frame::Leaving).await;
+        let mut late = house.admitted().await;
+        late.expect(&Frame::Leaving).await;
+        for _ in 0..6 {
+            a.say(&Frame::Send { to, payload: b"still" }).await;
+            let frame = b.receive().await;
+            assert!(Frame::decode(&frame).is_ok_and(|f| matches!(f, Frame::Recv { payload: b"still", .. })));
+            sleep(LEAVE_AFTER / 4).await;
+        }
+        assert!(!leaving.is_finished());
+        let mut last = a.receive().await;
+        while Frame::decode(&last).is_ok_and(|frame| matches!(frame, Frame::Gone(_))) {
+            last = a.receive().await;
+        }
+        assert_eq!(last, Frame::Refused(Refusal::Stopping).to_vec());
+        a.expect_end().await;
+        leaving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_leaves_does_not_wait_for_ever_nor_for_nobody() {
+        let house = House::new();
+        timeout(LEAVE_AFTER / 2, house.relay.leave()).await.unwrap();
+        let house = House::new();
+        let (mut a, mut b) = (house.admitted().await, house.admitted().await);
+        let to = To::Mailbox(b.open(&house, 2).await.id());
+        let sending = tokio::spawn(async move {
+            loop {
+                a.say(&Frame::Send { to, payload: b"for ever" }).await;
+                sleep(LEAVE_AFTER / 10).await;
+            }
+        });
+        timeout(LEAVE_AFTER * (LEAVE_LOOKS + 1), house.relay.leave()).await.unwrap();
+        sending.abort();
+    }
+
+    #[tokio::test]
     async fn a_stopping_relay_says_so() {
         let house = House::new();
         let mut machine = house.admitted().await;
-        house.stopped.send_replace(true);
+        house.relay.stop();
         machine.expect(&Frame::Refused(Refusal::Stopping)).await;
         machine.expect_end().await;
     }
@@ -422,20 +490,23 @@ mod tests {
     struct House {
         relay: Arc<Relay>,
         issuer: CredentialIssuer,
-        stopped: watch::Sender<bool>,
     }
 
     impl House {
         fn new() -> Self {
             let issuer = CredentialIssuer::generate(&mut OsRng);
             let keys = RelayKeyFile::generate(issuer.admission_key(), &mut OsRng);
-            Self { relay: Relay::new(keys, || TODAY), issuer, stopped: watch::Sender::new(false) }
+            Self { relay: Relay::new(keys, || TODAY), issuer }
         }
 
         fn enter(&self, exporter: ExporterValue) -> Machine {
-            let (io, theirs) = duplex(PIPE);
-            let (relay, stopped) = (Arc::clone(&self.relay), self.stopped.subscribe());
-            tokio::spawn(async move { serve(&relay, theirs, exporter, stopped).await });
+            self.enter_by(PIPE, exporter)
+        }
+
+        fn enter_by(&self, pipe: usize, exporter: ExporterValue) -> Machine {
+            let (io, theirs) = duplex(pipe);
+            let (relay, stage) = (Arc::clone(&self.relay), self.relay.stage());
+            tokio::spawn(async move { serve(&relay, theirs, exporter, stage).await });
             Machine { io, received: BytesMut::new() }
         }
 
@@ -448,7 +519,11 @@ mod tests {
         }
 
         async fn admitted(&self) -> Machine {
-            let mut machine = self.enter(EXPORTER);
+            self.admitted_by(PIPE).await
+        }
+
+        async fn admitted_by(&self, pipe: usize) -> Machine {
+            let mut machine = self.enter_by(pipe, EXPORTER);
             machine.receive().await;
             let credential = self.issuer.issue(&[1; 32], month_of(TODAY));
             machine.say(&Frame::ClientHello(credential)).await;

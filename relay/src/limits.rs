@@ -34,8 +34,13 @@ pub const QUEUE: usize = 1 << 20;
 /// What the relay's own frames (answers, goodbyes) may use beyond [`QUEUE`].
 pub const QUEUE_RESERVE: usize = 64 << 10;
 
-/// Bytes waiting for all connections together; 256 slow readers fill it.
+/// Bytes waiting for all connections together. What comes when a queue is full is dropped, and what waits stays: the order
+/// is kept, and tunnels inside slow down.
 pub const QUEUED: usize = 256 << 20;
+
+/// The queues of one network may hold this part of what is free of [`QUEUED`], so that machines that do not read leave room
+/// for other networks: a quarter of all if there is one such network, and eight of them still leave a tenth.
+pub const NETWORK_SHARE: usize = 3;
 
 /// How long an empty queue keeps the room that it had: between two frames of a transfer, and no longer.
 pub const QUEUE_WARM: Duration = Duration::from_secs(1);
@@ -50,6 +55,13 @@ pub const GULP: usize = 32 << 10;
 /// What is handled of one connection before the others have their turn: so each gets its share of the processor, and what
 /// was forwarded is written before the queues that it goes to are full.
 pub const TURN: usize = 128 << 10;
+
+/// A relay that leaves looks so often whether anything was forwarded still: longer than machines need to hear of it and
+/// what they sent before needs to arrive.
+pub const LEAVE_AFTER: Duration = Duration::from_secs(1);
+
+/// ... and so many times, for machines that have no other relay; then it ends.
+pub const LEAVE_LOOKS: u32 = 4;
 
 /// How long a machine may take to show its credential: some round trips.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -56,6 +56,10 @@ pub const MAX_HEADER: usize = 16 << 10;
 /// How long requests under way may take to finish once the listener stops.
 pub const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long connections that somebody took over by an Upgrade may take to end once the listener stops: a relay's as long
+/// as it leaves (4 s) and says why (5 s), rounded down to what whoever stops a service waits for.
+pub const LINGER: Duration = Duration::from_secs(8);
+
 /// Waiting connections that the kernel keeps for us.
 const BACKLOG: i32 = 1_024;
 
@@ -188,7 +192,7 @@ impl Listener {
     }
 
     /// Answers requests with `handler` until `stop` resolves; then accepts no more, lets requests under way finish
-    /// for at most [`DRAIN`], and returns.
+    /// for at most [`DRAIN`], connections that were taken over for at most [`LINGER`], and returns.
     pub async fn serve<H, F, B>(self, handler: H, stop: impl Future<Output = ()>)
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -227,7 +231,7 @@ impl Listener {
         drop(socket);
         stopping.send_replace(true);
         let all = u32::try_from(MAX_CONNECTIONS).expect("a bound on connections fits 32 bits");
-        drop(timeout(DRAIN, slots.acquire_many(all)).await);
+        drop(timeout(LINGER, slots.acquire_many(all)).await);
     }
 }
 

@@ -247,7 +247,7 @@ fn read_keys(path: &Path) -> anyhow::Result<RelayKeyFile> {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT, having told the connected machines.
+/// Resolves at SIGTERM or SIGINT; the connected machines are told meanwhile, and have a moment to go elsewhere.
 fn stop(relay: Arc<Relay>) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
@@ -256,7 +256,7 @@ fn stop(relay: Arc<Relay>) -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        relay.stop();
+        tokio::spawn(async move { relay.leave().await });
     })
 }
 

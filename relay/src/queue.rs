@@ -12,14 +12,48 @@ use std::sync::{
 use proto::relay::Frame;
 use tokio::{sync::Notify, time::timeout};
 
-use crate::limits::{QUEUE, QUEUE_RESERVE, QUEUE_WARM, QUEUED};
+use crate::limits::{NETWORK_SHARE, QUEUE, QUEUE_RESERVE, QUEUE_WARM, QUEUED};
 
 /// One connection's queue.
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     wake: Notify,
-    /// Bytes waiting in all queues of the relay.
-    total: Arc<AtomicUsize>,
+    waits: Waits,
+}
+
+/// How many bytes wait, in all queues of the relay and in those of one network.
+#[derive(Clone, Default)]
+pub(crate) struct Waits {
+    all: Arc<AtomicUsize>,
+    network: Arc<AtomicUsize>,
+}
+
+impl Waits {
+    /// Of one more network.
+    pub(crate) fn of_network(&self) -> Self {
+        Self { all: Arc::clone(&self.all), network: Arc::default() }
+    }
+
+    /// In all queues.
+    pub(crate) fn all(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many more may wait.
+    fn have_room(&self, len: usize) -> bool {
+        let free = QUEUED.saturating_sub(self.all());
+        len <= free && self.network.load(Ordering::Relaxed) + len <= free / NETWORK_SHARE
+    }
+
+    fn add(&self, len: usize) {
+        self.all.fetch_add(len, Ordering::Relaxed);
+        self.network.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn remove(&self, len: usize) {
+        self.all.fetch_sub(len, Ordering::Relaxed);
+        self.network.fetch_sub(len, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -30,13 +64,14 @@ struct Waiting {
 }
 
 impl Queue {
-    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
-        Self { waiting: Mutex::default(), wake: Notify::new(), total }
+    pub(crate) fn new(waits: Waits) -> Self {
+        Self { waiting: Mutex::default(), wake: Notify::new(), waits }
     }
 
-    /// Appends a frame that somebody sent; `false` if it was dropped.
+    /// Appends a frame that somebody sent; `false` if it was dropped: the queue is full, or all are, or those of its
+    /// network hold a share of what is free.
     pub(crate) fn forward(&self, frame: &Frame<'_>, len: usize) -> bool {
-        self.append(frame, len, QUEUE)
+        self.waits.have_room(len) && self.append(frame, len, QUEUE)
     }
 
     /// Appends a frame of the relay's own, for which a reserve is kept.
@@ -47,11 +82,11 @@ impl Queue {
     fn append(&self, frame: &Frame<'_>, len: usize, bound: usize) -> bool {
         let mut waiting = self.lock();
         let before = waiting.frames.len();
-        if waiting.last || before + len > bound || self.total.load(Ordering::Relaxed) + len > QUEUED {
+        if waiting.last || before + len > bound {
             return false;
         }
         frame.encode(&mut waiting.frames);
-        self.total.fetch_add(waiting.frames.len() - before, Ordering::Relaxed);
+        self.waits.add(waiting.frames.len() - before);
         drop(waiting);
         if before == 0 {
             self.wake.notify_one();
@@ -73,7 +108,7 @@ impl Queue {
                 let mut waiting = self.lock();
                 if !waiting.frames.is_empty() {
                     std::mem::swap(&mut waiting.frames, out);
-                    self.total.fetch_sub(out.len(), Ordering::Relaxed);
+                    self.waits.remove(out.len());
                     return true;
                 }
                 if waiting.last {
@@ -104,7 +139,7 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.total.fetch_sub(waiting.frames.len(), Ordering::Relaxed);
+        self.waits.remove(waiting.frames.len());
     }
 }
 
@@ -113,13 +148,14 @@ mod tests {
     use proto::relay::Handle;
 
     use super::*;
+    use crate::limits::CONNECTIONS_PER_NETWORK;
 
     fn frame(payload: &[u8]) -> Frame<'_> {
         Frame::Recv { mailbox: None, handle: Handle(1), payload }
     }
 
     fn queue() -> Queue {
-        Queue::new(Arc::default())
+        Queue::new(Waits::default())
     }
 
     fn fill(queue: &Queue) -> usize {
@@ -194,13 +230,31 @@ mod tests {
     }
 
     #[test]
+    fn queues_that_nobody_reads_leave_room_for_other_networks() {
+        let waits = Waits::default();
+        let network = || {
+            let waits = waits.of_network();
+            let queues: Vec<Queue> =
+                (0..CONNECTIONS_PER_NETWORK).map(|_| Queue::new(waits.clone())).collect();
+            let accepted: usize = queues.iter().map(fill).sum();
+            (queues, accepted)
+        };
+        // Each has as many queues as it may, and fills them.
+        let unread: Vec<_> = (0..8).map(|_| network()).collect();
+        assert!(unread[0].1 <= QUEUED / 4 && unread[0].1 > QUEUED / 4 - 2_000);
+        let read = Queue::new(waits.of_network());
+        assert!(fill(&read) > QUEUE - 2_000, "there is room for one more");
+        assert!(waits.all() <= QUEUED);
+    }
+
+    #[test]
     fn all_queues_together_are_bounded_and_a_dropped_queue_gives_its_share_back() {
-        let total = Arc::new(AtomicUsize::new(0));
-        let queues: Vec<Queue> = (0..300).map(|_| Queue::new(Arc::clone(&total))).collect();
+        let waits = Waits::default();
+        let queues: Vec<Queue> = (0..300).map(|_| Queue::new(waits.of_network())).collect();
         let accepted: usize = queues.iter().map(fill).sum();
         assert!(accepted <= QUEUED && accepted > QUEUED - 300 * 2_000);
-        assert_eq!(total.load(Ordering::Relaxed), accepted);
+        assert_eq!(waits.all(), accepted);
         drop(queues);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(waits.all(), 0);
     }
 }

@@ -12,20 +12,32 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use proto::relay::{Credential, RelayKeyFile, UPGRADE};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     connection,
+    limits::{LEAVE_AFTER, LEAVE_LOOKS},
     listener::{Exporter, Slot},
     switchboard::Switchboard,
 };
+
+/// What a relay does; later ones follow earlier ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It serves.
+    Serving,
+    /// It serves whom it has, who should go elsewhere.
+    Leaving,
+    /// It ends every connection.
+    Stopped,
+}
 
 /// A relay: its keys, its clock, and all that is connected to it.
 pub struct Relay {
     keys: RelayKeyFile,
     today: Box<dyn Fn() -> u32 + Send + Sync>,
     board: Arc<Switchboard>,
-    stopped: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
 }
 
 impl Relay {
@@ -33,7 +45,7 @@ impl Relay {
     #[must_use]
     pub fn new(keys: RelayKeyFile, today: impl Fn() -> u32 + Send + Sync + 'static) -> Arc<Self> {
         let board = Arc::default();
-        Arc::new(Self { keys, today: Box::new(today), board, stopped: watch::Sender::new(false) })
+        Arc::new(Self { keys, today: Box::new(today), board, stage: watch::Sender::new(Stage::Serving) })
     }
 
     /// The relay's Ed25519 public key: its name in rosters.
@@ -43,9 +55,12 @@ impl Relay {
     }
 
     /// Answers a request to [`proto::relay::PATH`] that came through [`crate::listener`], and serves the connection
-    /// that it becomes. A request without the right Upgrade is answered 426.
+    /// that it becomes. A request without the right Upgrade is answered 426; while the relay leaves, any is 503.
     #[must_use]
     pub fn answer<B>(self: &Arc<Self>, mut request: Request<B>) -> Response<Empty<Bytes>> {
+        if *self.stage.borrow() != Stage::Serving {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
+        }
         if !asks_for_upgrade(&request) {
             return switching(StatusCode::UPGRADE_REQUIRED);
         }
@@ -61,17 +76,41 @@ impl Relay {
         let relay = Arc::clone(self);
         tokio::spawn(async move {
             if let Ok(io) = upgrading.await {
-                let stopped = relay.stopped.subscribe();
-                connection::serve(&relay, TokioIo::new(io), exporter, stopped).await;
+                let stage = relay.stage();
+                connection::serve(&relay, TokioIo::new(io), exporter, stage).await;
             }
             drop(slot);
         });
         switching(StatusCode::SWITCHING_PROTOCOLS)
     }
 
+    /// Tells every machine that the relay is about to stop, forwards for as long as they need to go elsewhere, and then
+    /// ends every connection: nothing is lost of what has another relay. Takes no time where nobody is connected,
+    /// [`LEAVE_AFTER`] where nothing is forwarded any more, and at most [`LEAVE_LOOKS`] times that. Nobody is let in
+    /// meanwhile.
+    pub async fn leave(&self) {
+        self.stage.send_replace(Stage::Leaving);
+        for _ in 0..LEAVE_LOOKS {
+            if self.board.is_deserted() {
+                break;
+            }
+            // What was used until now were ways that machines did not know to end.
+            self.board.was_used();
+            sleep(LEAVE_AFTER).await;
+            if !self.board.was_used() {
+                break;
+            }
+        }
+        self.stop();
+    }
+
     /// Ends every connection, telling each machine that the relay stops.
     pub fn stop(&self) {
-        self.stopped.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
+    }
+
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 
     pub(crate) fn key(&self) -> &SigningKey {

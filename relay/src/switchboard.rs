@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -24,7 +24,7 @@ use crate::{
     limits::{
         BURST, BYTES_PER_SECOND, CONNECTIONS_PER_NETWORK, MAILBOXES_PER_CONNECTION, PAIRS_PER_CONNECTION,
     },
-    queue::Queue,
+    queue::{Queue, Waits},
 };
 
 /// All that the relay knows.
@@ -32,13 +32,16 @@ use crate::{
 pub(crate) struct Switchboard {
     mailboxes: Mutex<HashMap<MailboxId, Arc<Connection>>>,
     networks: Mutex<HashMap<Pseudonym, Network>>,
-    queued: Arc<AtomicUsize>,
+    waits: Waits,
+    /// Whether anything was forwarded since somebody asked.
+    used: AtomicBool,
     next: AtomicU64,
 }
 
 struct Network {
     connections: usize,
     bytes: Arc<Mutex<Bucket>>,
+    waits: Waits,
 }
 
 /// One connection, as the others see it.
@@ -73,31 +76,42 @@ impl Switchboard {
         let network = networks.entry(pseudonym).or_insert_with(|| Network {
             connections: 0,
             bytes: Arc::new(Mutex::new(Bucket::per_second(BURST, BYTES_PER_SECOND, now))),
+            waits: self.waits.of_network(),
         });
         if network.connections >= CONNECTIONS_PER_NETWORK {
             return None;
         }
         network.connections += 1;
-        let bytes = Arc::clone(&network.bytes);
+        let (bytes, waits) = (Arc::clone(&network.bytes), network.waits.clone());
         drop(networks);
         let me = Arc::new(Connection {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            queue: Queue::new(Arc::clone(&self.queued)),
+            queue: Queue::new(waits),
             links: Mutex::default(),
         });
         Some(Seat { board: Arc::clone(self), me, pseudonym, bytes })
     }
 
+    /// Whether nobody is admitted.
+    pub(crate) fn is_deserted(&self) -> bool {
+        lock(&self.networks).is_empty()
+    }
+
+    /// Whether anything was forwarded since the last call.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
     /// Bytes waiting for all connections.
     #[cfg(test)]
     pub(crate) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.waits.all()
     }
 
     /// Whether nobody is here.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.mailboxes).is_empty() && lock(&self.networks).is_empty()
+        lock(&self.mailboxes).is_empty() && self.is_deserted()
     }
 }
 
@@ -153,6 +167,7 @@ impl Seat {
         if !lock(&self.bytes).take(len as u64, now) {
             return;
         }
+        self.board.used.store(true, Ordering::Relaxed);
         match to {
             To::Handle(handle) => {
                 let partner = lock(&self.me.links).handles.get(&handle).cloned();

@@ -69,7 +69,7 @@ impl House {
             let stopping = Arc::clone(&coordinator);
             let stopped = async move {
                 let _ = stopped.await;
-                stopping.stop();
+                stopping.stop().await;
             };
             listener.serve(move |request| Arc::clone(&coordinator).answer(request), stopped).await;
         });

@@ -27,6 +27,7 @@ mod proxy;
 mod reach;
 mod recovery;
 mod refusal;
+mod relays;
 mod roaming;
 mod rollback;
 mod service;

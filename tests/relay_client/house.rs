@@ -107,6 +107,12 @@ impl House {
         running.serving.await.unwrap();
     }
 
+    /// Ends as SIGTERM has it end.
+    pub(crate) async fn leave(&mut self) {
+        self.running.as_ref().unwrap().relay.leave().await;
+        self.stop().await;
+    }
+
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.begin().await;

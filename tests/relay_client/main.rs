@@ -203,6 +203,22 @@ async fn a_relay_that_is_restarted_again_and_again_is_found_at_once_each_time() 
 }
 
 #[tokio::test]
+async fn a_relay_that_left_is_asked_often_whether_it_is_back() {
+    /// Pauses that grew would be of four seconds by then, more or less.
+    const AWAY: Duration = Duration::from_secs(6);
+    let mut house = House::start().await;
+    let mut machine = house.machine(1).up().await;
+    house.leave().await;
+    assert!(matches!(machine.next().await, Event::Leaving { .. }));
+    assert!(machine.next_within(AWAY).await.is_some_and(|event| matches!(event, Event::Down { .. })));
+    tokio::time::sleep(AWAY).await;
+    house.begin().await;
+    let began = std::time::Instant::now();
+    while !matches!(machine.next().await, Event::Up { .. }) {}
+    assert!(began.elapsed() < QUIET, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_change_of_the_network_connects_at_once() {
     let mut house = House::start().await;
     house.stop().await;

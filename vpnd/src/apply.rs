@@ -45,16 +45,16 @@ pub struct Peers {
 
 impl Wanted {
     /// What `machine` is to a machine whose WireGuard key is `own`. `epochs` are the present one and at most one
-    /// before it; `relays` is how many relays the network has.
+    /// before it; `relays` has a bit for each relay's number.
     #[must_use]
-    pub fn of(machine: &MachineEntry, own: &Key, epochs: &[Pairing<'_>], relays: usize) -> Self {
+    pub fn of(machine: &MachineEntry, own: &Key, epochs: &[Pairing<'_>], relays: u8) -> Self {
         let theirs = &machine.identity.wireguard;
         let psk = |epoch: &Pairing<'_>| (EpochTag::of(epoch.number), epoch.key.pairing_psk(own, theirs));
         Self {
             psks: epochs.iter().map(psk).collect(),
             allowed: addresses(machine).chain(machine.routes.iter().copied()).collect(),
             endpoints: machine.endpoints.clone(),
-            relays: u8::try_from((1u16 << relays.min(8)) - 1).unwrap_or(u8::MAX),
+            relays,
         }
     }
 

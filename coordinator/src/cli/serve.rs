@@ -323,7 +323,7 @@ impl Signals {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            coordinator.stop();
+            coordinator.stop().await;
         }
     }
 }

@@ -112,12 +112,13 @@ impl Coordinator {
         }
     }
 
-    /// Ends every watch and relay connection: their machines come back to whoever serves then.
-    pub fn stop(&self) {
-        self.hub.close();
+    /// Has the relay leave ([`Relay::leave`]), and then ends every watch: their machines come back to whoever serves then.
+    /// All else is answered until this returns.
+    pub async fn stop(&self) {
         if let Some((_, relay)) = &self.relay {
-            relay.stop();
+            relay.leave().await;
         }
+        self.hub.close();
     }
 
     async fn reply(self: &Arc<Self>, request: Request<Incoming>) -> Answer {

@@ -39,6 +39,7 @@ const RECV_HANDLE: u8 = 11;
 const GONE: u8 = 12;
 const PING: u8 = 13;
 const PONG: u8 = 14;
+const LEAVING: u8 = 15;
 
 /// The other end of a pair of connections. Random, and of use to that pair alone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,6 +137,8 @@ pub enum Frame<'a> {
     Ping,
     /// Yes.
     Pong,
+    /// The relay stops in a moment: it forwards still, and what has another way should take it.
+    Leaving,
     /// A frame of a later version, to be skipped.
     Unknown,
 }
@@ -221,6 +224,7 @@ impl<'a> Frame<'a> {
             Self::Gone(handle) => put(out, GONE, &[&handle.0.to_be_bytes()]),
             Self::Ping => put(out, PING, &[]),
             Self::Pong => put(out, PONG, &[]),
+            Self::Leaving => put(out, LEAVING, &[]),
             Self::Unknown => {}
         }
     }
@@ -295,6 +299,7 @@ impl<'a> Frame<'a> {
             GONE => Self::Gone(Handle(r.u64()?)),
             PING => Self::Ping,
             PONG => Self::Pong,
+            LEAVING => Self::Leaving,
             _ => Self::Unknown,
         })
     }
@@ -372,6 +377,7 @@ mod tests {
             Frame::Gone(Handle(2)),
             Frame::Ping,
             Frame::Pong,
+            Frame::Leaving,
         ];
         for frame in frames {
             let bytes = frame.to_vec();
@@ -401,6 +407,7 @@ mod tests {
             ("gone", Frame::Gone(handle)),
             ("ping", Frame::Ping),
             ("pong", Frame::Pong),
+            ("leaving", Frame::Leaving),
         ];
         let written: String = frames
             .iter()

@@ -19,6 +19,9 @@
 //! | [`Frame::Recv`] | relay | mailbox it came to (if it was sent to one), handle to answer to, payload |
 //! | [`Frame::Gone`] | relay | a handle whose other end has left |
 //! | [`Frame::Ping`], [`Frame::Pong`] | machine, relay | nothing |
+//! | [`Frame::Leaving`] | relay | nothing: it stops in a moment, and forwards until then |
+//!
+//! A frame of a type that one side does not know is skipped ([`Frame::Unknown`]).
 //!
 //! The relay's identity is its Ed25519 key, signed into the roster; its TLS certificate may be anything. The
 //! signature in its first frame covers a value exported from the TLS session ([`EXPORTER_LABEL`]), so somebody in

@@ -512,10 +512,7 @@ impl Actor {
         };
         let Some(running) = &mut self.running else { return };
         running.sync.set_members(self.members.iter().map(|(key, machine)| (*key, machine.ipv6)).collect());
-        let gone = running.relays.follow(present.roster.relays());
-        for relay in &gone {
-            running.tell(&ToData::RelayDown(*relay));
-        }
+        let other_relays = self.follow_relays(present.roster.relays());
         let wanted = self.members.iter().map(|(key, machine)| (*key, self.peer(machine))).collect();
         for frame in self.peers.update(&wanted) {
             self.tell(&frame);
@@ -523,7 +520,7 @@ impl Actor {
         if let Some(own) = own.filter(|own| self.configured.as_ref() != Some(own)) {
             self.configure(own).await;
         }
-        if self.resolved.is_none() || !gone.is_empty() {
+        if self.resolved.is_none() || other_relays {
             self.resolve();
         }
     }
@@ -555,7 +552,8 @@ impl Actor {
     pub(super) fn peer(&self, machine: &MachineEntry) -> apply::Wanted {
         let present = self.present.borrow();
         let own = self.keys.wireguard_public();
-        apply::Wanted::of(machine, &own, &present.pairings(), present.roster.relays().len())
+        let relays = self.running.as_ref().map_or(0, |running| running.relays.bits());
+        apply::Wanted::of(machine, &own, &present.pairings(), relays)
     }
 
     /// This machine: as the roster has it, or as its own invite bears it.

@@ -20,6 +20,7 @@
 //! | [`sync`] | the newest roster from peer to peer |
 //! | [`joiners`] | members that no signer has folded in yet |
 //! | [`keys`] | whether this machine's keys are whole |
+//! | [`relays`] | the connections to the relays |
 //! | [`mailboxes`] | where peers are reached at the relays |
 //! | [`interface`] | TUN device, addresses, UDP sockets |
 //! | [`underlay`] | the addresses outside the network, as they change |
@@ -39,6 +40,7 @@ mod mailboxes;
 mod news;
 mod queries;
 mod range;
+mod relays;
 mod removal;
 mod running;
 #[cfg(test)]

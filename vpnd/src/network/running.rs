@@ -1,20 +1,12 @@
 //! What exists while a network is up: interface, data path, and the connections to coordinator and relays.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use netio::netlink::{Change, NetlinkError, changes};
 use proto::{
-    epoch::EpochKeys,
-    identity::MachineKeys,
-    mailbox::MailboxSecret,
     metadata::Endpoint,
     pipe::ToData,
-    relay::{Credential, To},
+    relay::Credential,
     roster::{RelayEntry, Roster},
 };
 use tokio::{
@@ -27,16 +19,17 @@ use super::{
     catch_up::{Asker, Present},
     interface::{Interface, Wanted},
     link::{Link, LinkEvent},
+    relays::Relays,
     signer::Signer,
     sync::{Sync, SyncEvent},
 };
 use crate::{
     child::{self, Child, ChildError, Descriptors},
     coordinator::Client,
-    dial::{ProxyFault, Way},
+    dial::Way,
     gateway::Mapper,
     lan::{self, Discovery, LanEvent},
-    relay::{Listen, RelayClient, RelayEvent},
+    relay::RelayEvent,
 };
 
 /// Events that wait for a busy actor.
@@ -44,9 +37,6 @@ const QUEUE: usize = 1_024;
 
 /// What is said and heard on the LAN and waits for a busy actor.
 const LAN_QUEUE: usize = 16;
-
-/// A relay that was lost is back within this, most often: nobody need hear of it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Addresses taken of one relay's name for STUN: two of each family suffice.
 const STUN_ADDRESSES: usize = 4;
@@ -91,21 +81,6 @@ pub(super) struct Running {
     pub(super) discovery: Option<Discovery>,
     child: Child,
     link: Link,
-}
-
-/// The relay clients, numbered as the roster lists the relays.
-pub(super) struct Relays {
-    entries: Vec<RelayEntry>,
-    clients: Vec<Option<RelayClient>>,
-    up: Vec<bool>,
-    /// What the proxy said, where it is why a relay cannot be reached.
-    faults: Vec<Option<ProxyFault>>,
-    way: Way,
-    /// When one of `up` changed last.
-    since: Instant,
-    events: mpsc::Sender<RelayEvent>,
-    credentials: watch::Sender<Vec<Credential>>,
-    mailboxes: watch::Sender<Vec<Listen>>,
 }
 
 impl Running {
@@ -163,7 +138,7 @@ impl Running {
     pub(super) fn retry(&self) {
         self.link.retry();
         self.sync.retry();
-        self.relays.clients.iter().flatten().for_each(RelayClient::retry);
+        self.relays.retry();
         self.discovery.iter().for_each(Discovery::moved);
         self.look_at_router();
     }
@@ -185,105 +160,6 @@ impl Running {
                 mapper.stop().await;
             }
         });
-    }
-}
-
-impl Relays {
-    fn new(way: Way, credentials: Vec<Credential>, events: mpsc::Sender<RelayEvent>) -> Self {
-        Self {
-            entries: Vec::new(),
-            clients: Vec::new(),
-            up: Vec::new(),
-            faults: Vec::new(),
-            way,
-            since: Instant::now(),
-            events,
-            credentials: watch::Sender::new(credentials),
-            mailboxes: watch::Sender::new(Vec::new()),
-        }
-    }
-
-    /// Follows a roster's list of relays. Returns the numbers of those that were up and are connected anew.
-    pub(super) fn follow(&mut self, entries: &[RelayEntry]) -> Vec<u8> {
-        if self.entries == entries {
-            return Vec::new();
-        }
-        let went_down = self.ups().collect();
-        self.entries = entries.to_vec();
-        self.up = vec![false; entries.len()];
-        self.faults = vec![None; entries.len()];
-        self.since = Instant::now();
-        self.clients.clear();
-        for (number, entry) in (0u8..).zip(entries) {
-            let client = RelayClient::spawn(
-                number,
-                entry,
-                self.way.clone(),
-                self.credentials.subscribe(),
-                self.mailboxes.subscribe(),
-                self.events.clone(),
-            );
-            // A URL that is none stands in the roster by a signer's mistake; the other relays serve.
-            self.clients.push(client.ok());
-        }
-        went_down
-    }
-
-    /// Follows the epochs: mailboxes of the present one and of those that ended are listened to.
-    pub(super) fn listen(&self, keys: &MachineKeys, epochs: &EpochKeys) {
-        let all = std::iter::once(epochs.present()).chain(epochs.ended().iter().map(|ended| &ended.key));
-        let listen = |key: &proto::epoch::EpochKey| Listen {
-            epoch: key.name(),
-            secret: MailboxSecret::new(keys.mailbox(), &key.mailbox_key()),
-        };
-        self.mailboxes.send_replace(all.map(listen).collect());
-    }
-
-    /// Shows the relays these credentials from now on.
-    pub(super) fn admit(&self, credentials: Vec<Credential>) {
-        self.credentials.send_replace(credentials);
-    }
-
-    /// Keeps whether a relay can be sent to.
-    pub(super) fn set_up(&mut self, relay: u8, up: bool) {
-        if let Some(slot) = self.up.get_mut(usize::from(relay)) {
-            *slot = up;
-            self.since = Instant::now();
-            self.set_fault(relay, None);
-        }
-    }
-
-    /// Keeps what the proxy says of a relay.
-    pub(super) fn set_fault(&mut self, relay: u8, fault: Option<ProxyFault>) {
-        if let Some(slot) = self.faults.get_mut(usize::from(relay)) {
-            *slot = fault;
-        }
-    }
-
-    /// What the proxy says of the relays that cannot be reached.
-    pub(super) fn faults(&self) -> impl Iterator<Item = ProxyFault> + '_ {
-        self.faults.iter().copied().flatten()
-    }
-
-    /// The relays that can be sent to.
-    pub(super) fn ups(&self) -> impl Iterator<Item = u8> + '_ {
-        (0u8..).zip(&self.up).filter(|(_, up)| **up).map(|(number, _)| number)
-    }
-
-    /// Whether the network has relays and none could be reached for a while.
-    pub(super) fn all_down(&self) -> bool {
-        !self.up.is_empty() && !self.up.contains(&true) && self.since.elapsed() >= PATIENCE
-    }
-
-    /// The key of a relay.
-    pub(super) fn key(&self, relay: u8) -> Option<&[u8; 32]> {
-        self.entries.get(usize::from(relay)).map(|entry| &entry.key)
-    }
-
-    /// Sends a payload, or drops it.
-    pub(super) fn send(&self, relay: u8, to: To, payload: &[u8]) -> bool {
-        let client = self.clients.get(usize::from(relay)).and_then(Option::as_ref);
-        client.is_some_and(|client| client.try_send(to, payload))
     }
 }
 

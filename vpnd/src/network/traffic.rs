@@ -13,11 +13,11 @@ use proto::{
     introduction::{INITIATION, Introduction},
     pipe::{RelayTo, ToData},
     relay::{Handle, To},
-    roster::MembershipError,
+    roster::{MembershipError, RelayEntry},
 };
 use rand_core::OsRng;
 
-use super::{actor::Actor, clock, guests::INITIATION_TYPE, running::Ears};
+use super::{actor::Actor, clock, guests::INITIATION_TYPE, mailboxes::Mailboxes, running::Ears};
 use crate::{child, message::Message, relay::RelayEvent};
 
 /// What is heeded of relays before anything else has its turn.
@@ -76,6 +76,17 @@ impl Actor {
         self.tell_addresses().await;
     }
 
+    /// Follows a roster's list of relays, and says whether it is another than before.
+    pub(super) fn follow_relays(&mut self, entries: &[RelayEntry]) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let Some(gone) = running.relays.follow(entries) else { return false };
+        for relay in gone {
+            running.tell(&ToData::RelayDown(relay));
+        }
+        self.mailboxes = Mailboxes::new(clock::day());
+        true
+    }
+
     /// Packets over a relay come by the dozen: those that are here already are not waited for one by one.
     pub(super) fn heed_relays(&mut self, first: RelayEvent, ears: &mut Option<Ears>) {
         self.heed_relay(first);
@@ -90,6 +101,12 @@ impl Actor {
         match event {
             RelayEvent::Up { relay } => self.set_relay(relay, true),
             RelayEvent::Down { relay } => self.set_relay(relay, false),
+            RelayEvent::Leaving { relay } => {
+                if let Some(running) = &mut self.running {
+                    running.relays.set_leaving(relay);
+                }
+                self.abandon_relays();
+            }
             RelayEvent::Recv { relay, epoch, handle, payload } => {
                 self.receive(relay, epoch, handle, &payload);
             }
@@ -109,16 +126,27 @@ impl Actor {
 
     fn set_relay(&mut self, relay: u8, up: bool) {
         let Some(running) = &mut self.running else { return };
-        running.relays.set_up(relay, up);
+        if !running.relays.set_up(relay, up) {
+            return;
+        }
         running.tell(&if up { ToData::RelayUp(relay) } else { ToData::RelayDown(relay) });
         if up {
             // Connections end when a router starts anew, or gets another address outside.
             running.look_at_router();
+            self.abandon_relays();
             self.health.clock_wrong = false;
             // Its name leads somewhere, which it did not when this machine started before its network was there.
             if self.unresolved {
                 self.resolve();
             }
+        }
+    }
+
+    /// Has the data path send elsewhere than on relays that are about to stop. What still comes over them is taken.
+    fn abandon_relays(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        for relay in running.relays.abandon() {
+            running.tell(&ToData::RelayDown(relay));
         }
     }
 

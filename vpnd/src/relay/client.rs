@@ -1,6 +1,6 @@
 //! The client as the network's actor holds it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proto::{
@@ -26,6 +26,10 @@ use crate::{
     dial::{ProxyFault, Way},
 };
 
+/// A relay that stopped, most likely to be replaced by a newer version, is asked for so long whether it is back before the
+/// pauses grow.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+
 /// The mailboxes of one epoch.
 #[derive(Clone)]
 pub struct Listen {
@@ -44,6 +48,11 @@ pub enum RelayEvent {
     },
     /// The connection is lost; the client connects again by itself. Handles of it are void.
     Down {
+        /// Which relay.
+        relay: u8,
+    },
+    /// The relay stops in a moment: it forwards until [`RelayEvent::Down`], and what has another way should take it.
+    Leaving {
         /// Which relay.
         relay: u8,
     },
@@ -141,6 +150,7 @@ impl RelayClient {
             clock,
             outbox: Arc::clone(&outbox),
             retry: Arc::clone(&retry),
+            expected: None,
         };
         let task = tokio::spawn(keeper.run());
         Ok(Self { outbox, retry, task })
@@ -175,6 +185,8 @@ struct Keeper {
     clock: Clock,
     outbox: Arc<Outbox>,
     retry: Arc<Notify>,
+    /// Until when the relay is expected back.
+    expected: Option<Instant>,
 }
 
 impl Keeper {
@@ -205,7 +217,8 @@ impl Keeper {
             {
                 return;
             }
-            if was_up && matches!(end, End::Lost | End::Refused(Refusal::Stopping)) {
+            let expected = self.expected.is_some_and(|until| Instant::now() < until);
+            if expected || was_up && end == End::Lost {
                 // It was well and is being restarted, most likely: however often that happens, it is back soon.
                 backoff.reset();
             } else {
@@ -247,6 +260,11 @@ impl Keeper {
         };
         let mut session = Session::new(self.relay, self.target.key(), &self.events, self.clock, &self.outbox);
         let end = session.run(connection, &mut self.mailboxes, &self.retry).await;
+        if session.was_left() || end == End::Refused(Refusal::Stopping) {
+            self.expected = Some(Instant::now() + BACK_WITHIN);
+        } else if session.was_up() {
+            self.expected = None;
+        }
         if session.was_up() && self.events.send(RelayEvent::Down { relay: self.relay }).await.is_err() {
             return (End::ReceiverGone, true);
         }

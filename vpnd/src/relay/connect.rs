@@ -134,10 +134,7 @@ pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<Tls> {
 ///
 /// # Errors
 /// If what answers is no relay.
-pub(super) async fn upgrade(
-    target: &Target,
-    tls: Tls,
-) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
+pub(super) async fn upgrade(target: &Target, tls: Tls) -> Result<(TokioIo<Upgraded>, ExporterValue), End> {
     let exporter =
         tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(|_| End::Lost)?;
 

@@ -74,6 +74,7 @@ pub(super) struct Session<'a> {
     mailboxes: HashMap<MailboxId, Mailbox>,
     welcomed: bool,
     up: bool,
+    leaving: bool,
     /// When the relay brought something last, or the connection began.
     carried: Instant,
 }
@@ -100,6 +101,7 @@ impl<'a> Session<'a> {
             mailboxes: HashMap::new(),
             welcomed: false,
             up: false,
+            leaving: false,
             carried: Instant::now(),
         }
     }
@@ -107,6 +109,11 @@ impl<'a> Session<'a> {
     /// Whether [`RelayEvent::Up`] was told.
     pub(super) fn was_up(&self) -> bool {
         self.up
+    }
+
+    /// Whether the relay said that it is about to stop.
+    pub(super) fn was_left(&self) -> bool {
+        self.leaving
     }
 
     pub(super) async fn run(
@@ -231,6 +238,10 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Frame::Refused(refusal) => Err(End::Refused(refusal)),
+            Frame::Leaving => {
+                self.leaving = true;
+                self.tell(RelayEvent::Leaving { relay }).await
+            }
             Frame::Ping => {
                 self.outbox.say(&Frame::Pong);
                 Ok(())
