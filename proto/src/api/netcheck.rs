@@ -50,6 +50,8 @@ pub enum Mapping {
     AddressDependent,
     /// It has another one for each address and port that it sends to.
     AddressAndPortDependent,
+    /// One port of this machine has one outer port for all ports of an address; for another address was not to be told.
+    PortIndependent,
     /// It has another one for another server; for the server's address or for its port, was not to be told.
     Dependent,
     /// Too few servers answered.

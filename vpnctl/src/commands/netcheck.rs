@@ -67,6 +67,7 @@ fn nat(measured: &Netcheck) -> (String, Style) {
     let how = match nat.mapping {
         Mapping::NoNat => "",
         Mapping::EndpointIndependent => " (endpoint-independent mapping)",
+        Mapping::PortIndependent => " (one port of an address is mapped as the other)",
         Mapping::AddressDependent => " (address-dependent mapping)",
         Mapping::AddressAndPortDependent => " (address- and port-dependent mapping)",
         Mapping::Dependent => " (mapping dependent on whom it sends to)",

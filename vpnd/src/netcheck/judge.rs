@@ -47,7 +47,8 @@ pub(super) fn nat(own: &[IpAddr], heard: &Heard) -> Nat {
     };
     let kind = match mapping {
         Mapping::NoNat => Some(NatKind::Open),
-        Mapping::EndpointIndependent => Some(NatKind::Easy),
+        // A mapping that depends on the address alone is rare, and is taken for easy by the data path too.
+        Mapping::EndpointIndependent | Mapping::PortIndependent => Some(NatKind::Easy),
         Mapping::AddressDependent | Mapping::AddressAndPortDependent | Mapping::Dependent => {
             Some(NatKind::Hard)
         }
@@ -72,7 +73,8 @@ fn mapping(answers: &[&Answer]) -> Mapping {
         (Some(true), Some(false)) => Mapping::AddressDependent,
         (None, Some(false)) => Mapping::Dependent,
         (_, Some(true)) => Mapping::EndpointIndependent,
-        (Some(true) | None, None) => Mapping::Unknown,
+        (Some(true), None) => Mapping::PortIndependent,
+        (None, None) => Mapping::Unknown,
     }
 }
 
@@ -158,7 +160,8 @@ mod tests {
     #[test]
     fn what_servers_saw_is_told_in_the_terms_of_rfc_4787() {
         use Mapping::{
-            AddressAndPortDependent, AddressDependent, Dependent, EndpointIndependent, NoNat, Unknown,
+            AddressAndPortDependent, AddressDependent, Dependent, EndpointIndependent, NoNat,
+            PortIndependent, Unknown,
         };
         const SAME: &str = "203.0.113.7:4000";
         const MOVED: &str = "203.0.113.7:5000";
@@ -166,7 +169,7 @@ mod tests {
         for (answers, mapping, port_kept) in [
             (&[][..], (Unknown, None), None),
             (&[(A, SAME)], (Unknown, None), Some(true)),
-            (&[(A, SAME), (A2, SAME)], (Unknown, None), Some(true)),
+            (&[(A, SAME), (A2, SAME)], (PortIndependent, Some(NatKind::Easy)), Some(true)),
             (&[(A, SAME), (B, SAME)], easy, Some(true)),
             (&[(A, MOVED), (B, MOVED)], easy, Some(false)),
             (&[(A, MOVED), (A2, MOVED), (B, MOVED)], easy, Some(false)),

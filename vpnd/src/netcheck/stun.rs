@@ -65,8 +65,11 @@ pub(super) async fn ask(relays: &[&RelayEntry]) -> Heard {
         servers.dedup();
         servers.into_iter().partition(SocketAddr::is_ipv4)
     };
-    let ((port, mut answers), (_, others)) =
-        tokio::join!(from(Ipv4Addr::UNSPECIFIED.into(), &v4), from(Ipv6Addr::UNSPECIFIED.into(), &v6));
+    let besides = next_ports(&v4);
+    let ((port, mut answers), (_, others)) = tokio::join!(
+        from(Ipv4Addr::UNSPECIFIED.into(), &v4, &besides),
+        from(Ipv6Addr::UNSPECIFIED.into(), &v6, &[])
+    );
     answers.extend(others);
     Heard { asked, answers, port }
 }
@@ -79,8 +82,19 @@ async fn addresses(relay: &RelayEntry) -> Vec<(String, SocketAddr)> {
     found.take(ADDRESSES).map(|server| (relay.url.clone(), server)).collect()
 }
 
-/// Asks servers of one family, from one socket: its port, and what they said.
-async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>) {
+/// Relays answer on the next port too, unless a firewall or another program has it: one relay suffices to tell whether a NAT
+/// maps each port that is sent to by another of its own.
+fn next_ports(servers: &[SocketAddr]) -> Vec<SocketAddr> {
+    let next = |server: &SocketAddr| match server.port() {
+        0 => None,
+        port => Some(SocketAddr::new(server.ip(), port.checked_add(1)?)),
+    };
+    servers.iter().filter_map(next).filter(|next| !servers.contains(next)).collect()
+}
+
+/// Asks servers of one family, from one socket: its port, and what they said. Once all `servers` have answered, `besides` are
+/// waited for no longer than the round lasts.
+async fn from(any: IpAddr, servers: &[SocketAddr], besides: &[SocketAddr]) -> (Option<u16>, Vec<Answer>) {
     let mut answers: Vec<Answer> = Vec::new();
     if servers.is_empty() {
         return (None, answers);
@@ -91,7 +105,9 @@ async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>)
     // Those that a question could be sent to: where there is no route, nothing is waited for.
     let mut reachable: HashSet<SocketAddr> = HashSet::new();
     for round in ROUNDS {
-        for server in servers.iter().filter(|server| !answers.iter().any(|a| a.server == **server)) {
+        for server in
+            servers.iter().chain(besides).filter(|server| !answers.iter().any(|a| a.server == **server))
+        {
             let mut id = [0; 12];
             OsRng.fill_bytes(&mut id);
             let id = TransactionId(id);
@@ -111,7 +127,8 @@ async fn from(any: IpAddr, servers: &[SocketAddr]) -> (Option<u16>, Vec<Answer>)
                 answers.push(Answer { server, mapped: mapped.0, rtt: asked.elapsed() });
             }
         }
-        if answers.len() == reachable.len() {
+        let answered = |server: &SocketAddr| answers.iter().any(|answer| answer.server == *server);
+        if servers.iter().all(|server| answered(server) || !reachable.contains(server)) {
             break;
         }
     }
@@ -126,6 +143,36 @@ mod tests {
 
     fn relay(port: u16) -> RelayEntry {
         RelayEntry { url: "https://127.0.0.1".into(), key: [0; 32], stun_port: Some(port) }
+    }
+
+    #[tokio::test]
+    async fn the_next_port_is_asked_too_and_one_that_is_silent_costs_one_round() {
+        loop {
+            let first = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let port = first.local_addr().unwrap().port();
+            let Ok(next) = UdpSocket::bind(("127.0.0.1", port.wrapping_add(1).max(1))).await else {
+                continue;
+            };
+            let answers = |socket: UdpSocket, seen: &'static str| async move {
+                let mut buffer = [0; 64];
+                let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+                let said = answer(&buffer[..len], Endpoint(seen.parse().unwrap())).unwrap();
+                socket.send_to(&said, from).await.unwrap();
+                socket
+            };
+            let (one, two) = (answers(first, "203.0.113.9:4000"), answers(next, "203.0.113.9:4001"));
+            let relay = relay(port);
+            let relays = [&relay];
+            let (heard, first, next) = tokio::join!(ask(&relays), one, two);
+            let mapped: HashSet<u16> = heard.answers.iter().map(|answer| answer.mapped.port()).collect();
+            assert!(mapped == HashSet::from([4_000, 4_001]) && heard.asked.len() == 1);
+
+            let began = Instant::now();
+            let (heard, _) = tokio::join!(ask(&relays), answers(first, "203.0.113.9:4000"));
+            assert!(heard.answers.len() == 1 && began.elapsed() < ROUNDS[1]);
+            drop(next);
+            return;
+        }
     }
 
     #[tokio::test]
