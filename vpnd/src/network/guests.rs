@@ -1,7 +1,7 @@
 //! Handshakes in the mailboxes of epochs that ended: of machines that slept through epochs, and of whoever was removed since.
 //!
 //! Sessions are of the present epoch and the one before ([`Present::pairings`]). In the mailboxes of older ones this machine
-//! listens still ([`super::running::Relays::listen`]); what begins a session there is read here first, for the data path
+//! listens still ([`super::relays::Relays::listen`]); what begins a session there is read here first, for the data path
 //! does not know the epoch's key. If it is from a machine that counts as a member now, the data path gets the handshake with
 //! the pre-shared key of that epoch for that peer alone, and lets it reach nothing but sync. Anybody else gets no answer.
 //!
