@@ -2,8 +2,8 @@
 //!
 //! What a STUN server sees of such a machine is not where its peers' packets get in. But its NAT lets in, by the port that it
 //! gave for that, whatever comes from where the machine has sent to. So the machine sends to its peer's endpoint from
-//! many sockets, which opens as many ports ([`Work::Open`]), and the peer, whose own NAT gives all destinations the same
-//! port, sends to one port of the machine's address after the other ([`Work::Look`]). With 248 of 64,512 open the
+//! many sockets, which opens as many ports ([`What::Open`]), and the peer, whose own NAT gives all destinations the same
+//! port, sends to one port of the machine's address after the other ([`What::Look`]). With 248 of 64,512 open the
 //! first is met after 260 on average, as two of few people share a birthday sooner than one thinks. What meets one
 //! passes the NATs of both, and is a probe like any other: a path is learned by it, proves itself, and carries data
 //! only then. No answer is awaited to those that meet nothing.

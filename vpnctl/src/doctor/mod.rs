@@ -2,8 +2,8 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | [`look`] | what vpnctl sees for itself: routes, addresses, whether packets pass through the tunnel |
-//! | [`judge`] | what it means, in the order of cause: a function of nothing but the findings |
+//! | [`mod@look`] | what vpnctl sees for itself: routes, addresses, whether packets pass through the tunnel |
+//! | [`mod@judge`] | what it means, in the order of cause: a function of nothing but the findings |
 //! | [`fault`] | the faults and notes, by their words |
 //!
 //! vpnd says how its networks are (`status`) and what the network around allows (`netcheck`); what the kernel does with
