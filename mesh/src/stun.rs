@@ -33,7 +33,7 @@ const RETRY: [Duration; 5] = [
 ];
 /// An answer that is younger is not doubted: many peers fall silent at once.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
-/// How often a server is asked that never answered while others did: a port that a firewall closes, say.
+/// How often a port is asked that never answered while another of its host did: one that a firewall closes, say.
 const RARELY: Duration = Duration::from_secs(300);
 /// Answers believed for this long without a new one.
 const VALID: Duration = Duration::from_secs(60);
@@ -104,8 +104,12 @@ impl Stun {
 
     /// Sends what is due. Answered questions are asked again only while `active`.
     pub(crate) fn send(&mut self, now: Instant, active: bool, rng: &mut dyn CryptoRngCore, out: &mut Outbox) {
-        let answered = self.questions.iter().any(|q| q.answer.is_some());
-        for question in self.questions.iter_mut().filter(|q| q.due.is_some_and(|due| due <= now)) {
+        for at in 0..self.questions.len() {
+            if self.questions[at].due.is_none_or(|due| due > now) {
+                continue;
+            }
+            let silent = self.is_silent(at);
+            let question = &mut self.questions[at];
             if question.tries == 0 && !active && question.answer.is_some() {
                 question.due = None;
                 continue;
@@ -124,11 +128,19 @@ impl Stun {
                 }
                 None => {
                     question.tries = 0;
-                    let silent = answered && question.answer.is_none();
                     active.then_some(now + if silent { RARELY } else { REFRESH })
                 }
             };
         }
+    }
+
+    /// Whether the one at this place never answered though its host does, by another port. (That another host answers says
+    /// nothing: this one may not have been there.)
+    fn is_silent(&self, at: usize) -> bool {
+        let question = &self.questions[at];
+        let host = question.server.ip();
+        question.answer.is_none()
+            && self.questions.iter().any(|other| other.server.ip() == host && other.answer.is_some())
     }
 
     /// Takes an answer; whether it changed what we look like.
