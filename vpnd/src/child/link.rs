@@ -21,9 +21,9 @@ pub enum Event {
     /// had to be started.
     Up(Link),
     /// Datagrams that are to leave over relays.
-    RelaySend(Relayed),
+    RelaySend(Box<Relayed>),
     /// The answer to a status request.
-    Status(Status),
+    Status(Box<Status>),
     /// The answer to a ping. Boxed: a channel keeps what went through it until something else comes, and a box that is
     /// freed is overwritten.
     Pong(Box<Pong>),
@@ -37,6 +37,11 @@ pub enum Event {
     /// Something waits for the peer of this number, which does not answer.
     Seek(u32),
 }
+
+const _: () = assert!(
+    size_of::<Event>() == 2 * size_of::<usize>(),
+    "a channel keeps what went through it, with whatever was on the stack beside a smaller event: what is large is boxed"
+);
 
 /// Datagrams that are to leave over relays, in the order in which the data path sent them; one buffer holds them all.
 #[derive(Default)]
@@ -72,7 +77,7 @@ impl Event {
     pub(super) fn from_frame(frame: FromData<'_>) -> Option<Self> {
         match frame {
             FromData::Ready | FromData::RelaySend { .. } => None,
-            FromData::Status(status) => Some(Self::Status(status)),
+            FromData::Status(status) => Some(Self::Status(Box::new(status))),
             FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
             FromData::PeerFloor { peer, floor } => Some(Self::PeerFloor { peer, floor: Box::new(floor) }),
             FromData::Seek(peer) => Some(Self::Seek(peer)),

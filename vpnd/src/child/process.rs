@@ -155,7 +155,7 @@ async fn read(from: &mut Receiver, frames: &mut FrameReader, events: &mpsc::Send
 
 async fn pass_on(relayed: Relayed, events: &mpsc::Sender<Event>) -> Option<()> {
     if !relayed.is_empty() {
-        events.send(Event::RelaySend(relayed)).await.ok()?;
+        events.send(Event::RelaySend(Box::new(relayed))).await.ok()?;
     }
     Some(())
 }

@@ -42,7 +42,7 @@ impl Actor {
             child::Event::Status(status) => {
                 if let Some(asker) = self.waiting.statuses.remove(&status.token) {
                     // Who asked may be gone.
-                    let _ = asker.send(status);
+                    let _ = asker.send(*status);
                 }
             }
             child::Event::Pong(pong) => {
