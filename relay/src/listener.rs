@@ -11,10 +11,12 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    future::poll_fn,
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -208,20 +210,17 @@ impl Listener {
             let places = Arc::default();
             loop {
                 let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-                let Ok((stream, from)) = socket.accept().await else {
+                let accepted = poll_fn(|context| accept(&socket, context)).await;
+                sandbox::wipe::stack();
+                let Ok((stream, source)) = accepted else {
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
-                #[cfg(feature = "leaks")]
-                crate::leaks::accepted(from);
-                let source = Source::of(from.ip());
                 let Some(place) = Places::take(&places, source) else {
                     continue;
                 };
                 let slot = Slot(Arc::new((slot, place)));
                 tokio::spawn(converse(stream, source, tls.clone(), slot, handler.clone(), stopped.clone()));
-                // The address that it came from.
-                tokio::spawn(async { sandbox::wipe::stack() });
             }
         };
         tokio::select! {
@@ -233,6 +232,15 @@ impl Listener {
         let all = u32::try_from(MAX_CONNECTIONS).expect("a bound on connections fits 32 bits");
         drop(timeout(LINGER, slots.acquire_many(all)).await);
     }
+}
+
+/// The next connection. The address that it comes from stays below this call on the stack, which the caller overwrites.
+#[inline(never)]
+fn accept(socket: &TcpListener, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Source)>> {
+    let (stream, from) = ready!(socket.poll_accept(context))?;
+    #[cfg(feature = "leaks")]
+    crate::leaks::accepted(from);
+    Poll::Ready(Ok((stream, Source::of(from.ip()))))
 }
 
 async fn converse<H, F, B>(
