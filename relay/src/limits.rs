@@ -73,7 +73,7 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(60);
 /// came since.
 pub const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// A connection silent for so many checks is closed; machines ask every 20 s whether the relay is there.
+/// A connection silent for so many checks is closed; machines say something every 50 s at least.
 pub const SILENT_CHECKS: u32 = 3;
 
 /// How long a machine that is being refused may take to read why.

@@ -16,6 +16,7 @@
 //! interface gives: TCP cuts it as it needs.
 
 mod birthday;
+mod bounds;
 mod candidate;
 mod choice;
 mod doubt;
@@ -39,10 +40,6 @@ use crate::{out::To, session::Source};
 use schedule::{BURST, KEEP, RELAY_RETRY, RETRY, TRUST, TRUST_RTTS};
 use size::Size;
 
-/// Learned paths of one peer that are remembered.
-const MAX_LEARNED: usize = 4;
-/// Places on the LAN where a peer was seen: two links by two address families.
-const MAX_SIGHTED: usize = 4;
 /// Probes of one path whose answers are awaited: a burst, and as many again, for what was sent last is answered last and
 /// a path may be slow.
 const OUTSTANDING: usize = 2 * BURST.len();
@@ -344,12 +341,11 @@ impl Paths {
             return;
         }
         let Via::Udp { socket, remote } = via else { return };
-        if !may_probe(remote, locals, shares_public) {
+        if !may_probe(remote, locals, shares_public) || !self.has_room(now) {
             return;
         }
         let to = To::Udp { socket, dst: remote };
         self.table.push(Path::new(now, via, to, Kind::of(remote.ip(), locals), Origin::Learned, self.top));
-        self.trim(Origin::Learned, &[via]);
         self.choose();
     }
 
@@ -563,24 +559,6 @@ impl Paths {
         match self.chosen {
             Some(at) if self.table[at].via == via => Some(at),
             _ => self.table.iter().position(|p| p.via == via),
-        }
-    }
-
-    /// Keeps the number of paths of one origin within bounds; those in `keep` stay.
-    fn trim(&mut self, origin: Origin, keep: &[Via]) {
-        let most = match origin {
-            Origin::Learned => MAX_LEARNED,
-            Origin::Sighted => MAX_SIGHTED,
-            Origin::Static | Origin::Announced | Origin::Relay => 2 * proto::probe::MAX_CANDIDATES,
-        };
-        while self.table.iter().filter(|p| p.origin == origin).count() > most {
-            let oldest = self
-                .table
-                .iter()
-                .position(|p| p.origin == origin && !p.trusted && !keep.contains(&p.via))
-                .or_else(|| self.table.iter().position(|p| p.origin == origin && !keep.contains(&p.via)));
-            let Some(at) = oldest else { break };
-            self.table.remove(at);
         }
     }
 

@@ -18,6 +18,9 @@ pub(crate) const BURST: [Duration; 9] = [
     Duration::from_millis(2_200),
 ];
 
+/// After that the burst is over, and its last probe was answered if any is.
+pub(crate) const BURST_LASTS: Duration = Duration::from_secs(3);
+
 /// After the burst: often enough that both sides' NATs keep the mapping (30 s at least with common routers, RFC 4787
 /// asks for 120), so that a probe may still get through when something on the way changes.
 pub(crate) const RETRY: Duration = Duration::from_secs(15);

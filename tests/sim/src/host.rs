@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,9 @@ use crate::{
 
 /// Every machine's port.
 pub(crate) const PORT: u16 = 51_820;
+/// Where its other sockets are, if it has many.
+const POOL: Range<u8> = 2..250;
+const POOL_PORTS: u16 = 40_000;
 pub(crate) const MTU: u16 = 1_420;
 /// What every inner packet of data begins its payload with, and no datagram may hold.
 const MARK: [u8; 8] = *b"PLAINTXT";
@@ -37,6 +41,7 @@ pub(crate) struct Host {
     mesh: Mesh,
     start: Instant,
     secret: [u8; 32],
+    pool: bool,
     pub(crate) awake: bool,
     pub(crate) offline: bool,
     /// Which machines it takes for members.
@@ -71,11 +76,12 @@ pub(crate) struct Data {
 }
 
 impl Host {
-    pub(crate) fn new(start: Instant, host: usize, hosts: usize, relays: usize) -> Self {
+    pub(crate) fn new(start: Instant, host: usize, pool: bool, hosts: usize, relays: usize) -> Self {
         Self {
             mesh: Mesh::new(start, Box::new(Dice::new(0)), &[]),
             start,
             secret: [host as u8 + 1; 32],
+            pool,
             awake: true,
             offline: false,
             peers: (0..hosts).map(|peer| peer != host).collect(),
@@ -95,7 +101,8 @@ impl Host {
         ];
         clock::set(now, self.wall(now));
         let dice = Dice::new(rand_core::RngCore::next_u64(dice));
-        self.mesh = Mesh::new(self.start + now, Box::new(dice), &sockets);
+        let mesh = Mesh::new(self.start + now, Box::new(dice), &sockets);
+        self.mesh = if self.pool { mesh.with_pool(POOL) } else { mesh };
         self.paths.fill((PathView::Idle, None));
         self.next = None;
     }
@@ -116,9 +123,13 @@ impl Host {
         self.drain()
     }
 
-    pub(crate) fn datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) -> Said {
+    /// A datagram came to one of its ports.
+    pub(crate) fn datagram(&mut self, now: Duration, from: SocketAddr, port: u16, bytes: &[u8]) -> Said {
         clock::set(now, self.wall(now));
-        let socket = u8::from(from.is_ipv6());
+        let socket = match port {
+            PORT => u8::from(from.is_ipv6()),
+            _ => POOL.start + port.saturating_sub(POOL_PORTS) as u8,
+        };
         self.mesh.handle_udp(self.start + now, socket, from, bytes.len(), bytes);
         self.drain()
     }
@@ -158,6 +169,14 @@ impl Host {
         let wall = WALL + now;
         let skew = Duration::from_secs(self.skew.unsigned_abs());
         if self.skew < 0 { wall - skew } else { wall + skew }
+    }
+}
+
+/// The port of one of a machine's sockets.
+pub(crate) fn port(socket: u8) -> u16 {
+    match socket.checked_sub(POOL.start) {
+        Some(number) => POOL_PORTS + u16::from(number),
+        None => PORT,
     }
 }
 

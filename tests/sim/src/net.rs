@@ -69,8 +69,8 @@ pub(crate) struct Flight {
 
 /// Whom a datagram reaches.
 pub(crate) enum Landing {
-    /// A machine, and where it seems to come from.
-    Host(usize, SocketAddr),
+    /// A machine at one of its ports, and where it seems to come from.
+    Host(usize, u16, SocketAddr),
     /// The STUN service of a relay.
     Stun(SocketAddr),
 }
@@ -86,16 +86,17 @@ impl Net {
         Self { homes: Vec::new(), shared, stations: Vec::new(), dice }
     }
 
-    /// Where the relays answer STUN.
-    pub(crate) fn stun_servers(relays: usize) -> Vec<SocketAddr> {
-        let both = |relay: usize| {
+    /// Where the relays answer STUN; where machines are to know a hard NAT, on the next port too.
+    pub(crate) fn stun_servers(relays: usize, twice: bool) -> Vec<SocketAddr> {
+        let both = |relay: usize, port: u16| {
             let number = RELAYS + relay as u8;
             [
-                SocketAddr::from(([203, 0, number, 1], STUN)),
-                SocketAddr::from(([0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 1], STUN)),
+                SocketAddr::from(([203, 0, number, 1], port)),
+                SocketAddr::from(([0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 1], port)),
             ]
         };
-        (0..relays).flat_map(both).collect()
+        let ports = STUN..=STUN + u16::from(twice);
+        ports.flat_map(|port| (0..relays).flat_map(move |relay| both(relay, port))).collect()
     }
 
     /// Puts a machine into a place, the first time or another.
@@ -262,7 +263,7 @@ impl Net {
     pub(crate) fn arrive(&mut self, now: Duration, flight: &Flight) -> Option<Landing> {
         let Flight { from, to, .. } = *flight;
         if let Some(home) = flight.lan {
-            return Some(Landing::Host(self.station(home, to)?, from));
+            return Some(Landing::Host(self.station(home, to)?, to.port(), from));
         }
         if self.far_end(to)?.is_none() {
             return Some(Landing::Stun(from));
@@ -278,7 +279,7 @@ impl Net {
                 (home, to)
             }
         };
-        Some(Landing::Host(self.station(home, inner)?, from))
+        Some(Landing::Host(self.station(home, inner)?, inner.port(), from))
     }
 
     /// Whether two machines can reach each other directly at all: by the theory of simultaneous opens.

@@ -29,6 +29,8 @@ pub struct HostPlan {
     pub place: Place,
     /// Whether the roster names an endpoint of it.
     pub fixed: bool,
+    /// Whether it has many sockets, for hard NATs.
+    pub pool: bool,
 }
 
 /// A network that a machine is in.
@@ -175,7 +177,10 @@ impl<'a> Arbitrary<'a> for Plan {
         let count = pick(u, &[2, 2, 2, 3, 2, 2, 3, 4])?;
         let relays = pick(u, &[1, 1, 2, 3])?;
         let hosts = (0..count)
-            .map(|_| Ok(HostPlan { place: Place::arbitrary(u)?, fixed: byte(u)? % 8 == 7 }))
+            .map(|_| {
+                let (place, flags) = (Place::arbitrary(u)?, byte(u)?);
+                Ok(HostPlan { place, fixed: flags % 8 == 7, pool: flags >> 5 == 7 })
+            })
             .collect::<Result<Vec<_>>>()?;
         let mut events = Vec::new();
         while !u.is_empty() && events.len() < MAX_EVENTS {
@@ -215,6 +220,11 @@ impl Plan {
     /// Whether any line carries less than others at some time, so that large packets are worth sending.
     pub(crate) fn has_sizes(&self) -> bool {
         self.events.iter().any(|event| matches!(event.what, What::Size(..)))
+    }
+
+    /// Whether any machine has many sockets.
+    pub(crate) fn has_pools(&self) -> bool {
+        self.hosts.iter().any(|host| host.pool)
     }
 
     /// The plan that bytes stand for.

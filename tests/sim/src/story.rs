@@ -11,7 +11,8 @@ pub fn tell(bytes: &[u8]) -> String {
     let mut story = format!("{} machines, relays: {}\n", plan.hosts.len(), plan.relays);
     for (number, host) in plan.hosts.iter().enumerate() {
         let fixed = if host.fixed { ", named in the roster" } else { "" };
-        line(&mut story, &format!("machine {number}: {}{fixed}", place(host.place)));
+        let pool = if host.pool { ", many sockets" } else { "" };
+        line(&mut story, &format!("machine {number}: {}{fixed}{pool}", place(host.place)));
     }
     for event in &plan.events {
         line(&mut story, &format!("after {:?}: {}", event.after, self::event(event.what)));

@@ -16,6 +16,7 @@ pub(crate) struct Tally {
     healed: [Times; CAUSES.len()],
     large: [Times; CAUSES.len()],
     direct: [Times; CAUSES.len()],
+    met: Times,
     /// The least seed that broke something, and what.
     pub(crate) broken: Option<(u64, String)>,
 }
@@ -31,6 +32,7 @@ impl Tally {
         merge(&mut self.healed, &report.healed);
         merge(&mut self.large, &report.large);
         merge(&mut self.direct, &report.direct);
+        self.met.merge(&report.met);
         if let Some(broken) = report.broken {
             self.breaks(seed, broken);
         }
@@ -46,6 +48,7 @@ impl Tally {
         merge(&mut self.healed, &other.healed);
         merge(&mut self.large, &other.large);
         merge(&mut self.direct, &other.direct);
+        self.met.merge(&other.met);
         if let Some((seed, broken)) = other.broken {
             self.breaks(seed, broken);
         }
@@ -79,6 +82,12 @@ impl Tally {
                 );
             }
         }
+        let [half, most, all] = [50, 99, 100].map(|percent| self.met.percentile(percent).as_millis());
+        let _ = writeln!(
+            text,
+            "direct by many sockets  {:>8} times: half in {half:>6} ms, 99 % {most:>6} ms, worst {all:>6} ms",
+            self.met.count()
+        );
         if let Some((seed, broken)) = &self.broken {
             let _ = writeln!(text, "seed {seed}: {broken}");
         }
@@ -86,12 +95,11 @@ impl Tally {
     }
 
     pub(crate) fn json(&self, first: u64, kept: usize, took: Duration, threads: usize) -> Value {
+        let of = |times: &Times| {
+            let [half, most, all] = [50, 99, 100].map(|percent| times.percentile(percent).as_millis() as u64);
+            json!({ "count": times.count(), "p50_ms": half, "p99_ms": most, "max_ms": all })
+        };
         let times = |times: &[Times; CAUSES.len()]| -> Value {
-            let of = |times: &Times| {
-                let [half, most, all] =
-                    [50, 99, 100].map(|percent| times.percentile(percent).as_millis() as u64);
-                json!({ "count": times.count(), "p50_ms": half, "p99_ms": most, "max_ms": all })
-            };
             CAUSES.iter().zip(times).map(|(cause, times)| ((*cause).to_owned(), of(times))).collect()
         };
         json!({
@@ -111,6 +119,7 @@ impl Tally {
             "traffic_again": times(&self.healed),
             "large_again": times(&self.large),
             "direct": times(&self.direct),
+            "direct_by_many_sockets": of(&self.met),
             "broken": self.broken.as_ref().map(|(seed, what)| json!({ "seed": seed, "what": what })),
         })
     }

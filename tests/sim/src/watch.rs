@@ -20,6 +20,8 @@ pub(crate) const SILENT: Duration = Duration::from_secs(205);
 pub(crate) const STORM: u64 = 600;
 /// And so many where nothing has happened since [`CALM`].
 pub(crate) const CHATTER: u64 = 100;
+/// And so many more, for all peers together, where one of them has many sockets: two hundred a second are looked for.
+pub(crate) const SEEKS: u64 = 2_100;
 /// After one call a core has no more to say for each peer: its buffers grow no further.
 pub(crate) const AT_ONCE: u64 = 64;
 /// A machine to which nothing happened for so long has found its paths, or has given them up.
@@ -73,6 +75,8 @@ pub struct Report {
     pub large: [Times; CAUSES.len()],
     /// How long it took until both ways were direct, by cause.
     pub direct: [Times; CAUSES.len()],
+    /// How long it took until both ways were direct where that needs many sockets.
+    pub met: Times,
     /// Depends on everything that every machine did.
     pub print: u64,
 }
@@ -104,6 +108,7 @@ pub(crate) struct Pair {
     possible_since: Duration,
     direct_at: Duration,
     improved: bool,
+    met: bool,
 }
 
 impl Pair {
@@ -123,6 +128,7 @@ impl Pair {
             possible_since: Duration::ZERO,
             direct_at: Duration::ZERO,
             improved: false,
+            met: false,
         }
     }
 
@@ -130,6 +136,7 @@ impl Pair {
     pub(crate) fn touch(&mut self, now: Duration, cause: Cause) {
         (self.touched, self.cause, self.recovered, self.steady) = (now, cause, false, false);
         (self.possible_since, self.improved, self.passes) = (now, false, false);
+        self.met = false;
     }
 
     /// The next packet's number.
@@ -166,6 +173,13 @@ impl Pair {
             healed[self.cause as usize].all.push(now - self.touched);
         }
         new
+    }
+
+    /// Both ways are direct, as they are by many sockets alone.
+    pub(crate) fn met(&mut self, now: Duration, report: &mut Report) {
+        if !std::mem::replace(&mut self.met, true) {
+            report.met.all.push(now - self.touched);
+        }
     }
 
     /// Whether it could be direct, is not, and has time yet; or traffic is awaited.

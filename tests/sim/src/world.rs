@@ -16,11 +16,12 @@ use proto::{
 use crate::{
     core::To,
     dice::Dice,
-    host::{DATA, Data, Host, MTU, PORT, SEALED, Said, shows_plaintext},
+    host::{DATA, Data, Host, MTU, PORT, SEALED, Said, port, shows_plaintext},
     net::{Flight, Landing, Net},
     plan::{Plan, What},
     watch::{
-        AT_ONCE, CALM, CHATTER, Cause, FRESH, HEALED, HEALED_LARGE, Pair, Report, SILENT, STORM, WINDOW,
+        AT_ONCE, CALM, CHATTER, Cause, FRESH, HEALED, HEALED_LARGE, Pair, Report, SEEKS, SILENT, STORM,
+        WINDOW,
     },
 };
 
@@ -116,7 +117,9 @@ impl World {
             now: Duration::ZERO,
             count: 0,
             queue: BinaryHeap::new(),
-            hosts: (0..count).map(|host| Host::new(start, host, count, plan.relays)).collect(),
+            hosts: (0..count)
+                .map(|host| Host::new(start, host, plan.hosts[host].pool, count, plan.relays))
+                .collect(),
             net,
             relays: vec![true; plan.relays],
             cut: BTreeSet::new(),
@@ -218,7 +221,8 @@ impl World {
         self.tell(host, ToData::Config(config));
         let locals = self.net.locals(host);
         self.tell(host, ToData::LocalAddrs(locals));
-        let servers = Net::stun_servers(self.relays.len()).into_iter().map(Endpoint).collect();
+        let servers =
+            Net::stun_servers(self.relays.len(), self.plan.has_pools()).into_iter().map(Endpoint).collect();
         self.tell(host, ToData::StunServers(servers));
         self.hosts[host].epoch = self.hosts[host].epoch.max(1);
         self.tell_peers(host);
@@ -250,8 +254,8 @@ impl World {
         match task {
             Task::Datagram { flight, sender, sent, bytes } => self.arrive(&flight, sender, sent, &bytes),
             Task::Answer { flight, bytes } => {
-                if let Some(Landing::Host(host, from)) = self.net.arrive(self.now, &flight) {
-                    self.deliver(host, from, &bytes);
+                if let Some(Landing::Host(host, port, from)) = self.net.arrive(self.now, &flight) {
+                    self.deliver(host, port, from, &bytes);
                 }
             }
             Task::Frame { relay, sender, from, to, bytes } => self.frame(relay, (sender, from), to, &bytes),
@@ -303,7 +307,7 @@ impl World {
                 self.broken(format!("machine {host} sent plaintext"));
             }
             match to {
-                To::Udp { dst, .. } => self.send_udp(host, dst, bytes),
+                To::Udp { socket, dst } => self.send_udp(host, socket, dst, bytes),
                 To::Relay { relay, to } => {
                     self.check_addressee(host, relay.into(), to);
                     self.send_frame(host, relay.into(), to, bytes);
@@ -312,11 +316,11 @@ impl World {
         }
     }
 
-    fn send_udp(&mut self, host: usize, dst: SocketAddr, bytes: Vec<u8>) {
+    fn send_udp(&mut self, host: usize, socket: u8, dst: SocketAddr, bytes: Vec<u8>) {
         if self.hosts[host].offline {
             return;
         }
-        if let Some(flight) = self.net.send(self.now, host, PORT, dst, bytes.len()) {
+        if let Some(flight) = self.net.send(self.now, host, port(socket), dst, bytes.len()) {
             let sent = self.now;
             self.after(flight.takes, Task::Datagram { flight, sender: host, sent, bytes });
         }
@@ -336,23 +340,23 @@ impl World {
                     self.after(flight.takes, Task::Answer { flight, bytes });
                 }
             }
-            Some(Landing::Host(host, from)) => {
+            Some(Landing::Host(host, port, from)) => {
                 // (An address that several machines share may be another's that is still a member.)
                 let meant = !flight.is_local() && self.net.has_own_address(host);
                 if meant && self.forgotten[sender][host].is_some_and(|at| at < sent) {
                     self.broken(format!("machine {sender} sent to machine {host}, which was removed"));
                 }
                 if !self.cut.contains(&(sender.min(host), sender.max(host))) {
-                    self.deliver(host, from, bytes);
+                    self.deliver(host, port, from, bytes);
                 }
             }
             None => {}
         }
     }
 
-    fn deliver(&mut self, host: usize, from: SocketAddr, bytes: &[u8]) {
+    fn deliver(&mut self, host: usize, port: u16, from: SocketAddr, bytes: &[u8]) {
         if self.hosts[host].awake && !self.hosts[host].offline {
-            let said = self.hosts[host].datagram(self.now, from, bytes);
+            let said = self.hosts[host].datagram(self.now, from, port, bytes);
             self.take(host, said);
         }
     }
@@ -447,7 +451,8 @@ impl World {
                 let each = std::mem::take(&mut self.chatter[host]) / peers;
                 self.report.chatter = self.report.chatter.max(each);
                 let calm = self.now >= self.stirred[host] + CALM + WINDOW;
-                if each > if calm { CHATTER } else { STORM } {
+                let seeks = if self.plan.has_pools() { SEEKS / peers } else { 0 };
+                if each > seeks + if calm { CHATTER } else { STORM } {
                     self.broken(format!("machine {host} sent {each} datagrams for each peer in {WINDOW:?}"));
                 }
             }
@@ -478,6 +483,9 @@ impl World {
                 let open = self.net.can_be_direct(a, b) && !self.is_cut(a, b);
                 let possible = open && self.can_meet(a, b) && self.share_relay(a, b);
                 let at = self.at(a, b);
+                if both && !open && !self.is_cut(a, b) {
+                    self.pairs[at].met(self.now, &mut self.report);
+                }
                 if let Some(broken) = self.pairs[at].look(self.now, possible, both && open, &mut self.report)
                 {
                     self.broken(format!("machine {a} to {b}: {broken}"));

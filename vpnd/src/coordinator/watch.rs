@@ -12,7 +12,7 @@ use super::{
     error::{Cause, Error},
 };
 
-/// A coordinator says at least that it lives every 25 s (see its `watch`); two of those and some.
+/// A coordinator says every 50 s at least that it lives (see its `watch`), and what is lost on the way comes a little later.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A watch of one network. Dropping it ends it.

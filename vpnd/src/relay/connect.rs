@@ -73,6 +73,8 @@ pub(super) struct Connection {
     pub(super) received: BytesMut,
     /// Our end of it.
     pub(super) local: Option<SocketAddr>,
+    /// Whether it goes through a proxy.
+    pub(super) proxied: bool,
 }
 
 impl Target {
@@ -88,6 +90,19 @@ impl Target {
 
     pub(super) fn key(&self) -> [u8; 32] {
         self.key
+    }
+
+    /// The host, an address without brackets.
+    fn host(&self) -> String {
+        match &self.host {
+            Host::Domain(name) => name.clone(),
+            Host::Ipv4(ip) => ip.to_string(),
+            Host::Ipv6(ip) => ip.to_string(),
+        }
+    }
+
+    fn is_proxied(&self) -> bool {
+        !self.way.is_direct(&self.host(), self.port)
     }
 }
 
@@ -106,7 +121,7 @@ pub(super) async fn connect(
         let tls = secure(target, tcp).await?;
         let (mut io, exporter) = upgrade(target, tls).await?;
         let received = greet(target, credential, clock, &mut io, &exporter).await?;
-        Ok(Connection { io, exporter, received, local })
+        Ok(Connection { io, exporter, received, local, proxied: target.is_proxied() })
     })
     .await
     .unwrap_or(Err(End::Lost))
@@ -157,12 +172,7 @@ pub(super) async fn upgrade(target: &Target, tls: Tls) -> Result<(TokioIo<Upgrad
 }
 
 async fn dial(target: &Target) -> Result<TcpStream, End> {
-    let host = match &target.host {
-        Host::Domain(name) => name.clone(),
-        Host::Ipv4(ip) => ip.to_string(),
-        Host::Ipv6(ip) => ip.to_string(),
-    };
-    target.way.connect(&host, target.port).await.map_err(|fault| match fault {
+    target.way.connect(&target.host(), target.port).await.map_err(|fault| match fault {
         Fault::Proxy(fault) => End::Proxy(fault),
         Fault::Name | Fault::Connect(_) => End::Lost,
     })
