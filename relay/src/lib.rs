@@ -29,6 +29,7 @@
 
 #![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod asked;
 mod bucket;
 pub mod certificate;
 mod connection;

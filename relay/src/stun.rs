@@ -11,9 +11,9 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use proto::{metadata::Endpoint, stun};
 use socket2::{Protocol, Type};
-use tokio::{net::UdpSocket, task::yield_now, time::sleep};
+use tokio::{task::yield_now, time::sleep};
 
-use crate::listener::bind;
+use crate::{asked::Asked, listener::bind};
 
 /// The longest question read, in bytes; a binding request has 20 and some attributes.
 const MAX_REQUEST: usize = 1_024;
@@ -30,7 +30,7 @@ pub struct StunServer {
     next: Option<Answering>,
 }
 
-struct Answering(UdpSocket);
+struct Answering(Asked);
 
 impl StunServer {
     /// Binds `address`, and the next port if it is free; an unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without IPv6. Needs a tokio runtime.
@@ -64,10 +64,10 @@ impl StunServer {
 impl Answering {
     fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = bind(address, Type::DGRAM, Protocol::UDP)?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
+        Ok(Self(Asked::new(socket)?))
     }
 
-    async fn serve(self) {
+    async fn serve(mut self) {
         let mut request = [0; MAX_REQUEST];
         let mut in_a_row = 0;
         loop {
@@ -77,29 +77,24 @@ impl Answering {
                 yield_now().await;
             }
             // No address is held over an `await`: it would stay in this task until the next one comes.
-            match self.0.readable().await.and_then(|()| self.answer_one(&mut request)) {
+            match self.0.readable().await.and_then(|()| self.0.answer_one(&mut request, answer)) {
                 Ok(()) => sandbox::wipe::stack(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => sleep(READ_PAUSE).await,
             }
         }
     }
+}
 
-    /// Reads one question and answers it; an answer that the socket does not take at once is lost.
-    #[inline(never)]
-    fn answer_one(&self, request: &mut [u8]) -> io::Result<()> {
-        let (len, source) = self.0.try_recv_from(request)?;
-        let seen = Endpoint(SocketAddr::new(source.ip().to_canonical(), source.port()));
-        if let Some(answer) = stun::answer(&request[..len], seen) {
-            let _ = self.0.try_send_to(&answer, source);
-        }
-        Ok(())
-    }
+/// What a question from there is answered with.
+fn answer(question: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+    stun::answer(question, Endpoint(SocketAddr::new(source.ip().to_canonical(), source.port())))
 }
 
 #[cfg(test)]
 mod tests {
     use proto::stun::TransactionId;
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -117,6 +112,20 @@ mod tests {
             let mut answer = [0; 128];
             let (len, _) = socket.recv_from(&mut answer).await.unwrap();
             assert!(stun::read_answer(&answer[..len]) == Ok((id, Endpoint(socket.local_addr().unwrap()))));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_from_the_address_that_was_asked() {
+        for bound in ["[::]:0", "0.0.0.0:0"] {
+            let server = StunServer::bind(bound.parse().unwrap()).unwrap();
+            let asked = SocketAddr::from(([127, 9, 8, 7], server.local_addr().unwrap().port()));
+            tokio::spawn(server.serve());
+            // From another address, so that the route back would choose another.
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            socket.send_to(&stun::request(TransactionId([6; 12])), asked).await.unwrap();
+            let (_, from) = socket.recv_from(&mut [0; 128]).await.unwrap();
+            assert_eq!(from, asked);
         }
     }
 
