@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// A program that the laboratory runs, and the package that has it.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
@@ -26,6 +26,7 @@ const NEEDED: [(&str, &str); 15] = [
     ("conntrack", "conntrack"),
     ("ss", "iproute2"),
     ("miniupnpd", "miniupnpd-nftables"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Makes sure that a laboratory can be built here: as root, with the programs and the TUN device. Installs what is

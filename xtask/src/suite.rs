@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{audit, cargo, matrix, outcome::Outcome, packages, root};
+use crate::{audit, bench, cargo, matrix, outcome::Outcome, packages, root};
 
 /// How much is checked.
 pub(crate) struct Scope {
@@ -77,6 +77,11 @@ pub(crate) fn test(scope: &Scope) -> Result<bool> {
     checks.push(simulated("simulator", &[], scope)?);
     checks.push(simulated("simulator with real Noise", &["--features", "real"], scope)?);
     if scope.lab {
+        checks.push(judged(
+            "instructions of a packet's way",
+            bench::instructions,
+            "cargo xtask bench instructions",
+        ));
         checks.push(match &laboratory {
             Ok(()) => counted("end to end", &mut runner.end_to_end(), scope)?,
             Err(error) => Check::impossible("end to end", &format!("{error:#}")),

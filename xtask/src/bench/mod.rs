@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what things cost, as ratios between what ran side by side.
 
+mod instructions;
 mod load;
 mod lockdown;
 mod relay;
@@ -9,6 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+
+use crate::cargo;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
@@ -23,6 +26,18 @@ pub(crate) enum Bench {
     /// size go through coturn on the relay's host. All live at once and are measured in turn. Needs root; Debian's
     /// package coturn is not installed by itself. Takes a minute or two.
     Relay(Relay),
+    /// Micro-benchmarks: splitting and joining packets, sealing and opening them, finding whose an address is.
+    ///
+    /// Options after `--` go to divan: a part of a name, or --help. As root it measures joining too, into a TUN device.
+    Micro {
+        /// Options of divan.
+        #[arg(last = true)]
+        options: Vec<String>,
+    },
+    /// How many instructions a packet costs on its way, counted by valgrind: fails if more than a twentieth more than before.
+    ///
+    /// Part of `cargo xtask test`. Needs root; takes some seconds and the build.
+    Instructions(instructions::Options),
 }
 
 /// What the relay is measured with.
@@ -49,12 +64,24 @@ pub(crate) struct Rounds {
     json: bool,
 }
 
-/// Runs one. True: a benchmark measures, it does not judge.
+/// Runs one. True unless it judges and found something: most measure alone.
 pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Lockdown(rounds) => lockdown::run(*rounds),
+        Bench::Micro { options } => micro(options),
+        Bench::Instructions(options) => instructions::run(*options),
         Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),
     }
+}
+
+fn micro(options: &[String]) -> Result<bool> {
+    let arguments = "bench --profile release --locked --workspace --bench core --bench offload --";
+    Ok(cargo().args(arguments.split(' ')).args(options).status()?.success())
+}
+
+/// The check of instructions that `cargo xtask test` makes.
+pub(crate) fn instructions() -> Result<bool> {
+    instructions::run(instructions::Options::default())
 }
 
 /// The middle of the samples, the mean of the two in the middle where they are even; 0 of none.
