@@ -12,6 +12,10 @@
 //! a relay. It tells its peer in its list of candidates, by a number. Two hard NATs never try: neither knows where the
 //! other's port is.
 //!
+//! A home router may give one peer alone another port, too: where the port is taken towards that peer, by what the machine
+//! had at another address before. Nobody sees that. So where data goes by a relay for longer though neither NAT is hard, one of
+//! the two begins a round as if its own were.
+//!
 //! The address is the peer's word, and might be a stranger's. So both sides keep count of rounds by themselves: a few, and then
 //! one in each [`ROUND_EVERY`], unless they lead somewhere.
 
@@ -43,6 +47,8 @@ const AT_ONCE: u32 = 8;
 const LASTS: Duration = Duration::from_secs(25);
 /// The ordinary burst goes first: where it leads somewhere, it does so in its first steps.
 const SETTLE: Duration = Duration::from_secs(1);
+/// And where neither NAT is hard: time for whatever else leads to a direct path.
+const SETTLE_EASY: Duration = Duration::from_secs(10);
 /// From one round to the next, while they lead nowhere; the last of them over and over.
 const AGAIN: [Duration; 5] = [
     Duration::from_secs(30),
@@ -70,8 +76,10 @@ pub(crate) struct Birthday {
     in_vain: usize,
     /// The next may begin then.
     next: Option<Instant>,
-    /// When data has gone by a relay for long enough.
-    settled: Option<Instant>,
+    /// Since when data goes by a relay.
+    relayed: Option<Instant>,
+    /// We began a round though our NAT is not hard: the peer is told that it is.
+    acts: bool,
     /// The number that the peer told last, if it is behind a hard NAT.
     theirs: Option<u32>,
     /// Where the peer is seen from outside, by its own word.
@@ -122,18 +130,26 @@ impl Birthday {
         if opened || looking != hard.is_some() || aim != self.aim {
             self.work = None;
         }
+        // Two hard NATs never try, and the peer's may be hard in truth.
+        self.acts &= hard.is_none();
         (self.theirs, self.aim) = (hard, aim);
         opened
     }
 
-    /// Begins a round, if it is time for one; then the peer is to be told.
-    pub(crate) fn open(&mut self, now: Instant, sockets: &Range<u8>) -> bool {
-        let settled = *self.settled.get_or_insert(now + SETTLE);
+    /// Whether the peer is told that our NAT is hard though it is not.
+    pub(crate) fn acts(&self) -> bool {
+        self.acts
+    }
+
+    /// Begins a round, if it is time for one; then the peer is to be told. `hard` says whether our NAT is.
+    pub(crate) fn open(&mut self, now: Instant, hard: bool, sockets: &Range<u8>) -> bool {
+        let settled = *self.relayed.get_or_insert(now) + if hard { SETTLE } else { SETTLE_EASY };
         let early = now < settled || self.next.is_some_and(|next| now < next);
         let (false, None, false) = (early, self.theirs, sockets.is_empty()) else { return false };
         let Some(aim) = self.aim.filter(|_| self.may_begin(now)) else { return false };
         self.next = Some(now + AGAIN[self.in_vain.min(AGAIN.len() - 1)]);
         self.in_vain += 1;
+        self.acts = !hard;
         self.round = self.round.wrapping_add(1).max(1);
         self.begin(now, aim, What::Open(sockets.clone()));
         true
@@ -183,12 +199,14 @@ impl Birthday {
         self.work.as_ref().map(|work| work.due + STEP)
     }
 
-    /// Data goes by no relay: there is none, or no need to look further.
-    pub(crate) fn stop(&mut self, direct: bool) {
-        (self.work, self.settled) = (None, None);
+    /// Data goes by no relay: there is none, or no need to look further. Returns whether the peer is to be told that our NAT
+    /// is not hard.
+    pub(crate) fn stop(&mut self, direct: bool) -> bool {
+        (self.work, self.relayed) = (None, None);
         if direct {
             (self.in_vain, self.full_at) = (0, None);
         }
+        std::mem::take(&mut self.acts)
     }
 
     fn begin(&mut self, now: Instant, aim: SocketAddr, what: What) {
@@ -298,9 +316,9 @@ mod tests {
         let now = Instant::now();
         let mut birthday = Birthday::default();
         birthday.told(true, None, aim("198.51.100.7:51820"));
-        assert!(!birthday.open(now, &(2..250)));
+        assert!(!birthday.open(now, true, &(2..250)));
         let then = now + SETTLE;
-        assert!(birthday.open(then, &(2..250)) && birthday.round() == 1);
+        assert!(birthday.open(then, true, &(2..250)) && birthday.round() == 1);
         let all = sent(&mut birthday, &mut Birthday::budget(then), then, then + 60 * SECOND);
         let sockets: Vec<u8> = all
             .iter()
@@ -320,15 +338,15 @@ mod tests {
         birthday.told(true, None, aim("198.51.100.7:51820"));
         let day = (0..24 * 3_600).map(|second| now + SECOND * second);
         let rounds: Vec<u64> =
-            day.filter(|at| birthday.open(*at, &(2..250))).map(|at| (at - now).as_secs()).collect();
+            day.filter(|at| birthday.open(*at, true, &(2..250))).map(|at| (at - now).as_secs()).collect();
         assert_eq!(rounds[..6], [1, 31, 151, 451, 1_351, 4_951]);
         assert!(rounds.len() < 32, "{}", rounds.len());
         birthday.stop(true);
         let later = now + 25 * 3_600 * SECOND;
-        birthday.open(later, &(2..250));
-        assert!(birthday.open(later + SETTLE, &(2..250)));
-        assert!(!birthday.open(later + 29 * SECOND, &(2..250)), "never at once");
-        assert!(birthday.open(later + 31 * SECOND, &(2..250)));
+        birthday.open(later, true, &(2..250));
+        assert!(birthday.open(later + SETTLE, true, &(2..250)));
+        assert!(!birthday.open(later + 29 * SECOND, true, &(2..250)), "never at once");
+        assert!(birthday.open(later + 31 * SECOND, true, &(2..250)));
     }
 
     #[test]
@@ -353,9 +371,9 @@ mod tests {
         let now = Instant::now();
         let mut birthday = Birthday::default();
         birthday.told(true, Some(0), aim("198.51.100.7:51820"));
-        assert!((0..600).all(|second| !birthday.open(now + SECOND * second, &(2..250))));
+        assert!((0..600).all(|second| !birthday.open(now + SECOND * second, true, &(2..250))));
         birthday.told(false, None, aim("198.51.100.7:51820"));
-        assert!(birthday.open(now + 600 * SECOND, &(2..250)));
+        assert!(birthday.open(now + 600 * SECOND, true, &(2..250)));
         birthday.told(false, Some(0), aim("198.51.100.7:51820"));
         assert!(birthday.next(now + 601 * SECOND, &mut Birthday::budget(now)).is_none());
     }

@@ -1,6 +1,6 @@
 //! How many paths of each origin a peer has at most, and which one gives way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Origin, Path, Paths, Via, schedule::BURST_LASTS};
 
@@ -8,6 +8,8 @@ use super::{Origin, Path, Paths, Via, schedule::BURST_LASTS};
 const MAX_LEARNED: usize = 4;
 /// Places on the LAN where a peer was seen: two links by two address families.
 const MAX_SIGHTED: usize = 4;
+/// How long a learned path may be silent.
+const LEARNED_LASTS: Duration = Duration::from_secs(60);
 
 impl Paths {
     /// Makes room for one more learned path, if that costs nothing: what is being probed has time for its answer. (Two
@@ -24,6 +26,17 @@ impl Paths {
             self.choose();
         }
         true
+    }
+
+    /// A place that nobody names and where nobody answers is asked no more: the router there would keep in mind whom it was for,
+    /// and give the port to nobody else.
+    pub(super) fn forget_learned(&mut self, now: Instant) {
+        let stays = |p: &Path| p.origin != Origin::Learned || p.trusted || now < p.burst_at + LEARNED_LASTS;
+        let chosen = self.chosen_via;
+        if !self.table.iter().all(stays) {
+            self.table.retain(|p| stays(p) || Some(p.via) == chosen);
+            self.choose();
+        }
     }
 
     /// Keeps the number of paths of one origin within bounds; those in `keep` stay.

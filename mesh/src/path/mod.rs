@@ -425,6 +425,7 @@ impl Paths {
     /// Takes trust from paths that were silent too long.
     pub(crate) fn lapse(&mut self, now: Instant) -> Silence {
         let mut silence = Silence::None;
+        self.forget_learned(now);
         for at in 0..self.table.len() {
             let path = &mut self.table[at];
             let too_long =

@@ -15,9 +15,13 @@ impl Peer {
     /// Opens ports, or looks for one, where there is data and it goes by a relay.
     pub(super) fn seek(&mut self, now: Instant, machine: &mut Machine) {
         if !self.paths.is_relayed() {
-            return self.birthday.stop(self.paths.is_direct());
+            if self.birthday.stop(self.paths.is_direct()) {
+                self.announce.renew(now);
+            }
+            return;
         }
-        if machine.is_hard(now) && self.birthday.open(now, &machine.pool) {
+        let hard = machine.is_hard(now);
+        if (hard || self.may_act(machine)) && self.birthday.open(now, hard, &machine.pool) {
             // The peer is to look at the same time.
             self.announce.renew(now);
         }
@@ -26,6 +30,12 @@ impl Peer {
             let nonce = machine.rng.next_u64();
             self.send_probe(&Probe { to, nonce, size: 0, last: false }, machine);
         }
+    }
+
+    /// Whether it is for us to begin where neither NAT is hard. (Behind one router other ways lead, or none.)
+    fn may_act(&self, machine: &Machine) -> bool {
+        let first = machine.keys.as_ref().is_some_and(|keys| keys.public.as_bytes() < self.key.as_bytes());
+        first && !self.shares_public(machine)
     }
 
     /// The peer's newest list.
@@ -41,8 +51,12 @@ impl Peer {
             let allowed = |aim: SocketAddr| may_probe(aim, &machine.locals, false);
             aim.is_ipv4() && allowed(*aim) && !is_private(aim.ip()) && !is_inner(*aim, routes, machine)
         });
+        let acted = self.birthday.acts();
         if self.birthday.told(restarted, hard, aim) && !machine.is_hard(now) {
             self.birthday.look(now, &mut *machine.rng);
+        }
+        if acted && !self.birthday.acts() {
+            self.announce.renew(now);
         }
     }
 }

@@ -237,7 +237,7 @@ impl Peer {
         let Some(number) = self.announce.next(now) else { return };
         let id = ListId { start: machine.start, number };
         let list = if guest { Vec::new() } else { machine.candidates(now) };
-        let hard = (!guest && machine.is_hard(now)).then(|| self.birthday.round());
+        let hard = (!guest && (machine.is_hard(now) || self.birthday.acts())).then(|| self.birthday.round());
         let message = Message::Candidates { id, list, floor: machine.floor, guest, hard };
         self.say(&message, to, machine);
     }

@@ -115,6 +115,48 @@ fn homes_that_reach_each_other_open_no_ports() {
     assert!(world.sent.iter().all(|s| s.socket == 0));
 }
 
+/// As where the port is taken towards that peer, by what the same machine had at its last address.
+#[test]
+fn a_home_router_that_gives_one_peer_alone_another_port_is_got_through_too() {
+    for entangled in [0, 1] {
+        let mut world = World::connected(&[true, true]);
+        world.entangle(entangled, 1 - entangled);
+        world.send(0, 1, 1);
+        let direct = talk(&mut world, 60 * SECOND).unwrap();
+        assert!(direct > 10 * SECOND, "the ordinary burst has all its time: {direct:?}");
+        let began = world.machines[0].relayed + world.machines[1].relayed;
+        world.run(2 * SECOND);
+        talk(&mut world, 20 * SECOND);
+        assert!(world.machines[0].relayed + world.machines[1].relayed <= began + 8);
+    }
+}
+
+/// After that, the one that opened ports as if its NAT were hard says no more that it is.
+#[test]
+fn a_machine_that_opened_ports_for_once_gets_through_a_hard_nat_later() {
+    for entangled in [0, 1] {
+        let mut world = World::connected(&[true, true]);
+        world.entangle(entangled, 1 - entangled);
+        world.send(0, 1, 1);
+        talk(&mut world, 60 * SECOND).unwrap();
+        world.move_nat(1 - entangled, "203.0.113.77");
+        world.harden(1 - entangled);
+        world.run(SECOND);
+        assert!(talk(&mut world, 90 * SECOND).is_some());
+    }
+}
+
+#[test]
+fn homes_between_which_nothing_passes_open_few_ports() {
+    let mut world = World::connected(&[true, true]);
+    world.direct = false;
+    world.send(0, 1, 1);
+    assert_eq!(talk(&mut world, 25 * 60 * SECOND), None);
+    let (one, other) = (sprayed(&world, 0), sprayed(&world, 1));
+    assert!((2 * 248..6 * 248 + 1_000).contains(&one.min(other)), "{one} {other}");
+    assert!(one.max(other) < 5 * 1_536 + 1_000, "{one} {other}");
+}
+
 #[test]
 fn rounds_that_lead_nowhere_are_few_and_end_with_the_data() {
     let mut world = hard_and_easy(0);

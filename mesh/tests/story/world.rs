@@ -90,6 +90,10 @@ pub struct Nat {
     sent_to: HashSet<(u8, SocketAddr)>,
     /// The ports that a hard one gave.
     pub hard: Option<HashMap<(u8, SocketAddr), u16>>,
+    /// The one destination to which it gives the first socket another port than to all others.
+    pub odd: Option<SocketAddr>,
+    /// The ports of further sockets, where it gives each one for all destinations.
+    own: HashMap<u8, u16>,
     /// Whether nothing gets in but what STUN answers.
     pub deaf: bool,
 }
@@ -281,6 +285,13 @@ impl World {
     }
 
     /// The machine's NAT gives each socket and destination a port of its own from now on.
+    pub fn entangle(&mut self, n: usize, peer: usize) {
+        self.harden(n);
+        let odd = Some(self.public(peer));
+        self.machines[n].nat.as_mut().unwrap().odd = odd;
+    }
+
+    /// A NAT that gives each destination another port.
     pub fn harden(&mut self, n: usize) {
         self.machines[n].nat.as_mut().unwrap().hard = Some(HashMap::new());
     }
@@ -350,15 +361,16 @@ impl World {
 
     /// The socket of a machine that a datagram to this endpoint reaches.
     fn socket(&self, n: usize, from: SocketAddr, to: SocketAddr) -> Option<u8> {
-        if let Some(given) = self.machines[n].nat.as_ref().and_then(|nat| nat.hard.as_ref()) {
-            let is = |((_, dst), port): &(&(u8, SocketAddr), &u16)| *dst == from && **port == to.port();
-            return given
-                .iter()
-                .find(is)
-                .filter(|_| self.public(n).ip() == to.ip())
-                .map(|((socket, _), _)| *socket);
+        let nat = self.machines[n].nat.as_ref();
+        let is = |((_, dst), port): &(&(u8, SocketAddr), &u16)| *dst == from && **port == to.port();
+        let given = nat.and_then(|nat| nat.hard.as_ref()).into_iter().flatten().find(is);
+        let own = nat.and_then(|nat| nat.own.iter().find(|(_, port)| **port == to.port()));
+        let given = given.map(|((socket, _), _)| *socket).or(own.map(|(socket, _)| *socket));
+        match given.filter(|_| self.public(n).ip() == to.ip()) {
+            Some(socket) => Some(socket),
+            None if nat.is_some_and(|nat| nat.hard.is_some() && nat.odd.is_none()) => None,
+            None => (self.public(n) == to).then_some(0),
         }
-        (self.public(n) == to).then_some(0)
     }
 
     fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
@@ -436,19 +448,23 @@ impl World {
 
 impl Nat {
     fn new(public: IpAddr) -> Self {
-        Self { public, sent_to: HashSet::new(), hard: None, deaf: false }
+        Self { public, sent_to: HashSet::new(), hard: None, odd: None, own: HashMap::new(), deaf: false }
     }
 
-    /// The port that a hard one gives.
+    /// The port that it gives, if that is not the one inside.
     fn port(&mut self, socket: u8, dst: SocketAddr) -> Option<u16> {
-        let given = self.hard.as_mut()?;
         let mut port = || loop {
             let port = (OsRng.next_u32() >> 16) as u16;
             if port >= 1_024 {
                 break port;
             }
         };
-        Some(*given.entry((socket, dst)).or_insert_with(&mut port))
+        match &mut self.hard {
+            Some(given) if socket > 0 || self.odd.is_none_or(|odd| odd == dst) => {
+                Some(*given.entry((socket, dst)).or_insert_with(&mut port))
+            }
+            _ => (socket > 0).then(|| *self.own.entry(socket).or_insert_with(&mut port)),
+        }
     }
 }
 
