@@ -14,7 +14,8 @@
 //!
 //! A home router may give one peer alone another port, too: where the port is taken towards that peer, by what the machine
 //! had at another address before. Nobody sees that. So where data goes by a relay for longer though neither NAT is hard, one of
-//! the two begins a round as if its own were.
+//! the two begins a round as if its own were: first the one that moved, for the round leads somewhere only if it is begun
+//! behind that router; then the other.
 //!
 //! The address is the peer's word, and might be a stranger's. So both sides keep count of rounds by themselves: a few, and then
 //! one in each [`ROUND_EVERY`], unless they lead somewhere.
@@ -49,6 +50,10 @@ const LASTS: Duration = Duration::from_secs(25);
 const SETTLE: Duration = Duration::from_secs(1);
 /// And where neither NAT is hard: time for whatever else leads to a direct path.
 const SETTLE_EASY: Duration = Duration::from_secs(10);
+/// More of it for one that did not move since data went directly…
+const SETTLE_UNMOVED: Duration = Duration::from_secs(30);
+/// …and for the one of the two with the larger key, so that both do not begin at once.
+const SETTLE_SECOND: Duration = Duration::from_secs(2);
 /// From one round to the next, while they lead nowhere; the last of them over and over.
 const AGAIN: [Duration; 5] = [
     Duration::from_secs(30),
@@ -78,8 +83,10 @@ pub(crate) struct Birthday {
     next: Option<Instant>,
     /// Since when data goes by a relay.
     relayed: Option<Instant>,
-    /// We began a round though our NAT is not hard: the peer is told that it is.
-    acts: bool,
+    /// We began a round though our NAT is not hard: until then the peer is told that it is.
+    acts: Option<Instant>,
+    /// The network changed since data went directly.
+    moved: bool,
     /// The number that the peer told last, if it is behind a hard NAT.
     theirs: Option<u32>,
     /// Where the peer is seen from outside, by its own word.
@@ -87,6 +94,17 @@ pub(crate) struct Birthday {
     /// When [`ROUNDS`] may be had at once again.
     full_at: Option<Instant>,
     work: Option<Work>,
+}
+
+/// Whose turn it is to begin.
+#[derive(Clone, Copy)]
+pub(crate) enum Turn {
+    /// Ours: our NAT is hard.
+    Hard,
+    /// Neither is, and we begin.
+    First,
+    /// Neither is, and the peer begins.
+    Second,
 }
 
 struct Work {
@@ -114,6 +132,12 @@ impl Birthday {
         self.round
     }
 
+    /// This machine is in another network, or behind another router.
+    pub(crate) fn moved(&mut self) {
+        self.start_over();
+        (self.moved, self.relayed) = (true, None);
+    }
+
     /// The network is another one: what led nowhere before may lead somewhere now.
     pub(crate) fn start_over(&mut self) {
         (self.in_vain, self.next) = (0, None);
@@ -131,25 +155,43 @@ impl Birthday {
             self.work = None;
         }
         // Two hard NATs never try, and the peer's may be hard in truth.
-        self.acts &= hard.is_none();
+        self.acts = self.acts.filter(|_| hard.is_none());
         (self.theirs, self.aim) = (hard, aim);
         opened
     }
 
     /// Whether the peer is told that our NAT is hard though it is not.
     pub(crate) fn acts(&self) -> bool {
-        self.acts
+        self.acts.is_some()
     }
 
-    /// Begins a round, if it is time for one; then the peer is to be told. `hard` says whether our NAT is.
-    pub(crate) fn open(&mut self, now: Instant, hard: bool, sockets: &Range<u8>) -> bool {
-        let settled = *self.relayed.get_or_insert(now) + if hard { SETTLE } else { SETTLE_EASY };
+    /// Whether that is over, and the peer is to be told.
+    pub(crate) fn acted(&mut self, now: Instant) -> bool {
+        let over = self.acts.is_some_and(|until| now >= until);
+        if over {
+            self.acts = None;
+        }
+        over
+    }
+
+    /// Begins a round, if it is time for one; then the peer is to be told. `turn` says that our NAT is hard, or whether we are
+    /// the first of the two to act so.
+    pub(crate) fn open(&mut self, now: Instant, turn: Turn, sockets: &Range<u8>) -> bool {
+        let (hard, settle) = match turn {
+            Turn::Hard => (true, SETTLE),
+            Turn::First => (false, SETTLE_EASY),
+            Turn::Second => (false, SETTLE_EASY + SETTLE_SECOND),
+        };
+        let unmoved = if hard || self.moved { Duration::ZERO } else { SETTLE_UNMOVED };
+        let settled = *self.relayed.get_or_insert(now) + settle + unmoved;
         let early = now < settled || self.next.is_some_and(|next| now < next);
         let (false, None, false) = (early, self.theirs, sockets.is_empty()) else { return false };
         let Some(aim) = self.aim.filter(|_| self.may_begin(now)) else { return false };
-        self.next = Some(now + AGAIN[self.in_vain.min(AGAIN.len() - 1)]);
+        let again = AGAIN[self.in_vain.min(AGAIN.len() - 1)];
+        // The other has its turn between.
+        self.next = Some(now + if hard { again } else { again * 2 });
         self.in_vain += 1;
-        self.acts = !hard;
+        self.acts = (!hard).then_some(now + LASTS);
         self.round = self.round.wrapping_add(1).max(1);
         self.begin(now, aim, What::Open(sockets.clone()));
         true
@@ -196,7 +238,8 @@ impl Birthday {
 
     /// When a step is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().map(|work| work.due + STEP)
+        let work = self.work.as_ref().map(|work| work.due + STEP);
+        work.into_iter().chain(self.acts).min()
     }
 
     /// Data goes by no relay: there is none, or no need to look further. Returns whether the peer is to be told that our NAT
@@ -204,9 +247,9 @@ impl Birthday {
     pub(crate) fn stop(&mut self, direct: bool) -> bool {
         (self.work, self.relayed) = (None, None);
         if direct {
-            (self.in_vain, self.full_at) = (0, None);
+            (self.in_vain, self.full_at, self.moved) = (0, None, false);
         }
-        std::mem::take(&mut self.acts)
+        self.acts.take().is_some()
     }
 
     fn begin(&mut self, now: Instant, aim: SocketAddr, what: What) {
@@ -316,9 +359,9 @@ mod tests {
         let now = Instant::now();
         let mut birthday = Birthday::default();
         birthday.told(true, None, aim("198.51.100.7:51820"));
-        assert!(!birthday.open(now, true, &(2..250)));
+        assert!(!birthday.open(now, Turn::Hard, &(2..250)));
         let then = now + SETTLE;
-        assert!(birthday.open(then, true, &(2..250)) && birthday.round() == 1);
+        assert!(birthday.open(then, Turn::Hard, &(2..250)) && birthday.round() == 1);
         let all = sent(&mut birthday, &mut Birthday::budget(then), then, then + 60 * SECOND);
         let sockets: Vec<u8> = all
             .iter()
@@ -337,16 +380,18 @@ mod tests {
         let mut birthday = Birthday::default();
         birthday.told(true, None, aim("198.51.100.7:51820"));
         let day = (0..24 * 3_600).map(|second| now + SECOND * second);
-        let rounds: Vec<u64> =
-            day.filter(|at| birthday.open(*at, true, &(2..250))).map(|at| (at - now).as_secs()).collect();
+        let rounds: Vec<u64> = day
+            .filter(|at| birthday.open(*at, Turn::Hard, &(2..250)))
+            .map(|at| (at - now).as_secs())
+            .collect();
         assert_eq!(rounds[..6], [1, 31, 151, 451, 1_351, 4_951]);
         assert!(rounds.len() < 32, "{}", rounds.len());
         birthday.stop(true);
         let later = now + 25 * 3_600 * SECOND;
-        birthday.open(later, true, &(2..250));
-        assert!(birthday.open(later + SETTLE, true, &(2..250)));
-        assert!(!birthday.open(later + 29 * SECOND, true, &(2..250)), "never at once");
-        assert!(birthday.open(later + 31 * SECOND, true, &(2..250)));
+        birthday.open(later, Turn::Hard, &(2..250));
+        assert!(birthday.open(later + SETTLE, Turn::Hard, &(2..250)));
+        assert!(!birthday.open(later + 29 * SECOND, Turn::Hard, &(2..250)), "never at once");
+        assert!(birthday.open(later + 31 * SECOND, Turn::Hard, &(2..250)));
     }
 
     #[test]
@@ -371,9 +416,9 @@ mod tests {
         let now = Instant::now();
         let mut birthday = Birthday::default();
         birthday.told(true, Some(0), aim("198.51.100.7:51820"));
-        assert!((0..600).all(|second| !birthday.open(now + SECOND * second, true, &(2..250))));
+        assert!((0..600).all(|second| !birthday.open(now + SECOND * second, Turn::Hard, &(2..250))));
         birthday.told(false, None, aim("198.51.100.7:51820"));
-        assert!(birthday.open(now + 600 * SECOND, true, &(2..250)));
+        assert!(birthday.open(now + 600 * SECOND, Turn::Hard, &(2..250)));
         birthday.told(false, Some(0), aim("198.51.100.7:51820"));
         assert!(birthday.next(now + 601 * SECOND, &mut Birthday::budget(now)).is_none());
     }

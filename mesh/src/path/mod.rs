@@ -32,7 +32,7 @@ use std::{
 use proto::pipe::{LocalAddr, RelayTo};
 use rand_core::CryptoRngCore;
 
-pub(crate) use birthday::Birthday;
+pub(crate) use birthday::{Birthday, Turn};
 pub(crate) use candidate::{Kind, is_private, may_announce, may_probe};
 pub(crate) use schedule::{Budget, IDLE, PROBE_EVERY};
 

@@ -207,7 +207,7 @@ impl Peer {
         self.paths.reclassify(&machine.locals);
         if moved {
             self.paths.forget_sighted();
-            self.birthday.start_over();
+            self.birthday.moved();
             if self.paths.is_awake() {
                 self.paths.prove(now);
             }
@@ -219,6 +219,7 @@ impl Peer {
     /// The outside sees us at another endpoint: behind a new router perhaps, which lets nobody in yet. (The next network may
     /// give the same local address as the last.) The peer begins when it hears of it, and so do we.
     pub(crate) fn seen_elsewhere(&mut self, now: Instant, machine: &mut Machine) {
+        self.birthday.moved();
         self.paths.punch(now);
         self.tell_candidates(now, machine);
     }

@@ -7,7 +7,7 @@ use proto::probe::{Candidate, Origin};
 use super::{Peer, receive::is_inner};
 use crate::{
     machine::Machine,
-    path::{Probe, is_private, may_probe},
+    path::{Probe, Turn, is_private, may_probe},
     route::Routes,
 };
 
@@ -20,8 +20,8 @@ impl Peer {
             }
             return;
         }
-        let hard = machine.is_hard(now);
-        if (hard || self.may_act(machine)) && self.birthday.open(now, hard, &machine.pool) {
+        let opened = self.turn(now, machine).is_some_and(|turn| self.birthday.open(now, turn, &machine.pool));
+        if opened || self.birthday.acted(now) {
             // The peer is to look at the same time.
             self.announce.renew(now);
         }
@@ -32,10 +32,13 @@ impl Peer {
         }
     }
 
-    /// Whether it is for us to begin where neither NAT is hard. (Behind one router other ways lead, or none.)
-    fn may_act(&self, machine: &Machine) -> bool {
-        let first = machine.keys.as_ref().is_some_and(|keys| keys.public.as_bytes() < self.key.as_bytes());
-        first && !self.shares_public(machine)
+    /// Whose turn it is to begin. (Behind one router other ways lead, or none.)
+    fn turn(&self, now: Instant, machine: &Machine) -> Option<Turn> {
+        if machine.is_hard(now) {
+            return Some(Turn::Hard);
+        }
+        let own = machine.keys.as_ref().filter(|_| !self.shares_public(machine))?.public;
+        Some(if own.as_bytes() < self.key.as_bytes() { Turn::First } else { Turn::Second })
     }
 
     /// The peer's newest list.

@@ -90,7 +90,7 @@ pub struct Nat {
     sent_to: HashSet<(u8, SocketAddr)>,
     /// The ports that a hard one gave.
     pub hard: Option<HashMap<(u8, SocketAddr), u16>>,
-    /// The one destination to which it gives the first socket another port than to all others.
+    /// An endpoint to whose address it gives the first socket another port than to all others.
     pub odd: Option<SocketAddr>,
     /// The ports of further sockets, where it gives each one for all destinations.
     own: HashMap<u8, u16>,
@@ -362,7 +362,10 @@ impl World {
     /// The socket of a machine that a datagram to this endpoint reaches.
     fn socket(&self, n: usize, from: SocketAddr, to: SocketAddr) -> Option<u8> {
         let nat = self.machines[n].nat.as_ref();
-        let is = |((_, dst), port): &(&(u8, SocketAddr), &u16)| *dst == from && **port == to.port();
+        let odd = |ip| nat.and_then(|nat| nat.odd).filter(|odd| odd.ip() == ip);
+        let is = |((socket, dst), port): &(&(u8, SocketAddr), &u16)| {
+            **port == to.port() && (*dst == from || (*socket == 0 && odd(from.ip()) == Some(*dst)))
+        };
         let given = nat.and_then(|nat| nat.hard.as_ref()).into_iter().flatten().find(is);
         let own = nat.and_then(|nat| nat.own.iter().find(|(_, port)| **port == to.port()));
         let given = given.map(|((socket, _), _)| *socket).or(own.map(|(socket, _)| *socket));
@@ -460,7 +463,8 @@ impl Nat {
             }
         };
         match &mut self.hard {
-            Some(given) if socket > 0 || self.odd.is_none_or(|odd| odd == dst) => {
+            Some(given) if socket > 0 || self.odd.is_none_or(|odd| odd.ip() == dst.ip()) => {
+                let dst = self.odd.filter(|_| socket == 0).unwrap_or(dst);
                 Some(*given.entry((socket, dst)).or_insert_with(&mut port))
             }
             _ => (socket > 0).then(|| *self.own.entry(socket).or_insert_with(&mut port)),
