@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # nebula.sh - one of two hosts of a Nebula network, for wgbench.sh --custom:
-#   nebula.sh SHARED {if} {side} {ip} {peer} {uip} {upeer} {dir}
-# SHARED holds ca.crt, ca.key: nebula-cert ca -name bench.
+#   nebula.sh NEBULA CERT SHARED {if} {side} {ip} {peer} {uip} {upeer} {dir}
+# NEBULA and CERT are nebula and nebula-cert; SHARED holds the ca.crt and ca.key
+# of nebula-cert ca -name bench.
 set -eu
-shared=$1 if=$2 side=$3 ip=$4 peer=$5 uip=$6 upeer=$7 dir=$8
+nebula=$1 cert=$2 shared=$3 if=$4 side=$5 ip=$6 peer=$7 uip=$8 upeer=$9 dir=${10}
 rm -f "$dir/host.crt" "$dir/host.key"
-nebula-cert sign -ca-crt "$shared/ca.crt" -ca-key "$shared/ca.key" -name "$side" -ip "$ip/24" \
+"$cert" sign -ca-crt "$shared/ca.crt" -ca-key "$shared/ca.key" -name "$side" -ip "$ip/24" \
   -out-crt "$dir/host.crt" -out-key "$dir/host.key"
 cat >"$dir/config.yml" <<Y
 pki: {ca: $shared/ca.crt, cert: $dir/host.crt, key: $dir/host.key}
@@ -19,4 +20,4 @@ firewall:
   outbound: [{port: any, proto: any, host: any}]
   inbound: [{port: any, proto: any, host: any}]
 Y
-exec nebula -config "$dir/config.yml"
+exec "$nebula" -config "$dir/config.yml"

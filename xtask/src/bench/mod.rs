@@ -3,8 +3,11 @@
 mod instructions;
 mod load;
 mod lockdown;
+mod machine;
 mod relay;
+mod table;
 mod turn;
+mod wireguard;
 
 use std::path::PathBuf;
 
@@ -26,6 +29,11 @@ pub(crate) enum Bench {
     /// size go through coturn on the relay's host. All live at once and are measured in turn. Needs root; Debian's
     /// package coturn is not installed by itself. Takes a minute or two.
     Relay(Relay),
+    /// Beside every other implementation found here: boringtun-cli, wireguard-go, gotatun-cli, nebula.
+    ///
+    /// Ours as a plain WireGuard interface and as two machines of a mesh, all in turn in each round. Searched for in PATH,
+    /// in Cargo's folder and in --tools. Needs root, and a quiet machine: with all of them, and five rounds, an hour.
+    Wireguard(wireguard::Options),
     /// Micro-benchmarks: splitting and joining packets, sealing and opening them, finding whose an address is.
     ///
     /// Options after `--` go to divan: a part of a name, or --help. As root it measures joining too, into a TUN device.
@@ -68,6 +76,7 @@ pub(crate) struct Rounds {
 pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Lockdown(rounds) => lockdown::run(*rounds),
+        Bench::Wireguard(options) => wireguard::run(options),
         Bench::Micro { options } => micro(options),
         Bench::Instructions(options) => instructions::run(*options),
         Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),
