@@ -172,3 +172,18 @@ fn senders_are_told_what_goes_through_and_ipv6_passes_whole() {
     })
     .unwrap();
 }
+
+/// The relay's connection is the one that such a hole would hold up; it was there before.
+#[test]
+fn relayed_packets_pass_a_hole_of_1280_bytes() {
+    let world = World::of(Lab::up("home=hard,flat=hard").unwrap(), &["home-1", "flat-1"]);
+    let (home, flat) = (world.node("home-1"), world.node("flat-1"));
+    let [v4, _] = addresses(flat);
+    home.reaches(&v4.to_string(), wait::SOON).unwrap();
+    world.lab.natlab(&["hole", "flat", "1280"]).unwrap();
+    for (from, to) in [(home, flat), (flat, home)] {
+        let done = transfer(from, to, addresses(to)[0], 1_000_000).join().unwrap();
+        assert!(done.longest_silence < HOLE, "{:?}", done.longest_silence);
+    }
+    assert_eq!(home.peer("flat-1").unwrap()["path"], "relay");
+}

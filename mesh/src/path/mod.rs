@@ -267,6 +267,12 @@ impl Paths {
         self.chosen.is_some_and(|at| self.table[at].trusted)
     }
 
+    /// Whether data goes by a path in trust on which the peer was heard.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.chosen
+            .is_some_and(|at| self.table[at].trusted && (self.table[at].heard || !self.table[at].is_relay()))
+    }
+
     /// The relays, the best first to be asked by the caller.
     pub(crate) fn relays(&self) -> impl Iterator<Item = To> + '_ {
         self.table.iter().filter(|p| p.is_relay()).map(|p| p.to)

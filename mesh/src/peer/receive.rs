@@ -221,7 +221,7 @@ impl Peer {
                 self.announce.heard(now);
                 if let Some(echoed) = self.paths.echoed(now, via, nonce) {
                     if echoed.ping {
-                        self.pings.answered(echoed.rtt, view(via), &mut machine.events);
+                        self.pings.answered(nonce, echoed.rtt, view(via), &mut machine.events);
                     }
                     self.kick(now, machine);
                 }

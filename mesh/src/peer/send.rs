@@ -222,7 +222,7 @@ impl Peer {
         let nonce = machine.rng.next_u64();
         match self.sender().and_then(|_| self.paths.ping(now, nonce)) {
             Some(to) => {
-                self.pings.sent(now);
+                self.pings.sent(now, nonce, self.paths.is_proven());
                 self.send_probe(&Probe { to, nonce, size: 0, last: false }, machine);
             }
             None => self.pings.wait(now),

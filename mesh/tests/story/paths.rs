@@ -317,6 +317,23 @@ fn a_ping_tells_round_trip_and_path_and_fails_in_time() {
 }
 
 #[test]
+fn a_ping_whose_probe_is_lost_is_lost() {
+    let mut world = two_homes();
+    world.send(0, 1, 1);
+    world.run(3 * SECOND);
+    // What is sent now arrives nowhere; the next is answered, and answers for itself alone.
+    (world.direct, world.relay) = (false, false);
+    world.apply(0, ToData::Ping { token: 7, peer: 1 });
+    world.run(SECOND / 10);
+    (world.direct, world.relay) = (true, true);
+    world.apply(0, ToData::Ping { token: 8, peer: 1 });
+    world.run(SECOND);
+    assert_eq!(world.machines[0].pongs.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [8]);
+    world.run(5 * SECOND);
+    assert!(world.machines[0].pongs.len() == 2 && world.machines[0].pongs[1].1.is_none());
+}
+
+#[test]
 fn probes_of_one_peer_are_bounded() {
     let mut world = World::connected(&[true, true]);
     world.direct = false;
