@@ -33,6 +33,7 @@ pub(crate) struct Outbox {
 
 struct Batch {
     to: To,
+    class: u8,
     segment: usize,
     segments: usize,
     len: usize,
@@ -42,14 +43,16 @@ struct Batch {
 }
 
 impl Outbox {
-    /// Room for a datagram of `len` bytes to `to`; made part of its batch by [`commit`](Self::commit).
-    pub(crate) fn room(&mut self, to: To, len: usize) -> &mut [u8] {
+    /// Room for a datagram of `len` bytes to `to`, its header with the type of service or traffic class `class`; made part
+    /// of its batch by [`commit`](Self::commit).
+    pub(crate) fn room(&mut self, to: To, class: u8, len: usize) -> &mut [u8] {
         let newest = self.batches.iter().rposition(|batch| batch.to == to);
         self.open = match newest {
-            Some(at) if self.batches[at].takes(len) => at,
+            Some(at) if self.batches[at].class == class && self.batches[at].takes(len) => at,
             _ => {
                 let bytes = self.spare.pop().unwrap_or_default();
-                self.batches.push_back(Batch { to, segment: len, segments: 0, len: 0, closed: false, bytes });
+                let (segment, segments, closed) = (len, 0, false);
+                self.batches.push_back(Batch { to, class, segment, segments, len: 0, closed, bytes });
                 self.batches.len() - 1
             }
         };
@@ -84,16 +87,21 @@ impl Outbox {
         let Some(batch) = self.batches.get(self.open).filter(|batch| last > 0 && batch.to != to) else {
             return;
         };
+        let class = batch.class;
         let mut copy = std::mem::take(&mut self.copy);
         copy.clear();
         copy.extend_from_slice(&batch.bytes[batch.len - last..batch.len]);
-        self.push(to, &copy);
+        self.add(to, class, &copy);
         self.copy = copy;
     }
 
-    /// One whole datagram.
+    /// One whole datagram that carries no data.
     pub(crate) fn push(&mut self, to: To, datagram: &[u8]) {
-        self.room(to, datagram.len())[..datagram.len()].copy_from_slice(datagram);
+        self.add(to, 0, datagram);
+    }
+
+    fn add(&mut self, to: To, class: u8, datagram: &[u8]) {
+        self.room(to, class, datagram.len())[..datagram.len()].copy_from_slice(datagram);
         self.commit(datagram.len());
     }
 
@@ -104,7 +112,8 @@ impl Outbox {
         }
         self.sending = self.batches.pop_front();
         let batch = self.sending.as_ref()?;
-        Some(Transmit { to: batch.to, segment: batch.segment, data: &batch.bytes[..batch.len] })
+        let Batch { to, class, segment, .. } = *batch;
+        Some(Transmit { to, class, segment, data: &batch.bytes[..batch.len] })
     }
 
     /// Gives back the buffers of what was sent, and with them what stands in them. What waits stays.
@@ -219,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_has_one_class_and_what_goes_to_one_destination_stays_in_order() {
+        let mut out = Outbox::default();
+        for (n, class) in [0, 0, 2, 2, 0, 2].into_iter().enumerate() {
+            out.room(udp(1), class, 10)[..10].fill(n as u8);
+            out.commit(10);
+        }
+        out.repeat(udp(2));
+        let sent: Vec<(u8, usize, u8)> =
+            std::iter::from_fn(|| out.poll().map(|t| (t.class, t.data.len(), t.data[0]))).collect();
+        assert_eq!(sent, [(0, 20, 0), (2, 20, 2), (0, 10, 4), (2, 10, 5), (2, 10, 5)]);
+    }
+
+    #[test]
     fn a_batch_stays_within_what_one_send_takes() {
         let mut out = Outbox::default();
         for _ in 0..130 {
@@ -246,7 +268,7 @@ mod tests {
         let sent: Vec<_> = drain(&mut out).into_iter().map(|(to, _, data)| (to == udp(2), data)).collect();
         assert!(sent == [(false, [vec![1; 100], vec![2; 60]].concat()), (true, vec![2; 60])]);
         out.push(udp(1), &[3; 100]);
-        out.room(udp(1), 100);
+        out.room(udp(1), 0, 100);
         out.commit(0);
         out.repeat(udp(2));
         assert_eq!(drain(&mut out).len(), 1, "what was dropped is not repeated");
@@ -255,7 +277,7 @@ mod tests {
     #[test]
     fn room_that_was_not_filled_sends_nothing() {
         let mut out = Outbox::default();
-        out.room(udp(1), 100);
+        out.room(udp(1), 0, 100);
         out.commit(0);
         assert!(drain(&mut out).is_empty());
     }

@@ -12,6 +12,7 @@
 //! | `route` | which peer an inner address belongs to |
 //! | `path` | which of a peer's paths carries its data |
 //! | `announce`, `stun` | our candidates, and telling them |
+//! | `ecn` | congestion that routers report, into the tunnel and out of it |
 //! | `icmp`, `tcp`, `pieces` | what is too large for a path: its sender is told, or it goes in pieces |
 //! | `waiting`, `ping`, `batch`, `timers` | packets without a session yet, round trips, buffers, deadlines |
 //!
@@ -40,6 +41,7 @@
 
 mod announce;
 mod batch;
+mod ecn;
 mod icmp;
 mod machine;
 mod mesh;

@@ -125,12 +125,19 @@ impl Mesh {
         peer.send(now, packet, &mut self.machine);
     }
 
-    /// Takes datagrams that were received from `src` on `socket`: back to back, `segment` bytes each, but the last may
-    /// be shorter (`UDP_GRO`; for a single datagram its length).
-    pub fn handle_udp(&mut self, now: Instant, socket: u8, src: SocketAddr, segment: usize, data: &[u8]) {
+    /// Takes datagrams that were received from `src` on `socket`, all with the type of service or traffic class `class`:
+    /// back to back, `segment` bytes each, but the last may be shorter (`UDP_GRO`; for a single datagram its length).
+    pub fn handle_udp(
+        &mut self,
+        now: Instant,
+        (socket, src): (u8, SocketAddr),
+        class: u8,
+        segment: usize,
+        data: &[u8],
+    ) {
         // Every segment by itself: a new session may begin in the middle.
         for datagram in data.chunks(segment.max(1)) {
-            self.datagram(now, Source::Udp { socket, src }, datagram);
+            self.datagram(now, Source::Udp { socket, src, class }, datagram);
         }
     }
 

@@ -32,6 +32,8 @@ pub enum To {
 pub struct Transmit<'a> {
     /// The destination of all of them.
     pub to: To,
+    /// The type of service or traffic class that their headers are to have; zero for most. A relay carries none.
+    pub class: u8,
     /// The length of each datagram in bytes; never zero.
     pub segment: usize,
     /// The datagrams.

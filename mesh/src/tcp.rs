@@ -2,6 +2,8 @@
 //! 3.7.1). The daemon lowers that to what the path to the peer carries, in both directions, so that a connection does
 //! not begin by losing its first full segments.
 
+use crate::ecn::replaced;
+
 /// TCP's number as a protocol.
 const TCP: u8 = 6;
 /// Length of a TCP header without options, and of the IP headers that it follows, in bytes.
@@ -41,13 +43,6 @@ pub(crate) fn clamp(packet: &mut [u8], mtu: u16) {
     let before = u16::from_be_bytes([packet[at + CHECKSUM], packet[at + CHECKSUM + 1]]);
     let after = replaced(before, as_summed(old), as_summed(most));
     packet[at + CHECKSUM..at + CHECKSUM + 2].copy_from_slice(&after.to_be_bytes());
-}
-
-/// A checksum after one of the words that it covers was replaced (RFC 1624, equation 3).
-fn replaced(checksum: u16, old: u16, new: u16) -> u16 {
-    let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Where the TCP header of a packet begins, if it has a whole one.

@@ -179,7 +179,7 @@ fn udp_passes_through_split_and_coalesce_unharmed() {
                 // The reflector leaves ports alone: what is sent to our own port comes back to us.
                 let dst = SocketAddr::new(there, socket.port().unwrap());
                 let sent: Vec<u8> = (0..40 * 1_300_usize + 7).map(|i| (i / 1_300 + i) as u8).collect();
-                socket.send(dst, 1_300, &sent).unwrap();
+                socket.send(dst, 0, 1_300, &sent).unwrap();
                 let (mut batch, mut received) = (Batch::new(), Vec::<Vec<u8>>::new());
                 let end = Instant::now() + Duration::from_secs(5);
                 while received.concat().len() < sent.len() && Instant::now() < end {
@@ -215,16 +215,16 @@ fn datagrams_are_never_cut_into_fragments_and_those_over_the_links_mtu_are_refus
             let mut socket = Socket::bind(family, 0, None).unwrap();
             let dst = SocketAddr::new(there, 9);
             let most = 1_420 - headers;
-            socket.send(dst, most, &vec![7; most]).unwrap();
+            socket.send(dst, 0, most, &vec![7; most]).unwrap();
             let packet = std::iter::from_fn(&mut read).find(|p| p.len() == 1_420).unwrap();
             assert!(family == Family::V6 || packet[6] == 0x40, "DF, and no fragment");
             for count in [1, 20] {
-                let sent = socket.send(dst, most + 1, &vec![7; (most + 1) * count]);
+                let sent = socket.send(dst, 0, most + 1, &vec![7; (most + 1) * count]);
                 assert_eq!(sent, Err(SendError::TooBig));
                 assert!(std::iter::from_fn(&mut read).all(|p| p.len() < 1_000), "nothing of it leaves");
             }
             // That says nothing about segmentation.
-            socket.send(dst, 1_000, &[7; 3_000]).unwrap();
+            socket.send(dst, 0, 1_000, &[7; 3_000]).unwrap();
         }
     });
 }

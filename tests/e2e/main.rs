@@ -6,6 +6,7 @@
 
 mod boot;
 mod chaos;
+mod congestion;
 mod dice;
 mod doctor;
 mod egress;

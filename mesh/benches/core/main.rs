@@ -50,7 +50,7 @@ fn decapsulate(bencher: Bencher<'_, '_>, len: usize) {
         .with_inputs(|| sender.sealed(&packets))
         .bench_local_values(|received| {
             for received in &received {
-                receiver.handle_udp(now, 0, outer(0), received.segment, &received.data);
+                receiver.handle_udp(now, (0, outer(0)), 0, received.segment, &received.data);
             }
             black_box(receiver.poll_tun().map_or(0, |batch| batch.packets().count()))
         });

@@ -71,10 +71,10 @@ impl Pair {
     fn exchange(&mut self) -> bool {
         let (there, back) = (drain(&mut self.near), drain(&mut self.far));
         for received in &there {
-            self.far.handle_udp(self.now, 0, outer(0), received.segment, &received.data);
+            self.far.handle_udp(self.now, (0, outer(0)), 0, received.segment, &received.data);
         }
         for received in &back {
-            self.near.handle_udp(self.now, 0, outer(1), received.segment, &received.data);
+            self.near.handle_udp(self.now, (0, outer(1)), 0, received.segment, &received.data);
         }
         for mesh in [&mut self.near, &mut self.far] {
             mesh.poll_tun();

@@ -150,7 +150,7 @@ pub(crate) enum Silence {
 impl Via {
     pub(crate) fn of(source: Source) -> Self {
         match source {
-            Source::Udp { socket, src } => Self::Udp { socket, remote: src },
+            Source::Udp { socket, src, .. } => Self::Udp { socket, remote: src },
             Source::Relay { relay, .. } => Self::Relay(relay),
         }
     }

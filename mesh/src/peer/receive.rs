@@ -14,6 +14,7 @@ use proto::{
 
 use super::{Peer, view};
 use crate::{
+    ecn,
     machine::Machine,
     out::{Event, To},
     path::{Origin, Via, may_probe},
@@ -163,7 +164,7 @@ impl Peer {
                 let Some(packet) = self.pieces.add(now, piece) else { return Inner::Gone };
                 machine.inbox.room(packet.len())[..packet.len()].copy_from_slice(packet);
                 let len = packet.len();
-                return self.deliver(now, len, routes, machine);
+                return self.deliver(now, (source, len), routes, machine);
             }
             match Message::read(packet) {
                 Ok(message) => self.message(now, (source, Some(at)), message, routes, machine),
@@ -171,11 +172,17 @@ impl Peer {
             }
             return Inner::Gone;
         }
-        self.deliver(now, len, routes, machine)
+        self.deliver(now, (source, len), routes, machine)
     }
 
     /// Data for the TUN, the packet in the inbox.
-    fn deliver(&mut self, now: Instant, len: usize, routes: &Routes, machine: &mut Machine) -> Inner {
+    fn deliver(
+        &mut self,
+        now: Instant,
+        (source, len): (Source, usize),
+        routes: &Routes,
+        machine: &mut Machine,
+    ) -> Inner {
         let packet = machine.inbox.peek(len);
         let Some((from, to)) =
             addresses(packet).filter(|(from, to)| !is_reserved(*from) && !is_reserved(*to))
@@ -187,8 +194,12 @@ impl Peer {
             machine.drops.spoofed += 1;
             return Inner::Gone;
         }
+        if !ecn::arrive(machine.inbox.peek_mut(len), source.class()) {
+            machine.drops.congested += 1;
+            return Inner::Gone;
+        }
         if self.paths.whole() < machine.mtu
-            && tcp::opens(packet)
+            && tcp::opens(machine.inbox.peek(len))
             && let Some(mtu) = self.paths.told()
         {
             tcp::clamp(machine.inbox.peek_mut(len), mtu);
@@ -337,7 +348,7 @@ pub(super) fn unseal(
 /// Replies leave by the path that their packet came on.
 pub(crate) fn answer_to(source: Source) -> To {
     match source {
-        Source::Udp { socket, src } => To::Udp { socket, dst: src },
+        Source::Udp { socket, src, .. } => To::Udp { socket, dst: src },
         Source::Relay { relay, handle } => To::Relay { relay, to: RelayTo::Handle(handle) },
     }
 }

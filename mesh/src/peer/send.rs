@@ -9,6 +9,7 @@ use proto::{
 
 use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
+    ecn,
     icmp::{self, TooBig},
     machine::{Machine, padded},
     out::{Event, To},
@@ -245,8 +246,9 @@ impl Peer {
     /// Seals a packet, padded to no more than `whole` bytes.
     pub(super) fn seal(&mut self, sender: usize, packet: &[u8], whole: u16, to: To, machine: &mut Machine) {
         let to = self.addressed(to, sender);
+        let class = ecn::outer(packet);
         let packet = padded(packet, whole, &mut machine.pad);
-        let room = machine.out.room(to, packet.len() + OVERHEAD);
+        let room = machine.out.room(to, class, packet.len() + OVERHEAD);
         let len = self.keyed[sender].seal(packet, room);
         machine.out.commit(len);
     }

@@ -22,8 +22,16 @@ pub(crate) const COOKIE_OVER: u64 = 100;
 /// Where a datagram came from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    Udp { socket: u8, src: SocketAddr },
-    Relay { relay: u8, handle: u64 },
+    /// `class` is what the outer header said beside the address: its type of service or traffic class.
+    Udp {
+        socket: u8,
+        src: SocketAddr,
+        class: u8,
+    },
+    Relay {
+        relay: u8,
+        handle: u64,
+    },
 }
 
 /// Token buckets in a fixed table; two sources that fall into one bucket share it.
@@ -42,6 +50,14 @@ impl Source {
             Self::Relay { relay, handle } => IpAddr::V6(Ipv6Addr::from_bits(
                 0x0100 << 112 | (1 + u128::from(relay)) << 64 | u128::from(handle),
             )),
+        }
+    }
+
+    /// What the outer header said of congestion and the like; over a relay nothing.
+    pub(crate) fn class(self) -> u8 {
+        match self {
+            Self::Udp { class, .. } => class,
+            Self::Relay { .. } => 0,
         }
     }
 
@@ -87,7 +103,7 @@ mod tests {
     use super::*;
 
     fn from(addr: &str) -> Source {
-        Source::Udp { socket: 0, src: SocketAddr::new(addr.parse().unwrap(), 1) }
+        Source::Udp { socket: 0, src: SocketAddr::new(addr.parse().unwrap(), 1), class: 0 }
     }
 
     #[test]

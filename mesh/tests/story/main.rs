@@ -2,6 +2,7 @@
 
 // A story's world is public to the stories, and fails as they do.
 #![allow(unreachable_pub, clippy::unwrap_used)]
+mod congestion;
 mod epochs;
 mod guests;
 mod hard;

@@ -48,6 +48,8 @@ pub struct World {
     /// Whether UDP between machines arrives.
     pub direct: bool,
     pub relay: bool,
+    /// What the router between machines makes of the class of a UDP datagram.
+    pub router: fn(u8) -> u8,
     /// Who sent the last data packet, and the epoch that its index tells.
     pub last_tag: Option<(usize, u8)>,
     /// How often a machine asked to be called, and was.
@@ -103,11 +105,12 @@ pub struct Sent {
     pub from: usize,
     pub socket: u8,
     pub dst: SocketAddr,
+    pub class: u8,
     pub bytes: Vec<u8>,
 }
 
 enum Packet {
-    Udp { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Udp { from: SocketAddr, to: SocketAddr, class: u8, bytes: Vec<u8> },
     Relay { from: usize, to: usize, epoch: Option<u64>, bytes: Vec<u8> },
 }
 
@@ -125,6 +128,7 @@ impl World {
             sent: Vec::new(),
             direct: true,
             relay: true,
+            router: |class| class,
             last_tag: None,
             woken: 0,
         }
@@ -215,11 +219,11 @@ impl World {
 
     /// A datagram arrives, whoever sent it.
     pub fn inject(&mut self, n: usize, src: SocketAddr, bytes: &[u8]) {
-        self.inject_at(n, 0, src, bytes);
+        self.inject_at(n, (0, src), 0, bytes);
     }
 
-    fn inject_at(&mut self, n: usize, socket: u8, src: SocketAddr, bytes: &[u8]) {
-        self.machines[n].mesh.handle_udp(self.now, socket, src, bytes.len(), bytes);
+    fn inject_at(&mut self, n: usize, from: (u8, SocketAddr), class: u8, bytes: &[u8]) {
+        self.machines[n].mesh.handle_udp(self.now, from, class, bytes.len(), bytes);
         self.drain(n);
     }
 
@@ -314,16 +318,16 @@ impl World {
                 Event::Seek(peer) => self.machines[n].sought.push(peer),
             }
         }
-        let mut out: Vec<(To, Vec<u8>)> = Vec::new();
+        let mut out: Vec<(To, u8, Vec<u8>)> = Vec::new();
         while let Some(transmit) = self.machines[n].mesh.poll_transmit() {
-            out.extend(transmit.datagrams().map(|datagram| (transmit.to, datagram.to_vec())));
+            out.extend(transmit.datagrams().map(|bytes| (transmit.to, transmit.class, bytes.to_vec())));
         }
-        for (to, bytes) in out {
+        for (to, class, bytes) in out {
             if bytes[0] == 4 && bytes.len() == DATA.next_multiple_of(16) + WIREGUARD {
                 self.last_tag = Some((n, bytes[5] & 3));
             }
             match to {
-                To::Udp { socket, dst } => self.udp(n, socket, dst, bytes),
+                To::Udp { socket, dst } => self.udp(n, (socket, dst), class, bytes),
                 To::Relay { relay, to } => {
                     assert_eq!(relay, 0);
                     self.relay(n, to, bytes);
@@ -341,13 +345,13 @@ impl World {
         self.apply(n, ToData::Guest(guest));
     }
 
-    fn udp(&mut self, n: usize, socket: u8, dst: SocketAddr, bytes: Vec<u8>) {
+    fn udp(&mut self, n: usize, (socket, dst): (u8, SocketAddr), class: u8, bytes: Vec<u8>) {
         let len = bytes.len() + IPV4_UDP;
         if len > self.machines[n].sends {
             self.machines[n].mesh.handle_too_large(self.now, To::Udp { socket, dst }, bytes.len());
             return self.drain(n);
         }
-        self.sent.push(Sent { from: n, socket, dst, bytes: bytes.clone() });
+        self.sent.push(Sent { from: n, socket, dst, class, bytes: bytes.clone() });
         let mut from = self.public(n);
         if let Some(nat) = &mut self.machines[n].nat {
             nat.sent_to.insert((socket, dst));
@@ -356,7 +360,8 @@ impl World {
         if len > self.machines[n].carries {
             return;
         }
-        self.fly(DIRECT, Packet::Udp { from, to: dst, bytes });
+        let class = (self.router)(class);
+        self.fly(DIRECT, Packet::Udp { from, to: dst, class, bytes });
     }
 
     /// The socket of a machine that a datagram to this endpoint reaches.
@@ -415,12 +420,12 @@ impl World {
 
     fn arrive(&mut self, packet: Packet) {
         match packet {
-            Packet::Udp { from, to, bytes } if is_stun(to) => {
+            Packet::Udp { from, to, class, bytes } if is_stun(to) => {
                 if let Some(answer) = stun::answer(&bytes, Endpoint(from)) {
-                    self.fly(DIRECT, Packet::Udp { from: to, to: from, bytes: answer });
+                    self.fly(DIRECT, Packet::Udp { from: to, to: from, class, bytes: answer });
                 }
             }
-            Packet::Udp { from, to, bytes } => {
+            Packet::Udp { from, to, class, bytes } => {
                 let from_stun = is_stun(from);
                 let Some((n, socket)) =
                     (0..self.machines.len()).find_map(|n| Some((n, self.socket(n, from, to)?)))
@@ -433,7 +438,7 @@ impl World {
                     .is_none_or(|nat| (from_stun || !nat.deaf) && nat.sent_to.contains(&(socket, from)));
                 let fits = bytes.len() + IPV4_UDP <= self.machines[n].carries;
                 if open && fits && (self.direct || from_stun) {
-                    self.inject_at(n, socket, from, &bytes);
+                    self.inject_at(n, (socket, from), class, &bytes);
                 }
             }
             Packet::Relay { from, to, epoch: Some(epoch), bytes }

@@ -9,6 +9,9 @@
 //! No datagram is ever cut into fragments, here or on the way: whoever sends finds out what the path takes, and
 //! [`SendError::TooBig`] says what this machine's own link does not.
 //!
+//! With each datagram goes, and comes, its type of service (IPv4) or traffic class (IPv6): what routers say of congestion is
+//! there. The kernel coalesces no datagrams that differ in it.
+//!
 //! Besides, a datagram goes to every host of a link by [`Socket::say`], and what others say so is heard by [`hear`].
 
 mod group;
@@ -114,9 +117,11 @@ impl Socket {
         Ok(Self::prepare(fd, family))
     }
 
-    /// Large buffers and receive coalescing, each only as far as the kernel grants it; and no fragments.
+    /// Large buffers, receive coalescing and what headers say of congestion, each only as far as the kernel grants it; and
+    /// no fragments.
     fn prepare(fd: OwnedFd, family: Family) -> Self {
         never_fragment(&fd, family);
+        report_class(&fd, family);
         if setsockopt(&fd, sockopt::RcvBufForce, &BUFFER).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &BUFFER);
         }
@@ -192,8 +197,21 @@ fn never_fragment(fd: &OwnedFd, family: Family) {
         Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
         Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
     };
-    let value: libc::c_int = value;
-    // SAFETY: `fd` is open, `value` is an int as both options take it, and it lives over the call.
+    set(fd, level, option, value);
+}
+
+/// Has the kernel say with which type of service (traffic class) a datagram came. One that refuses this leaves what
+/// routers say of congestion unheard.
+fn report_class(fd: &OwnedFd, family: Family) {
+    match family {
+        Family::V4 => set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1),
+        Family::V6 => set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1),
+    }
+}
+
+/// Sets an option that is an `int`, if the kernel grants it.
+fn set(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
+    // SAFETY: `fd` is open, `value` is an int as the options here take it, and it lives over the call.
     #[allow(unsafe_code)]
     unsafe {
         libc::setsockopt(

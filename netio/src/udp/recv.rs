@@ -16,8 +16,8 @@ pub const SLOTS: usize = 32;
 /// sets of the cache, as they would at a power of two.
 const SLOT: usize = (64 << 10) + 192;
 
-/// Room for the control message that carries the segment size (an `int`).
-const CONTROL: usize = 32;
+/// Room for the control messages that carry the segment size and the class, an `int` each.
+const CONTROL: usize = 2 * (size_of::<libc::cmsghdr>() + size_of::<usize>());
 
 /// Space for control messages, aligned as the kernel's `cmsghdr` demands.
 #[derive(Clone, Copy)]
@@ -37,12 +37,16 @@ pub struct Batch {
 struct Received {
     len: usize,
     segment: usize,
+    class: u8,
 }
 
-/// What one sender sent: `data` holds datagrams of `segment` bytes back to back, the last may be shorter.
+/// What one sender sent: `data` holds datagrams of `segment` bytes back to back, the last may be shorter. Their headers
+/// say the same.
 pub struct Datagram<'a> {
     /// Where it came from.
     pub src: SocketAddr,
+    /// The type of service (IPv4) or traffic class (IPv6) with which they arrived.
+    pub class: u8,
     /// Bytes of every datagram but the last; at least 1.
     pub segment: usize,
     /// The datagrams.
@@ -80,9 +84,9 @@ impl Batch {
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
         let (names, received) = (&self.names, &self.received);
         self.data.chunks_exact_mut(SLOT).take(self.count).enumerate().filter_map(move |(i, slot)| {
-            let Received { len, segment } = received[i];
+            let Received { len, segment, class } = received[i];
             let data = slot.get_mut(..len).filter(|data| !data.is_empty())?;
-            Some(Datagram { src: address(&names[i])?, segment, data })
+            Some(Datagram { src: address(&names[i])?, class, segment, data })
         })
     }
 }
@@ -154,22 +158,41 @@ impl Socket {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = if cut { 0 } else { header.msg_len as usize };
             let control = &batch.controls[i].0[..header.msg_hdr.msg_controllen.min(CONTROL)];
-            let segment = gro_segment(control).filter(|&s| s > 0).unwrap_or(len);
-            batch.received[i] = Received { len, segment: segment.min(len) };
+            let Said { segment, class } = read_controls(control);
+            let segment = segment.filter(|&s| s > 0).unwrap_or(len).min(len);
+            batch.received[i] = Received { len, segment, class };
         }
         Ok(batch.count)
     }
 }
 
-/// The segment size in the control messages `bytes`, if the kernel coalesced. Each message is a header (length of
-/// `usize`, level and type of `int`), then its data.
-fn gro_segment(bytes: &[u8]) -> Option<usize> {
+/// What the control messages of a datagram say.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    /// The segment size, if the kernel coalesced.
+    segment: Option<usize>,
+    class: u8,
+}
+
+/// Reads control messages. Each is a header (length of `usize`, level and type of `int`), then its data, padded to the
+/// size of a length.
+fn read_controls(mut bytes: &[u8]) -> Said {
+    const WORD: usize = size_of::<usize>();
     const HEADER: usize = size_of::<libc::cmsghdr>();
-    let (header, data) = bytes.split_at_checked(HEADER)?;
-    let (_, level_type) = header.split_first_chunk::<{ size_of::<usize>() }>()?;
-    let (level, kind) = level_type.split_first_chunk::<4>()?;
-    let ours = i32::from_ne_bytes(*level) == libc::SOL_UDP
-        && i32::from_ne_bytes(*kind.first_chunk::<4>()?) == libc::UDP_GRO;
-    let value = i32::from_ne_bytes(*data.first_chunk::<4>()?);
-    if ours { usize::try_from(value).ok() } else { None }
+    let int = |bytes: &[u8]| bytes.first_chunk().map(|bytes| libc::c_int::from_ne_bytes(*bytes));
+    let mut said = Said::default();
+    while let Some(len) = bytes.first_chunk().map(|len| usize::from_ne_bytes(*len)) {
+        let Some(message) = bytes.get(WORD..len) else { break };
+        let (Some(level), Some(kind)) = (int(message), message.get(4..).and_then(int)) else { break };
+        let data = &bytes[HEADER.min(len)..len];
+        match (level, kind) {
+            (libc::SOL_UDP, libc::UDP_GRO) => said.segment = int(data).and_then(|n| usize::try_from(n).ok()),
+            // One byte.
+            (libc::IPPROTO_IP, libc::IP_TOS) => said.class = data.first().copied().unwrap_or(0),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => said.class = int(data).unwrap_or(0) as u8,
+            _ => {}
+        }
+        bytes = bytes.get(len.next_multiple_of(WORD)..).unwrap_or_default();
+    }
+    said
 }

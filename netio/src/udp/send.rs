@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, os::fd::AsRawFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
-use super::Socket;
+use super::{Family, Socket};
 
 /// Datagrams that one `UDP_SEGMENT` call carries: older kernels take 64 (newer ones 128).
 const MAX_SEGMENTS: usize = 64;
@@ -31,19 +31,20 @@ pub enum SendError {
 
 impl Socket {
     /// Sends `data`, datagrams of `segment` bytes back to back (the last may be shorter), to `dst`, whose family must
-    /// be the socket's. What could not be sent is dropped.
+    /// be the socket's; `class` is the type of service or traffic class of their headers. What could not be sent is
+    /// dropped.
     ///
     /// # Errors
     /// [`SendError`]: some or all of the datagrams did not leave.
-    pub fn send(&mut self, dst: SocketAddr, segment: usize, data: &[u8]) -> Result<(), SendError> {
+    pub fn send(&mut self, dst: SocketAddr, class: u8, segment: usize, data: &[u8]) -> Result<(), SendError> {
         if data.is_empty() || segment == 0 {
             return Ok(());
         }
-        let name = SockaddrStorage::from(dst);
+        let to = Way { name: SockaddrStorage::from(dst), class };
         let per_call = (MAX_BYTES / segment).clamp(1, MAX_SEGMENTS) * segment;
         let mut result = Ok(());
         for chunk in data.chunks(per_call) {
-            if let Err(e) = self.send_chunk(&name, segment, chunk) {
+            if let Err(e) = self.send_chunk(&to, segment, chunk) {
                 result = Err(e);
                 if e == SendError::Full {
                     break;
@@ -53,45 +54,42 @@ impl Socket {
         result
     }
 
-    fn send_chunk(&mut self, name: &SockaddrStorage, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
+    fn send_chunk(&mut self, to: &Way, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
         if chunk.len() <= segment {
-            return self.send_once(name, None, chunk).map_err(reason);
+            return self.send_once(to, None, chunk).map_err(reason);
         }
         if !self.segments {
-            return self.send_singly(name, segment, chunk);
+            return self.send_singly(to, segment, chunk);
         }
-        let Err(errno) = self.send_once(name, Some(segment as u16), chunk) else {
+        let Err(errno) = self.send_once(to, Some(segment as u16), chunk) else {
             return Ok(());
         };
         match errno {
             // The card cannot checksum (EIO), or the kernel does not know the option: it will not learn it.
             libc::EIO | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
-                let sent = self.send_singly(name, segment, chunk);
+                let sent = self.send_singly(to, segment, chunk);
                 // A destination that is refused either way says nothing about segmentation.
                 self.segments = sent.is_err();
                 sent
             }
             // Larger than the link's MTU; the last of them may be smaller.
-            libc::EMSGSIZE => self.send_singly(name, segment, chunk),
+            libc::EMSGSIZE => self.send_singly(to, segment, chunk),
             errno => Err(reason(errno)),
         }
     }
 
     /// One `sendmsg` call, cut by the kernel into datagrams of `segment` bytes if that is given.
-    fn send_once(&self, name: &SockaddrStorage, segment: Option<u16>, data: &[u8]) -> Result<(), i32> {
-        let mut control = SegmentControl::new(segment.unwrap_or(0));
+    fn send_once(&self, to: &Way, segment: Option<u16>, data: &[u8]) -> Result<(), i32> {
+        let mut control = Controls::new(self.family, to.class, segment);
         let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
         let mut header = empty_header();
-        header.msg_name = name.as_ptr().cast_mut().cast();
-        header.msg_namelen = name.len();
+        header.msg_name = to.name.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.name.len();
         header.msg_iov = &raw mut vector;
         header.msg_iovlen = 1;
-        if segment.is_some() {
-            header.msg_control = (&raw mut control).cast();
-            header.msg_controllen = size_of::<SegmentControl>();
-        }
+        control.hang_on(&mut header);
         loop {
-            // SAFETY: `header` points to `name`, `vector` (which points to `data`) and `control`, with their lengths;
+            // SAFETY: `header` points to the name of `to`, `vector` (which points to `data`) and `control`, with their lengths;
             // all outlive the call, and sending only reads them.
             #[allow(unsafe_code)]
             let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
@@ -106,8 +104,9 @@ impl Socket {
     }
 
     /// The datagrams of `chunk` without segmentation, [`SINGLES`] in a system call.
-    fn send_singly(&self, name: &SockaddrStorage, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
+    fn send_singly(&self, to: &Way, segment: usize, chunk: &[u8]) -> Result<(), SendError> {
         let mut result = Ok(());
+        let mut control = Controls::new(self.family, to.class, None);
         for group in chunk.chunks(segment * SINGLES) {
             let mut datagrams = group.chunks(segment);
             let count = datagrams.len();
@@ -117,17 +116,18 @@ impl Socket {
             });
             let mut headers: [libc::mmsghdr; SINGLES] = std::array::from_fn(|i| {
                 let mut header = empty_header();
-                header.msg_name = name.as_ptr().cast_mut().cast();
-                header.msg_namelen = name.len();
+                header.msg_name = to.name.as_ptr().cast_mut().cast();
+                header.msg_namelen = to.name.len();
                 header.msg_iov = &raw mut vectors[i];
                 header.msg_iovlen = 1;
+                control.hang_on(&mut header);
                 libc::mmsghdr { msg_hdr: header, msg_len: 0 }
             });
             let mut first = 0;
             while first < count {
                 let rest = &mut headers[first..count];
-                // SAFETY: every header of `rest` points to `name` and to its own element of `vectors`, which points
-                // into `chunk`; all outlive the call, and the kernel writes to `msg_len` in `rest` alone.
+                // SAFETY: every header of `rest` points to the name of `to`, to `control` and to its own element of
+                // `vectors`, which points into `chunk`; all outlive the call, and the kernel writes to `msg_len` in `rest` alone.
                 #[allow(unsafe_code)]
                 let sent = unsafe {
                     libc::sendmmsg(
@@ -154,22 +154,64 @@ impl Socket {
     }
 }
 
-/// A control message that asks for segments of a size: `cmsghdr`, then the `u16`, padded to its alignment.
-#[repr(C)]
-struct SegmentControl {
-    header: libc::cmsghdr,
-    segment: u16,
-    padding: [u8; size_of::<usize>() - 2],
+/// Where datagrams go, and what their headers say beside it.
+struct Way {
+    name: SockaddrStorage,
+    class: u8,
 }
 
-impl SegmentControl {
-    fn new(segment: u16) -> Self {
-        let header = libc::cmsghdr {
-            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<u16>(),
-            cmsg_level: libc::SOL_UDP,
-            cmsg_type: libc::UDP_SEGMENT,
-        };
-        Self { header, segment, padding: [0; _] }
+/// A control message of the kernel's: `cmsghdr`, then a value, padded to the alignment of the next.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Message {
+    header: libc::cmsghdr,
+    value: [u8; size_of::<usize>()],
+}
+
+/// The control messages of a send: what is asked of it beyond the destination.
+#[repr(C)]
+struct Controls {
+    messages: [Message; 2],
+    count: usize,
+}
+
+impl Controls {
+    /// To be cut into datagrams of `segment` bytes, if that is given; `class` in their headers, if it is not zero.
+    fn new(family: Family, class: u8, segment: Option<u16>) -> Self {
+        let mut controls = Self { messages: [Message::new(0, 0, &[]); 2], count: 0 };
+        if let Some(segment) = segment {
+            controls.add(Message::new(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes()));
+        }
+        if class != 0 {
+            let (level, kind) = match family {
+                Family::V4 => (libc::IPPROTO_IP, libc::IP_TOS),
+                Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+            };
+            controls.add(Message::new(level, kind, &libc::c_int::from(class).to_ne_bytes()));
+        }
+        controls
+    }
+
+    fn add(&mut self, message: Message) {
+        self.messages[self.count] = message;
+        self.count += 1;
+    }
+
+    /// Leads `header` here, which must not move from then on.
+    fn hang_on(&mut self, header: &mut libc::msghdr) {
+        if self.count > 0 {
+            header.msg_control = self.messages.as_mut_ptr().cast();
+            header.msg_controllen = self.count * size_of::<Message>();
+        }
+    }
+}
+
+impl Message {
+    fn new(level: libc::c_int, kind: libc::c_int, bytes: &[u8]) -> Self {
+        let cmsg_len = size_of::<libc::cmsghdr>() + bytes.len();
+        let mut value = [0; size_of::<usize>()];
+        value[..bytes.len()].copy_from_slice(bytes);
+        Self { header: libc::cmsghdr { cmsg_len, cmsg_level: level, cmsg_type: kind }, value }
     }
 }
 

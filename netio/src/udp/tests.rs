@@ -31,7 +31,7 @@ fn a_batch_arrives_as_the_datagrams_it_was_made_of() {
     for family in [Family::V4, Family::V6] {
         let (mut a, b, dst) = pair(family);
         let data = datagrams(1_452, 100, 77);
-        a.send(dst, 1_452, &data).unwrap();
+        a.send(dst, 0, 1_452, &data).unwrap();
         let (got, buffers) = collect(&b, data.len());
         assert!(got.concat() == data);
         assert!(got[..99].iter().all(|d| d.len() == 1_452) && got[99].len() == 77);
@@ -44,8 +44,36 @@ fn small_and_single_datagrams_arrive() {
     let (mut a, b, dst) = pair(Family::V4);
     for (segment, count) in [(1, 1), (1, 300), (148, 1), (65_000, 2)] {
         let data = datagrams(segment, count, segment);
-        a.send(dst, segment, &data).unwrap();
+        a.send(dst, 0, segment, &data).unwrap();
         assert!(collect(&b, data.len()).0.concat() == data);
+    }
+}
+
+#[test]
+fn the_class_of_datagrams_goes_with_them_however_they_are_sent() {
+    for family in [Family::V4, Family::V6] {
+        let (mut a, b, dst) = pair(family);
+        for segments in [true, false] {
+            a.segments = segments;
+            for (class, count) in [(0, 1), (2, 1), (0xb9, 20), (0, 20), (3, 20)] {
+                let data = datagrams(1_000, count, 10);
+                a.send(dst, class, 1_000, &data).unwrap();
+                let (mut batch, mut bytes) = (Batch::new(), 0);
+                let end = Instant::now() + Duration::from_secs(5);
+                while bytes < data.len() && Instant::now() < end {
+                    b.recv(&mut batch).unwrap();
+                    for datagram in batch.datagrams() {
+                        assert_eq!(
+                            (datagram.class, datagram.data.len() > 1_000),
+                            (class, segments && count > 1)
+                        );
+                        bytes += datagram.data.len();
+                    }
+                }
+                assert_eq!(bytes, data.len());
+            }
+        }
+        assert!(!a.segments, "refused nothing");
     }
 }
 
@@ -54,7 +82,7 @@ fn without_segmentation_datagrams_leave_one_by_one() {
     let (mut a, b, dst) = pair(Family::V6);
     a.segments = false;
     let data = datagrams(1_200, 150, 1_200);
-    a.send(dst, 1_200, &data).unwrap();
+    a.send(dst, 0, 1_200, &data).unwrap();
     let (got, _) = collect(&b, data.len());
     assert!(got.len() == 150 && got.concat() == data);
 }
@@ -77,7 +105,7 @@ fn a_socket_that_refuses_segmentation_is_remembered() {
     };
     assert_eq!(done, 0);
     let data = datagrams(1_000, 10, 10);
-    a.send(dst, 1_000, &data).unwrap();
+    a.send(dst, 0, 1_000, &data).unwrap();
     assert!(!a.segments);
     assert!(collect(&b, data.len()).0.concat() == data);
 }
@@ -86,7 +114,7 @@ fn a_socket_that_refuses_segmentation_is_remembered() {
 fn a_destination_that_cannot_be_reached_is_told_apart_from_a_refusal() {
     let (mut a, ..) = pair(Family::V4);
     let broadcast = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
-    assert_eq!(a.send(broadcast, 100, &[0; 300]), Err(SendError::Unreachable));
+    assert_eq!(a.send(broadcast, 0, 100, &[0; 300]), Err(SendError::Unreachable));
     assert!(a.segments);
 }
 

@@ -65,6 +65,8 @@ pub struct Drops {
     pub waiting: u64,
     /// From a guest, and no sync.
     pub guest: u64,
+    /// From a peer, met with congestion on the way, and its sender can be told by nothing but a loss (RFC 6040).
+    pub congested: u64,
     /// Not an IP packet, or larger than can be carried.
     pub malformed: u64,
     /// Sealed, but a UDP socket was full or had no way to send.
@@ -193,7 +195,8 @@ impl Wire for Status {
         w.u64(self.token);
         let d = &self.drops;
         let dropped = [d.unroutable, d.reserved, d.spoofed, d.unauthenticated, d.handshake, d.waiting];
-        for n in dropped.into_iter().chain([d.guest, d.malformed, d.unsent, d.undelivered, d.unrelayed]) {
+        let dropped = dropped.into_iter().chain([d.guest, d.congested, d.malformed]);
+        for n in dropped.chain([d.unsent, d.undelivered, d.unrelayed]) {
             w.u64(n);
         }
         w.list(&self.peers[..self.peers.len().min(MAX_PEERS)], |w, peer| peer.encode(w));
@@ -210,6 +213,7 @@ impl Wire for Status {
                 handshake: r.u64()?,
                 waiting: r.u64()?,
                 guest: r.u64()?,
+                congested: r.u64()?,
                 malformed: r.u64()?,
                 unsent: r.u64()?,
                 undelivered: r.u64()?,

@@ -82,7 +82,7 @@ fn deliver(
 ) -> usize {
     let mut packets = 0;
     for received in received {
-        mesh.handle_udp(now, 0, outer(0), received.segment, &received.data);
+        mesh.handle_udp(now, (0, outer(0)), 0, received.segment, &received.data);
         if let Some(batch) = mesh.poll_tun() {
             let written = tun.write(batch.packets(), coalescer);
             packets += batch.packets().count() - written.dropped;

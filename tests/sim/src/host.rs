@@ -130,7 +130,7 @@ impl Host {
             PORT => u8::from(from.is_ipv6()),
             _ => POOL.start + port.saturating_sub(POOL_PORTS) as u8,
         };
-        self.mesh.handle_udp(self.start + now, socket, from, bytes.len(), bytes);
+        self.mesh.handle_udp(self.start + now, (socket, from), 0, bytes.len(), bytes);
         self.drain()
     }
 

@@ -216,7 +216,8 @@ impl EventLoop {
         for datagram in self.batch.datagrams() {
             #[cfg(feature = "leaks")]
             crate::leaks::datagram(datagram.src);
-            self.core.mesh.handle_udp(now, index as u8, datagram.src, datagram.segment, datagram.data);
+            let from = (index as u8, datagram.src);
+            self.core.mesh.handle_udp(now, from, datagram.class, datagram.segment, datagram.data);
             taken += datagram.data.len();
             if taken >= FLUSH_BYTES {
                 self.core.flush();
@@ -274,7 +275,9 @@ impl Core {
             match out.to {
                 To::Udp { socket, dst } => {
                     let socket = self.sockets.get_mut(usize::from(socket));
-                    let Some(Err(e)) = socket.map(|socket| socket.send(dst, out.segment, out.data)) else {
+                    let Some(Err(e)) =
+                        socket.map(|socket| socket.send(dst, out.class, out.segment, out.data))
+                    else {
                         continue;
                     };
                     self.dropped.unsent += out.datagrams().count() as u64;
