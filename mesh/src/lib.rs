@@ -14,7 +14,8 @@
 //! | `announce`, `stun` | our candidates, and telling them |
 //! | `ecn` | congestion that routers report, into the tunnel and out of it |
 //! | `icmp`, `tcp`, `pieces` | what is too large for a path: its sender is told, or it goes in pieces |
-//! | `waiting`, `ping`, `batch`, `timers` | packets without a session yet, round trips, buffers, deadlines |
+//! | `device` | [`Device`]: a plain WireGuard interface, instead of all of the above that is the mesh's |
+//! | `table`, `waiting`, `ping`, `batch`, `timers` | peers by what names them, packets without a session yet, round trips, buffers, deadlines |
 //!
 //! # From nothing to a direct path
 //!
@@ -41,6 +42,7 @@
 
 mod announce;
 mod batch;
+mod device;
 mod ecn;
 mod icmp;
 mod machine;
@@ -53,10 +55,12 @@ mod ping;
 mod route;
 mod session;
 mod stun;
+mod table;
 mod tcp;
 mod timers;
 mod waiting;
 
+pub use device::Device;
 pub use mesh::Mesh;
 pub use out::{Event, To, Transmit, TunBatch};
 pub use session::initiator;

@@ -7,6 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use boringtun::noise::{
+    Packet, TunnResult,
+    handshake::{HalfHandshake, parse_handshake_anon},
+};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Drops, LocalAddr},
@@ -19,7 +23,8 @@ use crate::{
     batch::{Inbox, Outbox},
     out::Event,
     path::{Birthday, Budget, IDLE, Via, may_announce},
-    session::{Indexes, Keys, Limiter},
+    peer::answer_to,
+    session::{Indexes, Keys, Limiter, SCRATCH, Source},
     stun::Stun,
     timers::Timers,
 };
@@ -110,6 +115,37 @@ impl Machine {
         self.inbox.forget();
         (self.pad, self.message) = (Vec::new(), Vec::new());
         self.events = self.events.drain(..).collect();
+    }
+
+    /// Who made an initiation, as it claims, if we are to look at it: the limit of its source comes first, then the MAC (or the
+    /// cookie, under load). What is refused is counted.
+    pub(crate) fn initiator(
+        &mut self,
+        now: Instant,
+        source: Source,
+        datagram: &[u8],
+    ) -> Option<HalfHandshake> {
+        let Some(keys) = self.keys.as_ref().filter(|_| self.limiter.allows(now, source)) else {
+            self.drops.handshake += 1;
+            return None;
+        };
+        keys.cookies.reset_count();
+        let mut cookie = [0; SCRATCH];
+        let initiation =
+            match keys.cookies.verify_packet(Some(source.cookie_address()), datagram, &mut cookie) {
+                Ok(Packet::HandshakeInit(initiation)) => initiation,
+                Err(TunnResult::WriteToNetwork(cookie)) => {
+                    self.out.push(answer_to(source), cookie);
+                    return None;
+                }
+                _ => {
+                    self.drops.handshake += 1;
+                    return None;
+                }
+            };
+        let half = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok();
+        self.drops.handshake += u64::from(half.is_none());
+        half
     }
 
     /// Inner data passed. After a silence the outside may see us elsewhere.

@@ -1,8 +1,7 @@
 //! The core as its caller sees it: every call, and which peer it is for.
 
-use std::{collections::HashMap, net::SocketAddr, ops::Range, time::Instant};
+use std::{net::SocketAddr, ops::Range, time::Instant};
 
-use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
 use proto::{
     metadata::Endpoint,
     pipe::{self, EpochTag, LocalAddr, Pong, Status, ToData},
@@ -16,9 +15,10 @@ use crate::{
     batch,
     machine::Machine,
     out::{Event, To, Transmit, TunBatch},
-    peer::{Inner, Peer, addresses, answer_to, receiver},
+    peer::{Inner, Peer, addresses, receiver},
     route::Routes,
-    session::{Keys, MAX_SLOTS, OVERHEAD, SCRATCH, Source, host_slot, tag_of},
+    session::{Keys, OVERHEAD, Source, host_slot, tag_of},
+    table::Table,
 };
 
 /// Peers that may be guests at once: more than wake in the same minutes, and the memory for it is small.
@@ -33,11 +33,7 @@ const MAX_GUESTS: usize = 256;
 pub struct Mesh {
     machine: Machine,
     routes: Routes,
-    /// By slot.
-    peers: Vec<Option<Box<Peer>>>,
-    free: Vec<u32>,
-    by_id: HashMap<u32, u32>,
-    by_key: HashMap<[u8; 32], u32>,
+    peers: Table<Peer>,
 }
 
 impl Mesh {
@@ -45,14 +41,7 @@ impl Mesh {
     /// here number them; each is for one address family.
     #[must_use]
     pub fn new(now: Instant, rng: Box<dyn CryptoRngCore + Send>, sockets: &[SocketAddr]) -> Self {
-        Self {
-            machine: Machine::new(now, rng, sockets),
-            routes: Routes::new(),
-            peers: Vec::new(),
-            free: Vec::new(),
-            by_id: HashMap::new(),
-            by_key: HashMap::new(),
-        }
+        Self { machine: Machine::new(now, rng, sockets), routes: Routes::new(), peers: Table::default() }
     }
 
     /// With more IPv4 sockets, numbered so: they are used to get through a NAT that gives each destination another port, and
@@ -103,6 +92,8 @@ impl Mesh {
             ToData::Sighted { peer, at } => self.sighted(now, peer, at),
             // For whoever owns the sockets. (Before `Begin`, a packet without a peer would be dropped here, as ever.)
             ToData::Begin | ToData::Beacon { .. } => {}
+            // For a plain interface.
+            ToData::Plain(_) => {}
         }
     }
 
@@ -118,7 +109,7 @@ impl Mesh {
             drops.reserved += 1;
             return;
         }
-        let Some(peer) = self.routes.owner(to).and_then(|slot| self.peers[slot as usize].as_mut()) else {
+        let Some(peer) = self.routes.owner(to).and_then(|slot| self.peers.get(slot)) else {
             drops.unroutable += 1;
             return;
         };
@@ -149,7 +140,7 @@ impl Mesh {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(slot) = self.machine.timers.pop(now) {
-            if let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) {
+            if let Some(peer) = self.peers.get(slot) {
                 peer.tick(now, &mut self.machine);
             }
         }
@@ -195,23 +186,18 @@ impl Mesh {
     }
 
     fn set_peer(&mut self, now: Instant, config: pipe::Peer) {
-        let known = self.by_id.get(&config.id).copied();
-        let same_key =
-            known.and_then(|slot| self.peers[slot as usize].as_ref()).map(|p| *p.key() == config.wireguard);
-        if same_key == Some(false) {
+        if self.peers.of_id(config.id).is_some_and(|(_, peer)| *peer.key() != config.wireguard) {
             self.remove_peer(config.id);
         }
-        let slot = match known.filter(|_| same_key == Some(true)) {
-            Some(slot) => slot,
+        let slot = match self.peers.of_id(config.id) {
+            Some((slot, _)) => slot,
             None => {
-                let Some(slot) = self.new_slot() else { return };
-                self.peers[slot as usize] = Some(Box::new(Peer::new(slot, &config)));
-                self.by_id.insert(config.id, slot);
-                self.by_key.insert(config.wireguard, slot);
+                let made = self.peers.insert(config.id, config.wireguard, |slot| Peer::new(slot, &config));
+                let Some(slot) = made else { return };
                 slot
             }
         };
-        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        let Some(peer) = self.peers.get(slot) else { return };
         for net in peer.allowed.iter().filter(|net| !config.allowed.contains(net)) {
             self.routes.remove(*net, slot);
         }
@@ -222,26 +208,11 @@ impl Mesh {
     }
 
     fn remove_peer(&mut self, id: u32) {
-        let Some(slot) = self.by_id.remove(&id) else { return };
-        let Some(peer) = self.peers[slot as usize].take() else { return };
+        let Some((slot, peer)) = self.peers.remove(id) else { return };
         for net in &peer.allowed {
             self.routes.remove(*net, slot);
         }
-        if self.by_key.get(peer.key()) == Some(&slot) {
-            self.by_key.remove(peer.key());
-        }
         self.machine.timers.clear(slot);
-        self.free.push(slot);
-    }
-
-    fn new_slot(&mut self) -> Option<u32> {
-        self.free.pop().or_else(|| {
-            let slot = self.peers.len();
-            (slot < MAX_SLOTS).then(|| {
-                self.peers.push(None);
-                slot as u32
-            })
-        })
     }
 
     fn set_locals(&mut self, now: Instant, addrs: Vec<LocalAddr>) {
@@ -271,23 +242,21 @@ impl Mesh {
     }
 
     fn sighted(&mut self, now: Instant, id: u32, at: Endpoint) {
-        let peer = self.by_id.get(&id).and_then(|slot| self.peers[*slot as usize].as_mut());
-        if let Some(peer) = peer {
+        if let Some((_, peer)) = self.peers.of_id(id) {
             peer.sighted(now, at.0, &self.routes, &mut self.machine);
         }
     }
 
     fn ping(&mut self, now: Instant, token: u64, id: u32) {
-        let peer = self.by_id.get(&id).and_then(|slot| self.peers[*slot as usize].as_mut());
-        match peer {
-            Some(peer) => peer.ping(now, token, &mut self.machine),
+        match self.peers.of_id(id) {
+            Some((_, peer)) => peer.ping(now, token, &mut self.machine),
             None => self.machine.events.push_back(Event::Pong(Pong { token, result: None })),
         }
     }
 
     fn status(&mut self, now: Instant, token: u64) {
         let mtu = self.machine.mtu;
-        let peers = self.peers.iter().flatten().map(|peer| peer.status(now, mtu)).collect();
+        let peers = self.peers.iter().map(|peer| peer.status(now, mtu)).collect();
         self.machine.events.push_back(Event::Status(Status { token, peers, drops: self.machine.drops }));
     }
 
@@ -310,7 +279,7 @@ impl Mesh {
 
     fn data(&mut self, now: Instant, source: Source, datagram: &[u8]) {
         let found = receiver(datagram, 4).map(|index| self.machine.indexes.split(index));
-        let peer = found.and_then(|(slot, tag)| Some((self.peers.get_mut(slot as usize)?.as_mut()?, tag)));
+        let peer = found.and_then(|(slot, tag)| Some((self.peers.get(slot)?, tag)));
         let Some((peer, tag)) = peer else { return self.guest_data(now, source, datagram) };
         if let Inner::Packet(len) =
             peer.data_from(now, source, tag, datagram, &self.routes, &mut self.machine)
@@ -322,8 +291,7 @@ impl Mesh {
     /// A data packet for no peer's tunnel: maybe a guest's.
     fn guest_data(&mut self, now: Instant, source: Source, datagram: &[u8]) {
         let found = receiver(datagram, 4).map(|index| self.machine.indexes.split(index));
-        let peer = found
-            .and_then(|(slot, tag)| Some((self.peers.get_mut(host_slot(slot)? as usize)?.as_mut()?, tag)));
+        let peer = found.and_then(|(slot, tag)| Some((self.peers.get(host_slot(slot)?)?, tag)));
         let Some((peer, tag)) = peer else { return self.unknown() };
         if let Inner::Packet(len) =
             peer.guest_data(now, source, tag, datagram, &self.routes, &mut self.machine)
@@ -335,7 +303,7 @@ impl Mesh {
     /// An initiation for a known epoch.
     fn initiation(&mut self, now: Instant, source: Source, datagram: &[u8]) {
         let Some((slot, tag)) = self.initiator(now, source, datagram) else { return };
-        if let Some(peer) = self.peers[slot as usize].as_mut() {
+        if let Some(peer) = self.peers.get(slot) {
             peer.initiated(now, source, tag, datagram, &mut self.machine);
         }
     }
@@ -344,50 +312,30 @@ impl Mesh {
     fn guest(&mut self, now: Instant, guest: &pipe::Guest<'_>) {
         let source = Source::Relay { relay: guest.relay, handle: guest.handle };
         let Some((slot, _)) = self.initiator(now, source, guest.initiation) else { return };
-        let guests = self.peers.iter().flatten().filter(|peer| peer.is_guest()).count();
-        let named = self.by_id.get(&guest.peer) == Some(&slot);
-        let peer = self.peers[slot as usize].as_mut();
-        match peer.filter(|peer| named && (guests < MAX_GUESTS || peer.is_guest())) {
+        let guests = self.peers.iter().filter(|peer| peer.is_guest()).count();
+        match self
+            .peers
+            .get(slot)
+            .filter(|peer| peer.id == guest.peer && (guests < MAX_GUESTS || peer.is_guest()))
+        {
             Some(peer) => peer.host(now, source, &guest.psk, guest.initiation, &mut self.machine),
             None => self.machine.drops.handshake += 1,
         }
     }
 
-    /// The slot of the peer that made an initiation, and the tag that it chose. The MAC (or the cookie, under load) comes
-    /// first, then who it is.
+    /// The slot of the peer that made an initiation, and the tag that it chose.
     fn initiator(&mut self, now: Instant, source: Source, datagram: &[u8]) -> Option<(u32, EpochTag)> {
-        let machine = &mut self.machine;
-        let Some(keys) = machine.keys.as_ref().filter(|_| machine.limiter.allows(now, source)) else {
-            machine.drops.handshake += 1;
-            return None;
-        };
-        keys.cookies.reset_count();
-        let mut cookie = [0; SCRATCH];
-        let initiation =
-            match keys.cookies.verify_packet(Some(source.cookie_address()), datagram, &mut cookie) {
-                Ok(Packet::HandshakeInit(initiation)) => initiation,
-                Err(TunnResult::WriteToNetwork(cookie)) => {
-                    machine.out.push(answer_to(source), cookie);
-                    return None;
-                }
-                _ => {
-                    machine.drops.handshake += 1;
-                    return None;
-                }
-            };
-        let found = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok().and_then(|half| {
-            let slot = *self.by_key.get(&half.peer_static_public)?;
-            Some((slot, tag_of(half.peer_index)))
-        });
-        machine.drops.handshake += u64::from(found.is_none());
-        found
+        let half = self.machine.initiator(now, source, datagram)?;
+        let slot = self.peers.of_key(&half.peer_static_public);
+        self.machine.drops.handshake += u64::from(slot.is_none());
+        Some((slot?, tag_of(half.peer_index)))
     }
 
     /// A response or a cookie; `at` is where it names our index.
     fn answer(&mut self, now: Instant, source: Source, datagram: &[u8], at: usize) {
         let found = receiver(datagram, at).map(|index| self.machine.indexes.split(index));
         let allowed = self.machine.limiter.allows(now, source);
-        let peer = found.and_then(|(slot, tag)| Some((self.peers.get_mut(slot as usize)?.as_mut()?, tag)));
+        let peer = found.and_then(|(slot, tag)| Some((self.peers.get(slot)?, tag)));
         let Some((peer, tag)) = peer.filter(|_| allowed) else {
             self.machine.drops.handshake += 1;
             return;
@@ -411,7 +359,7 @@ impl Mesh {
     }
 
     fn each_peer(&mut self, mut act: impl FnMut(&mut Peer, &mut Machine)) {
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             act(peer, &mut self.machine);
         }
     }

@@ -115,6 +115,20 @@ impl Netlink {
         Ok(link.header.index)
     }
 
+    /// Whether the link of this index is on, and its largest packet in bytes.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NoLink`].
+    pub async fn state(&self, link: u32) -> Result<(bool, u32), NetlinkError> {
+        let mut links = self.handle.link().get().match_index(link).execute();
+        let link = links.try_next().await.map_err(reason)?.ok_or(NetlinkError::NoLink)?;
+        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
+        Ok((link.header.flags.contains(LinkFlags::Up), mtu.unwrap_or(0)))
+    }
+
     /// Sets the largest packet of the link, in bytes, and how many segments the kernel may hand over as one packet
     /// (`None` leaves it).
     ///

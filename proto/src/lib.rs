@@ -48,4 +48,5 @@ pub mod seal;
 pub mod stun;
 pub mod sync;
 pub mod token;
+pub mod uapi;
 pub mod wire;

@@ -64,6 +64,17 @@ pub struct Descriptors {
     pub tun: OwnedFd,
     /// The UDP sockets, IPv4 first.
     pub udp: Vec<OwnedFd>,
+    /// Its sockets besides.
+    pub pool: Pool,
+}
+
+/// Sockets that are not bound yet when a data path gets them.
+pub enum Pool {
+    /// For hard NATs: fresh ones for each process, which keep nothing that should outlive it. None has a port before that
+    /// process sends from it.
+    Mesh,
+    /// Of a plain interface, which has no others: copies, for each process, of what control holds and binds.
+    Plain(Box<dyn Fn() -> Vec<OwnedFd> + Send + Sync>),
 }
 
 /// A data path that is kept running until [`Child::stop`], or until this is dropped.
@@ -162,13 +173,17 @@ struct Start {
     missing: Missing,
 }
 
-impl Descriptors {
-    /// More sockets for one process, which keep nothing that should outlive it: none has a port yet. A process that may open
-    /// no more descriptors lives without.
-    fn pool() -> Vec<OwnedFd> {
-        udp::pool(POOL, None).unwrap_or_default()
+impl Pool {
+    /// For one more process. A machine that may open no more descriptors lives without.
+    fn sockets(&self) -> Vec<OwnedFd> {
+        match self {
+            Self::Mesh => udp::pool(POOL, None).unwrap_or_default(),
+            Self::Plain(copies) => copies(),
+        }
     }
+}
 
+impl Descriptors {
     /// Copies for one process; they are closed here once it is spawned.
     fn copies(&self) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
         let udp = self.udp.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;

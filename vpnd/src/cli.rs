@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use sandbox::Missing;
 
-use crate::data_path;
+use crate::{data_path, device};
 
 /// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
 #[derive(Parser)]
@@ -38,6 +38,8 @@ pub enum Command {
     /// The data path of one network; vpnd starts it.
     #[command(hide = true)]
     DataPath(data_path::Options),
+    /// A plain WireGuard interface, without a network of Tacet's: for wg, wg-quick and every WireGuard peer.
+    Device(device::Options),
 }
 
 /// Options of the daemon.
@@ -82,7 +84,7 @@ impl Daemon {
 }
 
 /// Linux takes interface names of 1 to 15 bytes without `/`, `:`, `%` and white space, other than `.` and `..`.
-fn interface_name(name: &str) -> Result<String, String> {
+pub(crate) fn interface_name(name: &str) -> Result<String, String> {
     let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
     if fits && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
         Ok(name.to_owned())

@@ -25,6 +25,7 @@
 //! | [`harden`] | what a process that holds keys does first |
 //! | [`walls`] | what control gives up before it serves anybody |
 //! | [`data_path`] | the data path's own process |
+//! | [`device`] | instead of all that: a plain WireGuard interface |
 
 #![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod coordinator;
 pub mod daemon;
 pub mod data_path;
+pub mod device;
 pub mod dial;
 mod gateway;
 pub mod harden;

@@ -1,4 +1,5 @@
-//! vpnd: control by default, `vpnd data-path` for the child that carries the packets.
+//! vpnd: control by default, `vpnd data-path` for the child that carries the packets, `vpnd device` for a plain WireGuard
+//! interface.
 
 use std::{
     io::{self, Write},
@@ -29,6 +30,7 @@ fn run() -> anyhow::Result<()> {
     vpnd::harden::process()?;
     match cli.command {
         Some(Command::DataPath(options)) => Ok(vpnd::data_path::run(&options)?),
+        Some(Command::Device(options)) => Ok(vpnd::device::run(&options)?),
         None => Ok(vpnd::daemon::run(cli.daemon)?),
     }
 }

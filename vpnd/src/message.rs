@@ -26,13 +26,15 @@ pub enum Message {
     NetworkDamaged,
     /// A coordinator had gone back to an older roster, and was given this machine's.
     Healed,
+    /// A plain interface was switched on, and cannot have its port.
+    DevicePortTaken,
     /// Leaving on a signal.
     Stopping,
 }
 
 impl Message {
     /// All of them, for the catalogue and its test.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ready,
         Self::Unsandboxed,
         Self::DataPathRestarted,
@@ -43,6 +45,7 @@ impl Message {
         Self::NoTun,
         Self::NetworkDamaged,
         Self::Healed,
+        Self::DevicePortTaken,
         Self::Stopping,
     ];
 
@@ -63,6 +66,9 @@ impl Message {
             Self::NetworkDamaged => "vpnd: what is stored of a network is damaged, see `vpnctl status`",
             Self::Healed => {
                 "vpnd: the coordinator had an older roster than this machine, as after a restore, and was given the newer one"
+            }
+            Self::DevicePortTaken => {
+                "vpnd: the interface is on without a UDP port, which another program has; choose another: wg set IFNAME listen-port"
             }
             Self::Stopping => "vpnd: stopping",
         }

@@ -16,10 +16,10 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use vpnd::child::{Child, Descriptors, Event};
+use vpnd::child::{Child, Descriptors, Event, Pool};
 
 /// The frame `Ready`.
-const READY: &str = r"\000\000\000\002\201\004";
+const READY: &str = r"\000\000\000\002\201\005";
 
 /// A data path that notes its start and then does `what`, in which `$tx` is its pipe to control.
 struct Actor {
@@ -39,8 +39,12 @@ impl Actor {
     fn start(&self) -> (Child, mpsc::Receiver<Event>) {
         let program: PathBuf = self.folder.path().join("program");
         let null = || File::open("/dev/null").unwrap().into();
-        Child::start_program(program, Descriptors { tun: null(), udp: vec![null()] }, Missing::Refuse)
-            .unwrap()
+        Child::start_program(
+            program,
+            Descriptors { tun: null(), udp: vec![null()], pool: Pool::Mesh },
+            Missing::Refuse,
+        )
+        .unwrap()
     }
 
     fn starts(&self) -> usize {

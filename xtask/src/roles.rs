@@ -47,6 +47,7 @@ pub(crate) const ROLES: [Role; 3] = [
         name: "machine",
         programs: &["vpnd", "vpnctl"],
         configuration: &[
+            ("bin/vpnd-device", "bin/vpnd-device"),
             ("systemd/vpnd.service", "lib/systemd/system/vpnd.service"),
             ("sysusers.d/tacet-machine.conf", "lib/sysusers.d/tacet-machine.conf"),
             ("sysctl.d/tacet.conf", "lib/sysctl.d/tacet-machine.conf"),
@@ -123,7 +124,7 @@ impl Role {
         }
         let packaging = root().join("packaging");
         for (from, to) in self.configuration {
-            put(&packaging.join(from), &local.join(to), false)?;
+            put(&packaging.join(from), &local.join(to), to.starts_with("bin/"))?;
         }
         if self.programs.contains(&"vpnctl") {
             self.stage_help(&built.join("vpnctl"), &local)?;
@@ -229,7 +230,7 @@ mod tests {
         let mut missing: Vec<String> =
             binaries::PROGRAMS.iter().map(|(built, _)| (*built).to_owned()).collect();
         missing.retain(|program| !ROLES.iter().any(|role| role.programs.contains(&program.as_str())));
-        for folder in ["systemd", "sysusers.d", "tmpfiles.d", "sysctl.d"] {
+        for folder in ["bin", "systemd", "sysusers.d", "tmpfiles.d", "sysctl.d"] {
             for entry in fs::read_dir(root().join("packaging").join(folder)).unwrap() {
                 let file = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
                 if !ROLES.iter().any(|role| role.configuration.iter().any(|(from, _)| *from == file)) {

@@ -14,7 +14,7 @@ mod send;
 
 use epochs::Shift;
 use guest::Guest;
-pub(crate) use receive::{Inner, addresses, answer_to, receiver};
+pub(crate) use receive::{Inner, KEEPALIVE, RESPONSE, addresses, answer_to, ephemeral, receiver, unseal};
 
 use std::{
     net::IpAddr,

@@ -326,12 +326,12 @@ impl Peer {
 }
 
 /// Length of a handshake response, in bytes; a cookie is shorter.
-pub(super) const RESPONSE: usize = 92;
+pub(crate) const RESPONSE: usize = 92;
 /// Length of an empty data packet, in bytes.
-const KEEPALIVE: usize = 32;
+pub(crate) const KEEPALIVE: usize = 32;
 
 /// Opens a data packet into the inbox. One that is not authentic is counted, and nothing comes of it.
-pub(super) fn unseal(
+pub(crate) fn unseal(
     keyed: &mut Keyed,
     source: Source,
     datagram: &[u8],
@@ -378,7 +378,7 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// The ephemeral key of an initiation.
-pub(super) fn ephemeral(initiation: &[u8]) -> Option<&[u8; 32]> {
+pub(crate) fn ephemeral(initiation: &[u8]) -> Option<&[u8; 32]> {
     initiation.get(8..)?.first_chunk()
 }
 

@@ -206,6 +206,19 @@ impl Keyed {
         }
     }
 
+    /// Makes an initiation, unless one is under way that is not given up yet.
+    pub(crate) fn begin(&mut self, keys: &Keys, peer: &PublicKey, dst: &mut [u8]) -> Made {
+        self.ready(keys, peer);
+        match self.wake(dst) {
+            Made::Nothing => {}
+            made => return made,
+        }
+        match self.tunn.as_mut().map(|tunn| tunn.format_handshake_initiation(dst, false)) {
+            Some(TunnResult::WriteToNetwork(message)) => Made::Initiation(message.len()),
+            _ => Made::Nothing,
+        }
+    }
+
     /// Makes the `Tunn` if there is none yet.
     pub(crate) fn ready(&mut self, keys: &Keys, peer: &PublicKey) {
         self.tunn.get_or_insert_with(|| {

@@ -93,19 +93,16 @@ impl Tun {
     /// # Errors
     /// [`TunError::NotTun`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self, TunError> {
-        let mut request = request("_")?;
-        // SAFETY: `request` is an `ifreq`, which TUNGETIFF fills in, and lives over the call; another kind of
-        // descriptor answers with an error.
-        #[allow(unsafe_code)]
-        let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
-        // SAFETY: TUNGETIFF has written the flags; all bit patterns are valid for them.
-        #[allow(unsafe_code)]
-        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
-        let ours = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        if done < 0 || flags & ours != ours {
+        if !is_ours(fd.as_fd()) {
             return Err(TunError::NotTun);
         }
         Ok(Self::with_offload(fd))
+    }
+
+    /// Whether its interface exists still; somebody may delete it.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        is_ours(self.fd.as_fd())
     }
 
     /// Asks for as much offload as the kernel has; without any, packets come and go one by one.
@@ -141,6 +138,20 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether a descriptor is a device of the kind that [`Tun::create`] makes, whose interface exists.
+fn is_ours(fd: BorrowedFd<'_>) -> bool {
+    let Ok(mut request) = request("_") else { return false };
+    // SAFETY: `request` is an `ifreq`, which TUNGETIFF fills in, and lives over the call; another kind of descriptor
+    // answers with an error.
+    #[allow(unsafe_code)]
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    // SAFETY: TUNGETIFF has written the flags; all bit patterns are valid for them.
+    #[allow(unsafe_code)]
+    let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    let ours = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    done >= 0 && flags & ours == ours
 }
 
 /// An `ifreq` of a name, all else zero.

@@ -17,6 +17,7 @@
 mod group;
 mod recv;
 mod send;
+mod spare;
 
 use std::{
     io,
@@ -33,6 +34,7 @@ pub use self::{
     group::hear,
     recv::{Batch, Datagram, SLOTS},
     send::SendError,
+    spare::{bind_spare, set_mark, spare},
 };
 
 /// What is asked of the kernel for a socket's buffers, in bytes: at 2 Gbit/s, 16 ms.

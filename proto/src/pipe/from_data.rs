@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RelayTo, VERSION, payload, relay};
+use super::{PlainStatus, RelayTo, VERSION, payload, relay};
 use crate::{
     metadata::Endpoint,
     roster::Floor,
@@ -18,6 +18,7 @@ const STATUS: u8 = 131;
 const PONG: u8 = 132;
 const PEER_FLOOR: u8 = 133;
 const SEEK: u8 = 134;
+const PLAIN_STATUS: u8 = 135;
 
 /// How packets reach a peer right now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub enum FromData<'a> {
     },
     /// Something waits for this peer, and it does not answer, or nobody leads there.
     Seek(u32),
+    /// The live state of a plain interface.
+    PlainStatus(PlainStatus),
 }
 
 impl FromData<'_> {
@@ -154,6 +157,10 @@ impl FromData<'_> {
                 w.u8(SEEK);
                 w.u32(*peer);
             }
+            Self::PlainStatus(status) => {
+                w.u8(PLAIN_STATUS);
+                status.encode(w);
+            }
         }
     }
 }
@@ -182,6 +189,7 @@ impl<'a> FromData<'a> {
             PONG => Self::Pong(Pong::decode(&mut r)?),
             PEER_FLOOR => Self::PeerFloor { peer: r.u32()?, floor: Floor::decode(&mut r)? },
             SEEK => Self::Seek(r.u32()?),
+            PLAIN_STATUS => Self::PlainStatus(PlainStatus::decode(&mut r)?),
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;
@@ -293,7 +301,7 @@ impl Wire for PathView {
 }
 
 /// A flag, then microseconds.
-fn put_duration(w: &mut Writer, duration: Option<Duration>) {
+pub(super) fn put_duration(w: &mut Writer, duration: Option<Duration>) {
     match duration {
         None => w.u8(0),
         Some(d) => {
@@ -303,7 +311,7 @@ fn put_duration(w: &mut Writer, duration: Option<Duration>) {
     }
 }
 
-fn get_duration(r: &mut Reader<'_>) -> Result<Option<Duration>, WireError> {
+pub(super) fn get_duration(r: &mut Reader<'_>) -> Result<Option<Duration>, WireError> {
     match r.u8()? {
         0 => Ok(None),
         1 => Ok(Some(Duration::from_micros(r.u64()?))),

@@ -10,6 +10,7 @@
 
 mod buffer;
 mod from_data;
+mod plain;
 mod to_data;
 
 #[cfg(test)]
@@ -17,13 +18,14 @@ mod tests;
 
 pub use buffer::{FrameReader, FrameWriter, MAX_FRAME};
 pub use from_data::{Drops, FromData, PathView, PeerStatus, Pong, Status};
+pub use plain::{MAX_ALLOWED, MAX_STATES, PlainPeer, PlainState, PlainStatus, ToPlain};
 pub use to_data::{Config, EpochTag, Guest, LocalAddr, Peer, ToData};
 
 use crate::wire::{Reader, WireError, Writer};
 
 /// The version of the frames: the first byte of [`ToData::Config`] and of [`FromData::Ready`], which come first.
 /// (The child may be a newer file than its parent if it was replaced on disk in between.)
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// The largest datagram that crosses the pipe, in bytes.
 pub const MAX_PAYLOAD: usize = 65_535;

@@ -35,6 +35,17 @@ fn peer() -> Peer {
     }
 }
 
+fn plain_peer() -> PlainPeer {
+    PlainPeer {
+        id: 9,
+        wireguard: [4; 32],
+        psk: Zeroizing::new([0xa5; 32]),
+        endpoint: Some(endpoint("[fe80::1%3]:51820")),
+        keepalive: 25,
+        allowed: vec![net("0.0.0.0", 0), net("fd00::", 64)],
+    }
+}
+
 fn to_data() -> Vec<ToData<'static>> {
     let secret = Zeroizing::new([0xa6; 32]);
     vec![
@@ -59,6 +70,11 @@ fn to_data() -> Vec<ToData<'static>> {
             datagram: &[0xa7; crate::beacon::LEN],
         },
         ToData::Sighted { peer: 7, at: endpoint("192.168.1.3:51820") },
+        ToData::Plain(ToPlain::Key(Some(Zeroizing::new([0xa6; 32])))),
+        ToData::Plain(ToPlain::Key(None)),
+        ToData::Plain(ToPlain::Sockets { v4: Some(3), v6: None }),
+        ToData::Plain(ToPlain::Link { up: true, mtu: 1_420 }),
+        ToData::Plain(ToPlain::Peer(plain_peer())),
         ToData::Guest(Guest {
             peer: 7,
             psk: Zeroizing::new([0xa4; 32]),
@@ -93,6 +109,20 @@ fn from_data() -> Vec<FromData<'static>> {
         FromData::Pong(Pong { token: 1, result: None }),
         FromData::PeerFloor { peer: 7, floor: floor() },
         FromData::Seek(7),
+        FromData::PlainStatus(PlainStatus {
+            token: 3,
+            more: true,
+            peers: vec![
+                PlainState {
+                    peer: 9,
+                    endpoint: Some(endpoint("[fe80::1%3]:51820")),
+                    rx_bytes: 1,
+                    tx_bytes: 2,
+                    since_handshake: Some(Duration::from_secs(3)),
+                },
+                PlainState { peer: 8, endpoint: None, rx_bytes: 0, tx_bytes: 0, since_handshake: None },
+            ],
+        }),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use super::{MAX_RELAYS, VERSION, payload, relay};
+use super::{MAX_RELAYS, ToPlain, VERSION, payload, relay};
 use crate::{
     beacon,
     metadata::{Endpoint, InnerAddr, InnerNet},
@@ -43,6 +43,7 @@ const GUEST: u8 = 15;
 const MAPPINGS: u8 = 16;
 const BEACON: u8 = 17;
 const SIGHTED: u8 = 18;
+const PLAIN: u8 = 19;
 
 /// Which epoch a session belongs to, modulo 4: the hint in a WireGuard index that tells two epochs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -175,6 +176,8 @@ pub enum ToData<'a> {
         /// Where.
         at: Endpoint,
     },
+    /// About a plain WireGuard interface.
+    Plain(ToPlain),
     /// All that was known when the data path started has been told: packets are taken from now on.
     Begin,
 }
@@ -218,6 +221,7 @@ impl ToData<'_> {
             Self::Guest(_) => GUEST,
             Self::Beacon { .. } => BEACON,
             Self::Sighted { .. } => SIGHTED,
+            Self::Plain(_) => PLAIN,
         }
     }
 
@@ -262,6 +266,7 @@ impl ToData<'_> {
                 w.u32(*peer);
                 at.encode(w);
             }
+            Self::Plain(plain) => plain.encode(w),
             Self::Begin => {}
         }
     }
@@ -304,6 +309,7 @@ impl<'a> ToData<'a> {
                 datagram: r.raw(beacon::LEN)?.first_chunk().ok_or(WireError::Truncated)?,
             },
             SIGHTED => Self::Sighted { peer: r.u32()?, at: Endpoint::decode(&mut r)? },
+            PLAIN => Self::Plain(ToPlain::decode(&mut r)?),
             _ => return Err(WireError::Invalid("frame type")),
         };
         r.end()?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::{
-    pipe::{FrameWriter, FromData, Pong, RelayTo, Status, ToData},
+    pipe::{FrameWriter, FromData, PlainStatus, Pong, RelayTo, Status, ToData},
     roster::Floor,
 };
 use tokio::sync::Notify;
@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// Something waits for the peer of this number, which does not answer.
     Seek(u32),
+    /// The live state of a plain interface, or a part of it.
+    PlainStatus(Box<PlainStatus>),
 }
 
 const _: () = assert!(
@@ -81,6 +83,7 @@ impl Event {
             FromData::Pong(pong) => Some(Self::Pong(Box::new(pong))),
             FromData::PeerFloor { peer, floor } => Some(Self::PeerFloor { peer, floor: Box::new(floor) }),
             FromData::Seek(peer) => Some(Self::Seek(peer)),
+            FromData::PlainStatus(status) => Some(Self::PlainStatus(Box::new(status))),
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Descriptors, Start,
+    Pool, Start,
     link::{Event, Link, Relayed, Shared},
 };
 
@@ -45,14 +45,20 @@ impl Process {
         let (tun, mut udp) = start.descriptors.copies()?;
         let (rx, to) = pipe::pipe()?;
         let (from, tx) = pipe::pipe()?;
-        let pool = Descriptors::pool();
+        let pool = start.descriptors.pool.sockets();
+        let plain = matches!(start.descriptors.pool, Pool::Plain(_));
         let pool_numbers = Numbers(pool.iter().map(AsRawFd::as_raw_fd).collect());
         let numbers: Vec<String> = udp.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let mut command = Command::new(&start.program);
         command
             .arg0("vpnd")
             .arg("data-path")
-            .args(["--tun", &tun.as_raw_fd().to_string(), "--udp", &numbers.join(",")])
+            .args(["--tun", &tun.as_raw_fd().to_string()])
+            .args(if plain {
+                vec!["--plain".to_owned()]
+            } else {
+                vec!["--udp".to_owned(), numbers.join(",")]
+            })
             .args(["--rx", &rx.as_raw_fd().to_string(), "--tx", &tx.as_raw_fd().to_string()])
             .args((!pool.is_empty()).then(|| format!("--pool={pool_numbers}")))
             .args((start.missing == Missing::Allow).then_some("--allow-unsandboxed"))

@@ -6,12 +6,9 @@
 //! Level-triggered: what a turn leaves unread shows up in the next. Each source has its share of a turn, so that
 //! neither a flood from one side nor a busy control starves the others.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
-use mesh::{Event, Mesh, To};
+use mesh::To;
 use netio::{
     epoll::{Epoll, Interest, Ready},
     pipe::PipeError,
@@ -20,11 +17,10 @@ use netio::{
 };
 use proto::{
     beacon,
-    pipe::{FromData, ToData},
+    pipe::{FromData, ToData, ToPlain},
 };
-use rand_core::OsRng;
 
-use super::{DataPathError, control::Control};
+use super::{DataPathError, control::Control, engine::Engine};
 
 /// Reads from the device in one turn.
 const TUN_READS: usize = 64;
@@ -46,28 +42,30 @@ const WORDS: usize = (u8::MAX as usize + 1) / u64::BITS as usize;
 
 /// What was dropped outside the core, in packets.
 #[derive(Default)]
-struct Dropped {
-    malformed: u64,
-    unsent: u64,
-    undelivered: u64,
-    unrelayed: u64,
+pub(super) struct Dropped {
+    pub(super) malformed: u64,
+    pub(super) unsent: u64,
+    pub(super) undelivered: u64,
+    pub(super) unrelayed: u64,
 }
 
-pub(super) struct EventLoop {
+pub(super) struct EventLoop<E> {
     epoll: Epoll,
     frame: Frame,
     batch: Batch,
-    core: Core,
+    core: Core<E>,
+    /// The sockets that a plain interface goes by.
+    used: [Option<u8>; 2],
     /// Whether the pipe to control is full, and its becoming writable is waited for.
     waiting: bool,
 }
 
 /// The core and all that it writes to.
-struct Core {
-    mesh: Mesh,
+struct Core<E> {
+    engine: E,
     tun: Tun,
-    /// The two of the machine, and the pool's.
-    sockets: Vec<Socket>,
+    /// The two of the machine, and the pool's. One that was closed leaves its place empty.
+    sockets: Vec<Option<Socket>>,
     control: Control,
     coalescer: Coalescer,
     dropped: Dropped,
@@ -92,36 +90,26 @@ fn piped(e: PipeError) -> End {
     }
 }
 
-impl EventLoop {
+impl<E: Engine> EventLoop<E> {
+    /// The sockets are numbered as they come; there are 255 at most.
     pub(super) fn new(
         epoll: Epoll,
         tun: Tun,
         mut sockets: Vec<Socket>,
-        pool: Vec<Socket>,
+        engine: E,
         control: Control,
     ) -> Result<Self, DataPathError> {
         epoll.add(&tun, TUN, Interest::None)?;
         epoll.add(&control.rx, RX, Interest::Read)?;
         epoll.add(&control.tx, TX, Interest::None)?;
-        let mut addresses = Vec::new();
-        for socket in &sockets {
-            let ip = match socket.family() {
-                Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-                Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-            };
-            addresses.push(SocketAddr::new(ip, socket.port()?));
-        }
-        let first = sockets.len();
-        sockets.extend(pool);
         sockets.truncate(u8::MAX.into());
         for (token, socket) in (SOCKETS..).zip(&sockets) {
             epoll.add(socket, token, Interest::None)?;
         }
-        let pool = first as u8..sockets.len() as u8;
-        let mesh = Mesh::new(Instant::now(), Box::new(OsRng), &addresses).with_pool(pool);
+        let sockets = sockets.into_iter().map(Some).collect();
         let (coalescer, dropped) = (Coalescer::new(), Dropped::default());
-        let core = Core { mesh, tun, sockets, control, coalescer, dropped };
-        Ok(Self { epoll, frame: Frame::new(), batch: Batch::new(), core, waiting: false })
+        let core = Core { engine, tun, sockets, control, coalescer, dropped };
+        Ok(Self { epoll, frame: Frame::new(), batch: Batch::new(), core, used: [None; 2], waiting: false })
     }
 
     /// Runs until control closes a pipe.
@@ -137,7 +125,7 @@ impl EventLoop {
 
     fn turn(&mut self) -> Result<(), End> {
         self.flush_control()?;
-        let timeout = self.core.mesh.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = self.core.engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
         let (mut tun, mut rx, mut readable) = (false, false, [0_u64; WORDS]);
         for Ready { token, readable: ready, closed, .. } in self.epoll.wait(timeout)? {
             match token {
@@ -154,8 +142,8 @@ impl EventLoop {
             }
         }
         let now = Instant::now();
-        if self.core.mesh.poll_timeout().is_some_and(|at| at <= now) {
-            self.core.mesh.handle_timeout(now);
+        if self.core.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.core.engine.handle_timeout(now);
             self.core.flush();
         }
         if rx && self.read_control(now)? {
@@ -189,14 +177,19 @@ impl EventLoop {
                     let said = say(&self.core.sockets, (link, from), datagram);
                     self.core.dropped.unsent += u64::from(!said);
                 }
-                self.core.mesh.apply(now, frame);
+                if let ToData::Plain(ToPlain::Sockets { v4, v6 }) = frame {
+                    use_sockets(&self.epoll, &mut self.core.sockets, &mut self.used, [v4, v6])?;
+                }
+                self.core.engine.apply(now, frame);
             }
             self.core.flush();
         }
         if begin {
             self.epoll.modify(&self.core.tun, TUN, Interest::Read)?;
             for (token, socket) in (SOCKETS..).zip(&self.core.sockets) {
-                self.epoll.modify(socket, token, Interest::Read)?;
+                if let Some(socket) = socket {
+                    self.epoll.modify(socket, token, Interest::Read)?;
+                }
             }
         }
         Ok(removed)
@@ -204,20 +197,21 @@ impl EventLoop {
 
     /// Of a peer that was removed nothing stays, in no buffer that would be used again.
     fn forget(&mut self) {
-        self.core.mesh.forget();
+        self.core.engine.forget();
         (self.frame, self.batch) = (Frame::new(), Batch::new());
         self.core.coalescer = Coalescer::new();
         sandbox::wipe::stack();
     }
 
     fn read_socket(&mut self, index: usize, now: Instant) -> Result<(), End> {
-        self.core.sockets[index].recv(&mut self.batch)?;
+        let Some(Some(socket)) = self.core.sockets.get(index) else { return Ok(()) };
+        socket.recv(&mut self.batch)?;
         let mut taken = 0;
         for datagram in self.batch.datagrams() {
             #[cfg(feature = "leaks")]
             crate::leaks::datagram(datagram.src);
             let from = (index as u8, datagram.src);
-            self.core.mesh.handle_udp(now, from, datagram.class, datagram.segment, datagram.data);
+            self.core.engine.handle_udp(now, from, datagram.class, datagram.segment, datagram.data);
             taken += datagram.data.len();
             if taken >= FLUSH_BYTES {
                 self.core.flush();
@@ -240,7 +234,7 @@ impl EventLoop {
                 }
             };
             while let Some(packet) = split.next_packet() {
-                self.core.mesh.handle_tun(now, packet);
+                self.core.engine.handle_tun(now, packet);
                 taken += packet.len();
             }
             if taken >= FLUSH_BYTES {
@@ -268,22 +262,20 @@ impl EventLoop {
     }
 }
 
-impl Core {
+impl<E: Engine> Core<E> {
     /// Writes everything that the core has to give.
     fn flush(&mut self) {
-        while let Some(out) = self.mesh.poll_transmit() {
+        while let Some(out) = self.engine.poll_transmit() {
             match out.to {
                 To::Udp { socket, dst } => {
                     let socket = self.sockets.get_mut(usize::from(socket));
-                    let Some(Err(e)) =
-                        socket.map(|socket| socket.send(dst, out.class, out.segment, out.data))
-                    else {
-                        continue;
-                    };
+                    let socket = socket.and_then(Option::as_mut);
+                    let sent = socket.map(|socket| socket.send(dst, out.class, out.segment, out.data));
+                    let Some(Err(e)) = sent else { continue };
                     self.dropped.unsent += out.datagrams().count() as u64;
                     if e == SendError::TooBig {
                         let (to, len) = (out.to, out.segment);
-                        self.mesh.handle_too_large(Instant::now(), to, len);
+                        self.engine.handle_too_large(Instant::now(), to, len);
                     }
                 }
                 To::Relay { relay, to } => {
@@ -294,37 +286,36 @@ impl Core {
                 }
             }
         }
-        if let Some(batch) = self.mesh.poll_tun() {
+        if let Some(batch) = self.engine.poll_tun() {
             let written = self.tun.write(batch.packets(), &mut self.coalescer);
             self.dropped.undelivered += written.dropped as u64;
         }
-        while let Some(event) = self.mesh.poll_event() {
-            match event {
-                Event::Status(mut status) => {
-                    status.drops.malformed += self.dropped.malformed;
-                    status.drops.unsent = self.dropped.unsent;
-                    status.drops.undelivered = self.dropped.undelivered;
-                    status.drops.unrelayed = self.dropped.unrelayed;
-                    self.control.send(&FromData::Status(status));
-                }
-                Event::Pong(pong) => {
-                    self.control.send(&FromData::Pong(pong));
-                }
-                Event::PeerFloor { peer, floor } => {
-                    self.control.send(&FromData::PeerFloor { peer, floor });
-                }
-                Event::Seek(peer) => {
-                    self.control.send(&FromData::Seek(peer));
-                }
-            }
+        self.engine.tell(&mut self.control, &self.dropped);
+    }
+}
+
+/// A plain interface goes by these two from now on. Those before are closed, so that nothing here keeps their port.
+fn use_sockets(
+    epoll: &Epoll,
+    sockets: &mut [Option<Socket>],
+    used: &mut [Option<u8>; 2],
+    next: [Option<u8>; 2],
+) -> Result<(), End> {
+    let before = std::mem::replace(used, next);
+    for number in before.into_iter().flatten().filter(|number| !next.contains(&Some(*number))) {
+        let socket = sockets.get_mut(usize::from(number)).and_then(Option::take);
+        if let Some(socket) = socket {
+            // While control still holds a copy, closing does not end the watch.
+            epoll.modify(&socket, SOCKETS + u64::from(number), Interest::None)?;
         }
     }
+    Ok(())
 }
 
 /// Sends a beacon by the socket that packets come and go by, so that where it comes from is where this machine is reached.
 /// Whom it goes to and at which port is decided here. Returns whether it left.
-fn say(sockets: &[Socket], (link, from): (u32, IpAddr), datagram: &[u8]) -> bool {
+fn say(sockets: &[Option<Socket>], (link, from): (u32, IpAddr), datagram: &[u8]) -> bool {
     let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
-    let socket = sockets.iter().find(|socket| socket.family() == family);
+    let socket = sockets.iter().flatten().find(|socket| socket.family() == family);
     socket.is_some_and(|socket| socket.say(link, from, beacon::PORT, datagram).is_ok())
 }

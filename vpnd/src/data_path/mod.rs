@@ -2,7 +2,8 @@
 //!
 //! It inherits all it will ever hold: the TUN device, the UDP sockets (a pool of silent ones among them) and two pipes to control, by number. It opens its
 //! epoll instance, takes every other power from itself ([`lockdown`]), says that it is ready, and from then on only
-//! moves packets between those descriptors through [`mesh::Mesh`] ([`event_loop`]). It has no queue of its own: what a
+//! moves packets between those descriptors through [`mesh::Mesh`] or, for a plain WireGuard interface, [`mesh::Device`]
+//! ([`event_loop`]). It has no queue of its own: what a
 //! socket, the device or the pipe does not take at once is dropped and counted.
 //!
 //! It prints nothing: its standard descriptors are closed, a panic ends it without a word, and control starts another.
@@ -10,27 +11,33 @@
 //! system call that it has no use for.
 
 mod control;
+mod engine;
 mod event_loop;
 pub mod lockdown;
 
 use std::{
     ffi::CStr,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     os::fd::{AsFd, AsRawFd, RawFd},
+    time::Instant,
 };
 
 use clap::Args;
+use mesh::{Device, Mesh};
 use netio::{
     epoll::Epoll,
     inherit::{self, InheritError, Numbers},
     pipe,
     tun::{Tun, TunError},
-    udp::{Socket, UdpError},
+    udp::{Family, Socket, UdpError},
 };
 use proto::pipe::FromData;
+use rand_core::OsRng;
 use sandbox::{Missing, process};
 
-use self::{control::Control, event_loop::EventLoop, lockdown::Held};
+use self::{control::Control, engine::Engine, event_loop::EventLoop, lockdown::Held};
 
 /// What `ps` shows of it: it is started from a link called `exe`.
 const NAME: &CStr = c"vpnd-data-path";
@@ -42,8 +49,11 @@ pub struct Options {
     #[arg(long, value_name = "FD")]
     tun: RawFd,
     /// The UDP sockets.
-    #[arg(long, value_name = "FD,FD", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "FD,FD", value_delimiter = ',', required_unless_present = "plain")]
     udp: Vec<RawFd>,
+    /// A plain WireGuard interface, whose sockets are those of the pool.
+    #[arg(long, requires = "pool", conflicts_with = "udp")]
+    plain: bool,
     /// More UDP sockets, for hard NATs.
     #[arg(long, value_name = "FD-FD")]
     pool: Option<Numbers>,
@@ -75,7 +85,7 @@ pub enum DataPathError {
     Lockdown(#[from] sandbox::SandboxError),
     /// Waiting or reading failed.
     #[error("the data path failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// Control wrote something that is no frame.
     #[error("control sent what is no frame: {0}")]
     Frame(#[from] proto::wire::WireError),
@@ -92,7 +102,7 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     let sockets = options.udp.iter().map(take).collect::<Result<Vec<Socket>, DataPathError>>()?;
     let rx = pipe::Reader::new(inherit::take(options.rx)?);
     let tx = pipe::Writer::new(inherit::take(options.tx)?);
-    let pool = pool(options.pool.as_ref())?;
+    let pool = pool(options)?;
     let epoll = Epoll::new()?;
 
     let held = Held {
@@ -106,22 +116,48 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     // Waits until the loop runs.
     let mut control = Control::new(rx, tx);
     control.send(&FromData::Ready);
-    let event_loop = EventLoop::new(epoll, tun, sockets, pool, control)?;
     let missing = if options.allow_unsandboxed { Missing::Allow } else { Missing::Refuse };
+    let now = Instant::now();
+    if options.plain {
+        let device = Device::new(now, Box::new(OsRng));
+        return confined(EventLoop::new(epoll, tun, pool, device, control)?, &held, missing);
+    }
+    let addresses = sockets.iter().map(wildcard).collect::<io::Result<Vec<_>>>()?;
+    let first = sockets.len();
+    let all: Vec<Socket> = sockets.into_iter().chain(pool).take(u8::MAX.into()).collect();
+    let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(first as u8..all.len() as u8);
+    confined(EventLoop::new(epoll, tun, all, mesh, control)?, &held, missing)
+}
+
+/// Behind its walls, the loop.
+fn confined<E: Engine>(event_loop: EventLoop<E>, held: &Held, missing: Missing) -> Result<(), DataPathError> {
     #[cfg(feature = "leaks")]
     if crate::leaks::chosen("no-walls") {
         return event_loop.run();
     }
-    lockdown::lockdown(&held, missing)?;
+    lockdown::lockdown(held, missing)?;
     event_loop.run()
 }
 
-/// The pool, its descriptors in a row. Where it cannot be lined up, there is none.
-fn pool(numbers: Option<&Numbers>) -> Result<Vec<Socket>, DataPathError> {
-    let numbers = numbers.map(|numbers| numbers.0.as_slice()).unwrap_or_default();
+/// What a socket is bound to.
+fn wildcard(socket: &Socket) -> io::Result<SocketAddr> {
+    let ip: IpAddr = match socket.family() {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    Ok(SocketAddr::new(ip, socket.port()?))
+}
+
+/// The pool, its descriptors in a row. A machine of a network that cannot line it up has none; a plain interface lives from it.
+fn pool(options: &Options) -> Result<Vec<Socket>, DataPathError> {
+    let numbers = options.pool.as_ref().map(|numbers| numbers.0.as_slice()).unwrap_or_default();
     let taken = numbers.iter().map(|&fd| inherit::take(fd)).collect::<Result<Vec<_>, InheritError>>()?;
-    let row = inherit::line_up(taken).unwrap_or_default();
-    Ok(row.into_iter().map(Socket::from_fd).collect::<Result<_, UdpError>>()?)
+    let row = match inherit::line_up(taken) {
+        Err(e) if options.plain => return Err(e.into()),
+        row => row.unwrap_or_default(),
+    };
+    let sockets = row.into_iter().map(Socket::from_fd).collect::<Result<Vec<_>, UdpError>>()?;
+    Ok(if options.plain { sockets.into_iter().map(Socket::fragmenting).collect() } else { sockets })
 }
 
 /// From the first descriptor to the last.

@@ -24,7 +24,7 @@ use super::{
     sync::{Sync, SyncEvent},
 };
 use crate::{
-    child::{self, Child, ChildError, Descriptors},
+    child::{self, Child, ChildError, Descriptors, Pool},
     coordinator::Client,
     dial::Way,
     gateway::Mapper,
@@ -97,7 +97,8 @@ impl Running {
         way: Way,
         wanted: &Wanted,
     ) -> Result<(Self, Ears), StartError> {
-        let descriptors = Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()? };
+        let descriptors =
+            Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()?, pool: Pool::Mesh };
         let changes = changes()?;
         let (child, data) = Child::start(descriptors, wanted.missing)?;
         let (link_events, link) = mpsc::channel(QUEUE);

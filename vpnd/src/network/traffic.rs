@@ -52,6 +52,8 @@ impl Actor {
             }
             child::Event::PeerFloor { peer, floor } => self.heed_peer_floor(peer, *floor),
             child::Event::Seek(peer) => self.seek(peer),
+            // Of a plain interface, which this is not.
+            child::Event::PlainStatus(_) => {}
         }
     }
 

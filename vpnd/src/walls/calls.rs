@@ -131,11 +131,9 @@ const SOCKETS: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
-    libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
-    libc::SYS_listen,
     libc::SYS_recvfrom,
     libc::SYS_recvmmsg,
     libc::SYS_recvmsg,
@@ -145,6 +143,9 @@ const SOCKETS: &[c_long] = &[
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
 ];
+
+/// To find somebody to speak with.
+const PARTNERS: &[c_long] = &[libc::SYS_connect, libc::SYS_listen];
 
 /// Calls of older interfaces, which newer architectures do not have and C libraries still make.
 #[cfg(target_arch = "x86_64")]
@@ -225,12 +226,37 @@ const SOCKET_KINDS: [(c_int, c_int); 7] = [
 /// The bits of a socket's type that say which it is; the others are flags.
 const TYPE: u32 = 0xf;
 
-pub(super) fn close() -> Result<(), SandboxError> {
+/// What is allowed to whom, of sockets.
+pub(super) struct Sockets {
+    /// What may be made, beside the one to routing. No raw ones, no other families.
+    kinds: &'static [(c_int, c_int)],
+    /// Calls on those that are there.
+    calls: &'static [&'static [c_long]],
+}
+
+/// Control: it connects to servers, and listens to its peers.
+pub(super) const OF_CONTROL: Sockets = Sockets { kinds: &SOCKET_KINDS, calls: &[SOCKETS, PARTNERS] };
+
+/// A plain interface: it binds UDP ports and answers on a socket that is open already.
+pub(super) const OF_DEVICE: Sockets = Sockets {
+    kinds: &[
+        (libc::AF_INET, libc::SOCK_DGRAM),
+        (libc::AF_INET6, libc::SOCK_DGRAM),
+        // On which its runtime tells itself of signals, and a child that it could not be started.
+        (libc::AF_UNIX, libc::SOCK_STREAM),
+        (libc::AF_UNIX, libc::SOCK_SEQPACKET),
+    ],
+    calls: &[SOCKETS],
+};
+
+pub(super) fn close(sockets: &Sockets) -> Result<(), SandboxError> {
     const EXEC: u32 = libc::PROT_EXEC as u32;
     const WRITE: u32 = libc::PROT_WRITE as u32;
 
-    let mut calls = [FILES, MEMORY, WAITING, PROCESSES, SOCKETS, OLDER]
-        .into_iter()
+    let mut calls = [FILES, MEMORY, WAITING, PROCESSES, OLDER]
+        .iter()
+        .chain(sockets.calls)
+        .copied()
         .fold(Calls::new(), Calls::any)
         // Code is mapped, never written: what can be written cannot run.
         .only(&[libc::SYS_mmap], &[Argument::Without(2, EXEC)])
@@ -247,7 +273,7 @@ pub(super) fn close() -> Result<(), SandboxError> {
     for &known in CONTROLS {
         calls = calls.only(&[libc::SYS_ioctl], &[Argument::Is(1, known as u32)]);
     }
-    for (family, kind) in SOCKET_KINDS {
+    for &(family, kind) in sockets.kinds {
         let (family, kind) = (Argument::Is(0, family.cast_unsigned()), kind.cast_unsigned());
         let kind = [family, Argument::With(1, kind), Argument::Without(1, TYPE & !kind)];
         calls = calls.only(&[libc::SYS_socket, libc::SYS_socketpair], &kind);

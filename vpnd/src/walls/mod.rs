@@ -17,6 +17,8 @@
 mod calls;
 mod paths;
 
+use std::path::Path;
+
 use sandbox::{
     Missing, SandboxError,
     capabilities::{self, Capability},
@@ -67,5 +69,21 @@ pub fn close_paths(places: &Places<'_>) -> Result<(), SandboxError> {
 /// # Errors
 /// As [`put_up`].
 pub fn close_calls() -> Result<(), SandboxError> {
-    calls::close()
+    calls::close(&calls::OF_CONTROL)
+}
+
+/// Landlock for the process of a plain interface, whose socket is in `socket_folder`.
+///
+/// # Errors
+/// As [`put_up`].
+pub(crate) fn close_paths_of_device(socket_folder: &Path) -> Result<(), SandboxError> {
+    paths::close_all_but_program(socket_folder)
+}
+
+/// Seccomp for the process of a plain interface.
+///
+/// # Errors
+/// As [`put_up`].
+pub(crate) fn close_calls_of_device() -> Result<(), SandboxError> {
+    calls::close(&calls::OF_DEVICE)
 }

@@ -43,7 +43,9 @@ const LINKS: [&str; 8] = [
 const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Devices: the folder of the TUN device, so that it may appear later, and what a child's standard streams lead to.
-const DEVICES: [&str; 2] = ["/dev/net", "/dev/null"];
+const DEVICES: [&str; 2] = ["/dev/net", NULL];
+
+const NULL: &str = "/dev/null";
 
 /// This program, whatever file lies at its path by now.
 const SELF: &str = "/proc/self/exe";
@@ -58,8 +60,18 @@ pub(super) fn close(places: &Places<'_>) -> Result<(), SandboxError> {
     files::confine(&granted, REACH)
 }
 
+/// For a process that starts this program again and removes its socket, and has nothing else to do with files.
+pub(super) fn close_all_but_program(socket_folder: &Path) -> Result<(), SandboxError> {
+    let mut granted = program();
+    granted.push((socket_folder.to_owned(), Grant::Remove));
+    granted.push((NULL.into(), Grant::Device));
+    let granted: Vec<(&Path, Grant)> = granted.iter().map(|(path, grant)| (path.as_path(), *grant)).collect();
+    files::confine(&granted, Reach::NONE)
+}
+
 fn granted(places: &Places<'_>) -> Vec<(PathBuf, Grant)> {
-    let mut granted = vec![(places.state.to_owned(), Grant::Write), (SELF.into(), Grant::Execute)];
+    let mut granted = vec![(places.state.to_owned(), Grant::Write)];
+    granted.extend(program());
     granted.extend(places.socket.parent().map(|folder| (folder.to_owned(), Grant::Remove)));
     granted.extend(DEVICES.map(|device| (device.into(), Grant::Device)));
     granted.extend(READ.map(|path| (path.into(), Grant::Read)));
@@ -68,6 +80,12 @@ fn granted(places: &Places<'_>) -> Vec<(PathBuf, Grant)> {
         let paths = env::var_os(name).unwrap_or_default();
         granted.extend(env::split_paths(&paths).map(|path| (path, Grant::Read)));
     }
+    granted
+}
+
+/// What it takes to start this program again.
+fn program() -> Vec<(PathBuf, Grant)> {
+    let mut granted = vec![(SELF.into(), Grant::Execute)];
     for file in libraries() {
         granted.extend(folder_of(&file).map(|folder| (folder, Grant::Read)));
         if is_loader(&file) {

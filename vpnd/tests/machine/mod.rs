@@ -24,7 +24,7 @@ use proto::{
 };
 use sandbox::Missing;
 use tokio::{sync::mpsc, time::timeout};
-use vpnd::child::{Child, Descriptors, Event, Link};
+use vpnd::child::{Child, Descriptors, Event, Link, Pool};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -131,7 +131,7 @@ impl Machine {
         assert_eq!(port, PORT);
         let socket = v4.as_fd().try_clone_to_owned().unwrap();
         let udp = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
-        let descriptors = Descriptors { tun: tun.into_fd(), udp };
+        let descriptors = Descriptors { tun: tun.into_fd(), udp, pool: Pool::Mesh };
         let program = env!("CARGO_BIN_EXE_vpnd").into();
         let (child, mut events) = Child::start_program(program, descriptors, Missing::Refuse).unwrap();
 

@@ -1,0 +1,6 @@
+//! Stories of two plain WireGuard interfaces on a link that loses nothing, and of those who want to come between.
+
+#![allow(unreachable_pub, clippy::unwrap_used)]
+mod link;
+mod rules;
+mod sessions;

@@ -1,0 +1,270 @@
+//! The unix socket that `wg` talks to: made for root alone, and gone with the interface.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::net::if_::if_nametoindex;
+use proto::uapi::{self, MAX_LINE, Parser, Request};
+use rustix::fs::inotify;
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    net::unix::pipe,
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::DeviceError;
+
+/// Where `wg` looks for it.
+const FOLDER: &str = "/var/run/wireguard";
+
+/// Callers at once.
+const MAX_CALLERS: usize = 64;
+
+/// How long a caller that is in the middle of a request, or does not read its answer, is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request, and where its answer goes.
+pub(super) struct Call {
+    pub(super) request: Request,
+    pub(super) answer: oneshot::Sender<Zeroizing<String>>,
+}
+
+/// The bound socket. It is removed when this is dropped, if it is still this one.
+pub(super) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    inode: u64,
+    /// Tells of what is removed from its folder.
+    removals: std::os::fd::OwnedFd,
+}
+
+impl Listener {
+    /// Binds the socket of an interface. One that nobody serves any more is replaced.
+    pub(super) fn bind(name: &str) -> Result<Self, DeviceError> {
+        Self::bind_in(Path::new(FOLDER), name)
+    }
+
+    fn bind_in(folder: &Path, name: &str) -> Result<Self, DeviceError> {
+        let unusable = |e: io::Error| DeviceError::Socket(e.kind());
+        if !folder.exists() {
+            DirBuilder::new().mode(0o700).recursive(true).create(folder).map_err(unusable)?;
+        }
+        // Behind a link (`/var/run`) the walls would not know it.
+        let folder = fs::canonicalize(folder).map_err(unusable)?;
+        let path = folder.join(format!("{name}.sock"));
+        match UnixStream::connect(&path) {
+            Ok(_) => return Err(DeviceError::SocketTaken),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(&path).map_err(unusable)?;
+            }
+            Err(_) => {}
+        }
+        let socket = UnixListener::bind(&path).map_err(unusable)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(unusable)?;
+        socket.set_nonblocking(true).map_err(unusable)?;
+        let inode = fs::symlink_metadata(&path).map_err(unusable)?.ino();
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let removals = inotify::init(flags).map_err(io::Error::from)?;
+        let watched = inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM;
+        inotify::add_watch(&removals, &folder, watched).map_err(io::Error::from)?;
+        Ok(Self { socket, path, inode, removals })
+    }
+
+    /// Where the socket is.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(FOLDER))
+    }
+
+    /// Whether the socket at its path is this one.
+    fn stands(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+
+    /// Returns once somebody removed the socket.
+    pub(super) async fn removed(&self) -> io::Result<()> {
+        // Not a pipe, but read like one: non-blocking, in pieces, for ever.
+        let mut removals = pipe::Receiver::from_owned_fd_unchecked(self.removals.try_clone()?)?;
+        while self.stands() {
+            // What was removed is not looked at: whether ours is there is.
+            if removals.read(&mut [0; 4_096]).await? == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves callers, whose requests go to `calls`.
+    pub(super) async fn serve(&self, calls: mpsc::Sender<Call>) -> io::Result<()> {
+        let socket = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
+        let places = Arc::new(Semaphore::new(MAX_CALLERS));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+            // An accept fails when the caller is gone already, or descriptors ran out: wait rather than spin.
+            let Ok((stream, _)) = socket.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let calls = calls.clone();
+            tokio::spawn(async move {
+                let (reader, mut writer) = stream.into_split();
+                // Whoever goes away in the middle of something is owed nothing.
+                let _ = answer(&mut BufReader::new(reader), &mut writer, &calls).await;
+                drop(place);
+                // What was asked and answered, keys and endpoints among it.
+                tokio::spawn(async { sandbox::wipe::stack() });
+            });
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.stands() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Answers one caller until it hangs up.
+async fn answer(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    calls: &mpsc::Sender<Call>,
+) -> io::Result<()> {
+    let mut parser = Parser::default();
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
+    loop {
+        let fill = next_line(reader, &mut line);
+        let read = if parser.is_inside() { timeout(PATIENCE, fill).await? } else { fill.await };
+        if !read? {
+            return Ok(());
+        }
+        let request = parser.line(&line, |name| if_nametoindex(name).ok());
+        let text = match request {
+            None => continue,
+            Some(Ok(request)) => {
+                let (answer, answered) = oneshot::channel();
+                let called = calls.send(Call { request, answer }).await;
+                match (called, answered.await) {
+                    (Ok(()), Ok(text)) => text,
+                    _ => return Ok(()),
+                }
+            }
+            Some(Err(errno)) => Zeroizing::new(uapi::done(Err(errno))),
+        };
+        timeout(PATIENCE, writer.write_all(text.as_bytes())).await??;
+    }
+}
+
+/// The next line without its end; false at the end of the stream. Of a line that is too long the first bytes, one more than
+/// a line may have: the rest is passed over.
+async fn next_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Zeroizing<Vec<u8>>,
+) -> io::Result<bool> {
+    line.zeroize();
+    line.clear();
+    loop {
+        let there = reader.fill_buf().await?;
+        if there.is_empty() {
+            // A line without its end says nothing.
+            return Ok(false);
+        }
+        let end = there.iter().position(|byte| *byte == b'\n');
+        let piece = &there[..end.unwrap_or(there.len())];
+        let room = MAX_LINE + 1 - line.len();
+        line.extend_from_slice(&piece[..piece.len().min(room)]);
+        let taken = piece.len() + usize::from(end.is_some());
+        reader.consume(taken);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::uapi::TOO_MUCH;
+
+    use super::*;
+
+    /// What callers are answered by somebody who says yes to everything, and what was asked.
+    async fn ask(text: &[u8]) -> (String, usize) {
+        let (calls, mut called) = mpsc::channel::<Call>(1);
+        let count = tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(call) = called.recv().await {
+                count += 1;
+                let _ = call.answer.send(Zeroizing::new(uapi::done(Ok(()))));
+            }
+            count
+        });
+        let mut answers = Vec::new();
+        let _ = answer(&mut BufReader::with_capacity(16, text), &mut answers, &calls).await;
+        drop(calls);
+        (String::from_utf8(answers).unwrap(), count.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn several_requests_of_one_caller_are_answered_in_their_order() {
+        let (answers, count) = ask(b"get=1\n\nset=1\nlisten_port=x\n\nset=1\nlisten_port=5\n\n").await;
+        assert_eq!((answers.as_str(), count), ("errno=0\n\nerrno=-22\n\nerrno=0\n\n", 2));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_takes_no_memory_and_what_follows_is_understood() {
+        let long = [b"set=1\n".as_slice(), &vec![b'a'; 1 << 20], b"\n\nget=1\n\n"].concat();
+        let (answers, count) = ask(&long).await;
+        assert_eq!((answers.as_str(), count), (format!("errno=-{}\n\nerrno=0\n\n", TOO_MUCH.0).as_str(), 1));
+    }
+
+    #[tokio::test]
+    async fn half_a_request_changes_nothing() {
+        let (answers, count) = ask(b"set=1\nlisten_port=5\n").await;
+        assert_eq!((answers.as_str(), count), ("", 0));
+        let (answers, count) = ask(b"\xff\xfe\n\n").await;
+        assert_eq!((answers.as_str(), count), ("errno=-71\n\n", 0));
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_for_its_owner_alone_and_its_removal_is_noticed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let folder = tmp.path().join("wireguard");
+        let listener = Listener::bind_in(&folder, "wg0").unwrap();
+        let path = folder.join("wg0.sock");
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(Listener::bind_in(&folder, "wg0"), Err(DeviceError::SocketTaken)));
+        fs::write(folder.join("other"), "").unwrap();
+        fs::remove_file(folder.join("other")).unwrap();
+        assert!(timeout(Duration::from_millis(50), listener.removed()).await.is_err(), "another file");
+        fs::remove_file(&path).unwrap();
+        timeout(Duration::from_secs(5), listener.removed()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_goes_with_its_owner_but_not_another_in_its_place() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("wg0.sock");
+        drop(Listener::bind_in(tmp.path(), "wg0").unwrap());
+        assert!(!path.exists());
+        let first = Listener::bind_in(tmp.path(), "wg0").unwrap();
+        fs::rename(&path, tmp.path().join("moved")).unwrap();
+        let second = Listener::bind_in(tmp.path(), "wg0").unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+}
