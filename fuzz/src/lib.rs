@@ -3,6 +3,7 @@
 
 mod api;
 mod coordinator;
+mod device;
 mod gateway;
 mod lan;
 mod pipe;
@@ -13,6 +14,7 @@ mod simulation;
 
 pub use api::{api_lines, api_reply, api_request};
 pub use coordinator::{account_messages, coordinator_body, coordinator_events, coordinator_proof};
+pub use device::uapi_lines;
 pub use gateway::{gateway_datagram, gateway_text};
 pub use lan::beacon_datagram;
 pub use pipe::{pipe_frames, probe_message};

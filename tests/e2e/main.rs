@@ -7,6 +7,7 @@
 mod boot;
 mod chaos;
 mod congestion;
+mod device;
 mod dice;
 mod doctor;
 mod egress;

@@ -1,6 +1,6 @@
 //! What control can do and a data path cannot: what it lives from, and what harms nobody outside of it.
 
-use crate::attempts::Attempt;
+use crate::{attempts::Attempt, walls::Who};
 
 /// What becomes of an attempt within control's walls.
 pub(crate) enum May {
@@ -73,7 +73,30 @@ const UP_TO_THE_HOST: &[&str] = &["a socket of family 10", "connect to /dev/log"
 /// What Linux keeps from a confined process since 6.12 only (Landlock's sixth version).
 const NEWER: &[&str] = &["signal its parent", "signal a task", "queue a signal"];
 
-pub(crate) fn may(attempt: &Attempt) -> May {
+/// Of that, what a plain interface has no need of: it keeps no state, reads nothing of the host, and speaks to nobody who
+/// does not speak to it first.
+const OF_A_NETWORK: &[&str] = &[
+    "write a file of the state directory",
+    "replace a file of the state directory",
+    "open /dev/net/tun",
+    "open the password file",
+    "a TCP socket",
+    "a socket of family 1",
+    "connect to a log's socket",
+    "answer its peers",
+    "connect its own socket",
+];
+
+/// What Landlock forbids only since it knows the paths of unix sockets (its ninth version), by a socket that is open already.
+const BY_AN_OPEN_SOCKET: &str = "send to a log's socket";
+
+pub(crate) fn may(who: Who, attempt: &Attempt) -> May {
+    if who == Who::PlainControl && OF_A_NETWORK.contains(&attempt.name.as_str()) {
+        return May::Never;
+    }
+    if who == Who::PlainControl && attempt.name == BY_AN_OPEN_SOCKET {
+        return May::Sometimes;
+    }
     if LIVES_FROM.contains(&attempt.name.as_str()) {
         May::Always
     } else if attempt.kind == "descriptors"

@@ -52,12 +52,16 @@ const ENOUGH: usize = 60;
 /// A test, in a folder of its own.
 type Test = fn(&Path);
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 11] = [
     ("every_attempt_works_without_the_walls", every_attempt_works_without_the_walls),
-    ("every_attempt_ends_the_locked_data_path", every_attempt_ends_the_locked_data_path),
+    ("every_attempt_ends_the_locked_data_path", |folder| every_attempt_ends(Who::DataPath, folder)),
+    ("every_attempt_ends_the_data_path_of_a_plain_interface", |folder| {
+        every_attempt_ends(Who::PlainDataPath, folder);
+    }),
     ("seccomp_alone_ends_a_data_path_too", seccomp_alone_ends_a_data_path_too),
     ("landlock_alone_refuses_every_path", landlock_alone_refuses_every_path),
-    ("control_gets_nowhere_but_where_it_has_to", control_gets_nowhere_but_where_it_has_to),
+    ("control_gets_nowhere_but_where_it_has_to", |folder| gets_nowhere(Who::Control, folder)),
+    ("a_plain_interface_gets_nowhere_but_where_it_has_to", |folder| gets_nowhere(Who::PlainControl, folder)),
     ("no_attempt_gets_out_of_a_relay", |folder| none_gets_out_of(Who::Relay, folder)),
     ("no_attempt_gets_out_of_a_relay_that_reads_its_certificate", |folder| {
         none_gets_out_of(Who::RelayWithCertificate, folder);
@@ -121,14 +125,14 @@ fn every_attempt_works_without_the_walls(folder: &Path) {
     }
 }
 
-fn every_attempt_ends_the_locked_data_path(folder: &Path) {
+fn every_attempt_ends(who: Who, folder: &Path) {
     let mut kinds = BTreeMap::<&str, usize>::new();
-    let wrong = failures(folder, attempts(Kind::Machine), Who::DataPath, Walls::All, |attempt, status| {
+    let wrong = failures(folder, attempts(Kind::Machine), who, Walls::All, |attempt, status| {
         *kinds.entry(attempt.kind).or_default() += 1;
         status.signal() == Some(libc::SIGSYS)
     });
     let tried: usize = kinds.values().sum();
-    println!("escape attempts: {tried} tried, {} stopped", tried - wrong.len());
+    println!("escape attempts of {}: {tried} tried, {} stopped", who.name(), tried - wrong.len());
     kinds.iter().for_each(|(kind, count)| println!("  {count:3} {kind}"));
     assert!(wrong.is_empty(), "with the walls:\n{}", wrong.join("\n"));
     assert!(tried >= ENOUGH);
@@ -153,12 +157,12 @@ fn landlock_alone_refuses_every_path(folder: &Path) {
     }
 }
 
-fn control_gets_nowhere_but_where_it_has_to(folder: &Path) {
+fn gets_nowhere(who: Who, folder: &Path) {
     let mut stopped = 0;
     let all = attempts(Kind::Machine);
-    let wrong = failures(folder, all, Who::Control, Walls::All, |attempt, status| {
+    let wrong = failures(folder, all, who, Walls::All, |attempt, status| {
         let worked = status.code() == Some(WORKED);
-        match control::may(attempt) {
+        match control::may(who, attempt) {
             control::May::Always => worked,
             control::May::Sometimes => true,
             control::May::Never => {
@@ -167,8 +171,8 @@ fn control_gets_nowhere_but_where_it_has_to(folder: &Path) {
             }
         }
     });
-    println!("escape attempts of control: {stopped} stopped");
-    assert!(wrong.is_empty(), "within control's walls:\n{}", wrong.join("\n"));
+    println!("escape attempts of {}: {stopped} stopped", who.name());
+    assert!(wrong.is_empty(), "within the walls of {}:\n{}", who.name(), wrong.join("\n"));
     assert!(stopped >= ENOUGH);
 }
 

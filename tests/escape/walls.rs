@@ -1,6 +1,6 @@
 //! Whose walls are tried, and which of them stand.
 
-use std::path::Path;
+use std::{os::fd::RawFd, path::Path};
 
 use coordinator::{store::DataDir, walls::Needs};
 use relay::walls::Kept;
@@ -19,7 +19,11 @@ use crate::stage::Stage;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Who {
     DataPath,
+    /// Of a plain WireGuard interface: its sockets are those of the pool.
+    PlainDataPath,
     Control,
+    /// Of a plain WireGuard interface.
+    PlainControl,
     Relay,
     RelayWithCertificate,
     Coordinator,
@@ -47,9 +51,11 @@ pub(crate) enum Walls {
     All,
 }
 
-const WHO: [(&str, Who); 5] = [
+const WHO: [(&str, Who); 7] = [
     ("data-path", Who::DataPath),
+    ("plain-data-path", Who::PlainDataPath),
     ("control", Who::Control),
+    ("plain-control", Who::PlainControl),
     ("relay", Who::Relay),
     ("relay-with-certificate", Who::RelayWithCertificate),
     ("coordinator", Who::Coordinator),
@@ -63,7 +69,7 @@ impl Who {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::DataPath | Self::Control => Kind::Machine,
+            Self::DataPath | Self::PlainDataPath | Self::Control | Self::PlainControl => Kind::Machine,
             Self::Relay | Self::RelayWithCertificate | Self::Coordinator => Kind::Server,
         }
     }
@@ -89,11 +95,13 @@ impl Walls {
     pub(crate) fn put_up(self, who: Who, stage: &Stage) {
         match (self, who) {
             (Self::None, _) => Ok(()),
-            (_, Who::DataPath) => self.around_a_data_path(stage),
+            (_, Who::DataPath) => self.around_a_data_path(stage, stage.held.udp.clone()),
+            (_, Who::PlainDataPath) => self.around_a_data_path(stage, Vec::new()),
             (Self::All, Who::Control) => {
                 let places = Places { state: Path::new("state"), socket: Path::new("run/socket") };
                 vpnd::walls::put_up(&places, Missing::Refuse)
             }
+            (Self::All, Who::PlainControl) => vpnd::device::walls::put_up(Path::new("run"), Missing::Refuse),
             (Self::All | Self::Files, Who::Relay | Who::RelayWithCertificate | Who::Coordinator) => {
                 self.around_a_server(who)
             }
@@ -102,11 +110,11 @@ impl Walls {
         .unwrap();
     }
 
-    fn around_a_data_path(self, stage: &Stage) -> Result<(), SandboxError> {
+    fn around_a_data_path(self, stage: &Stage, udp: Vec<RawFd>) -> Result<(), SandboxError> {
         let held = &stage.held;
         let held = lockdown::Held {
             tun: held.device,
-            udp: held.udp.clone(),
+            udp,
             pool: held.pool.clone(),
             rx: held.rx,
             tx: held.tx,

@@ -567,6 +567,7 @@ cmd_roam() {
   id=$(get "host.$h" id)
   ip -n "$P-h-$h" addr flush dev eth0
   ip -n "$P-h-$h" -6 addr flush dev eth0 scope global
+  ip -n "$P-h-$h" -6 route del default dev eth0 2>/dev/null || true # IPv4's goes with its address
   ip -n "$P-r-$from" link set "p$id" nomaster
   [[ $from == "$to" ]] || ip -n "$P-r-$from" link set "p$id" netns "$P-r-$to"
   ip -n "$P-r-$to" link set "p$id" master lan up

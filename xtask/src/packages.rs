@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// A program that the laboratory runs, and the package that has it.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 19] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
@@ -27,6 +27,9 @@ const NEEDED: [(&str, &str); 16] = [
     ("ss", "iproute2"),
     ("miniupnpd", "miniupnpd-nftables"),
     ("valgrind", "valgrind"),
+    ("wg", "wireguard-tools"),
+    ("wg-quick", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
 ];
 
 /// Makes sure that a laboratory can be built here: as root, with the programs and the TUN device. Installs what is

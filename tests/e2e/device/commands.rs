@@ -1,0 +1,214 @@
+//! One interface, as `wg`, `wg-quick` and `ip` find it.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tests::{
+    Host, Lab,
+    process::{Process, kill_process},
+    wait,
+};
+
+use super::house::{IF, Kind, PORT, Side, Terms, meet, piped, said};
+
+#[test]
+fn wg_and_wg_quick_find_an_interface_as_they_know_it() {
+    let lab = Lab::up("a=none:2:v6=1").unwrap();
+    let mut one = Side::new(&lab, "a-1", 1, Kind::Tacet);
+    let other = Side::new(&lab, "a-2", 2, Kind::Tacet);
+    set_and_show(&one, &other);
+    sync(&one, &other);
+    refuse(&one);
+    ports(&one, &other);
+    link(&one, &other);
+    data_path(&mut one, &other);
+    ends(&mut one);
+    background(&one.host);
+    wg_quick(&one.host, &other);
+}
+
+fn set_and_show(one: &Side, other: &Side) {
+    let (at, psk) = (other.at(true), said(Command::new("wg").arg("genpsk")));
+    one.meets(other, &Terms { psk: Some(&psk), endpoint: Some(&at), keepalive: 25 });
+    other.meets(one, &Terms { psk: Some(&psk), ..Terms::default() });
+    one.wg(&["set", IF, "fwmark", "0x2a"]);
+    one.reaches(other, wait::SOON);
+    assert_eq!(one.wg(&["show", "interfaces"]).trim(), IF);
+    for (what, expected) in [
+        ("public-key", one.public.as_str()),
+        ("listen-port", &PORT.to_string()),
+        ("fwmark", "0x2a"),
+        ("peers", &other.public),
+    ] {
+        assert_eq!(one.wg(&["show", IF, what]).trim(), expected, "{what}");
+    }
+    for (what, expected) in [
+        ("preshared-keys", psk.as_str()),
+        ("endpoints", &at),
+        ("persistent-keepalive", "25"),
+        ("allowed-ips", &format!("{}/32 {}/128", other.inner_v4(), other.inner_v6())),
+    ] {
+        assert_eq!(one.shows(what, other), expected, "{what}");
+    }
+    let (rx, tx) = one.transfer(other);
+    assert!(rx > 0 && tx > 0);
+    let since = one.shows("latest-handshakes", other).parse::<u64>().unwrap();
+    let now = said(Command::new("date").arg("+%s")).parse::<u64>().unwrap();
+    assert!(now - since < 60, "{since} is not just now, {now}");
+    assert_eq!(one.shows("latest-handshakes", other).parse::<u64>().unwrap(), since, "it stands still");
+    one.wg(&["set", IF, "fwmark", "0"]);
+    assert_eq!(one.wg(&["show", IF, "fwmark"]).trim(), "off");
+}
+
+/// What `wg` prints it takes, and only what differs changes: the session stays.
+fn sync(one: &Side, other: &Side) {
+    let config = one.wg(&["showconf", IF]);
+    let handshake = one.shows("latest-handshakes", other);
+    let third = piped("wg pubkey", &said(Command::new("wg").arg("genkey")));
+    let more = format!("{config}\n[Peer]\nPublicKey = {third}\nAllowedIPs = 10.9.0.0/16\n");
+    fs::write(one.host.folder().join("more.conf"), more).unwrap();
+    fs::write(one.host.folder().join("as.conf"), &config).unwrap();
+    one.wg(&["syncconf", IF, "more.conf"]);
+    assert!(one.wg(&["show", IF, "allowed-ips"]).contains(&format!("{third}\t10.9.0.0/16")));
+    one.wg(&["syncconf", IF, "as.conf"]);
+    assert!(!one.wg(&["show", IF, "peers"]).contains(&third));
+    one.wg(&["addconf", IF, "more.conf"]);
+    one.wg(&["setconf", IF, "as.conf"]);
+    assert_eq!(one.wg(&["showconf", IF]), config);
+    assert_eq!(one.shows("latest-handshakes", other), handshake);
+    assert!(one.pings(&other.inner_v4().to_string(), Duration::from_secs(1)));
+}
+
+/// The port of another program, and a request of nonsense.
+fn refuse(one: &Side) {
+    let taken = one.host.inside(|| UdpSocket::bind("0.0.0.0:51900").unwrap()).unwrap();
+    let output = one.try_wg(&["set", IF, "listen-port", "51900", "fwmark", "9"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Address already in use"));
+    assert_eq!(one.wg(&["show", IF, "listen-port"]).trim(), PORT.to_string());
+    drop(taken);
+    let ask = "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect('/var/run/wireguard/wg0.sock')\n\
+               s.sendall(b'set=1\\nlisten_port=1\\nallowed_ip=x\\n\\nget=1\\n\\n');s.shutdown(1)\n\
+               print(b''.join(iter(lambda:s.recv(9999),b'')).decode())";
+    let answers = said(one.command("python3").args(["-c", ask]));
+    assert!(answers.starts_with("errno=-22\n\nprivate_key=") && answers.ends_with("errno=0"), "{answers}");
+    assert_eq!(one.wg(&["show", IF, "listen-port"]).trim(), PORT.to_string());
+}
+
+/// The port moves while packets pass, and the peer follows.
+fn ports(one: &Side, other: &Side) {
+    let handshake = one.shows("latest-handshakes", other);
+    one.wg(&["set", IF, "listen-port", "443"]);
+    assert!(one.pings(&other.inner_v4().to_string(), Duration::from_secs(1)));
+    assert!(other.shows("endpoints", one).ends_with(":443"));
+    let bound = one.host.run("ss", &["-Huln"]).unwrap();
+    assert!(bound.contains(":443 ") && !bound.contains(&format!(":{PORT} ")), "{bound}");
+    assert_eq!(one.shows("latest-handshakes", other), handshake);
+    // More often than a data path has sockets for.
+    for port in 52_000..52_035 {
+        one.wg(&["set", IF, "listen-port", &port.to_string()]);
+    }
+    assert!(one.host.run("ss", &["-Huln"]).unwrap().contains(":52034 "));
+    one.reaches(other, wait::SOON);
+    assert!(one.transfer(other).0 > 0);
+    one.wg(&["set", IF, "listen-port", &PORT.to_string()]);
+}
+
+/// Switched off it is silent and its port free; switched on it goes on.
+fn link(one: &Side, other: &Side) {
+    one.ip(&["link", "set", IF, "down"]);
+    wait::until("the port is free", wait::SOON, || one.host.run("ss", &["-Huln"]).unwrap().is_empty())
+        .unwrap();
+    one.ip(&["link", "set", IF, "up"]);
+    let address = format!("{}/64", one.inner_v6());
+    one.ip(&["address", "replace", &address, "dev", IF, "nodad"]);
+    one.reaches(other, wait::SOON);
+    // Larger packets than the link carries whole, in fragments.
+    one.ip(&["link", "set", IF, "mtu", "1500"]);
+    other.ip(&["link", "set", IF, "mtu", "1500"]);
+    let ping = ["-n", "-c1", "-W2", "-s1400", &other.inner_v4().to_string()].map(str::to_owned);
+    one.host.run("ping", &ping.each_ref().map(String::as_str)).unwrap();
+}
+
+/// A data path that dies is replaced, and told everything.
+fn data_path(one: &mut Side, other: &Side) {
+    let control = one.process().pid();
+    let children = fs::read_to_string(format!("/proc/{control}/task/{control}/children")).unwrap();
+    kill_process(children.trim().parse().unwrap()).unwrap();
+    one.reaches(other, wait::SOON);
+    assert!(one.process().printed().contains("the data path ended and was started again"));
+}
+
+fn ends(one: &mut Side) {
+    one.ip(&["link", "delete", IF]);
+    assert!(one.process().ended(wait::SOON).unwrap().success());
+    assert!(!one.host.folder().join("wireguard/wg0.sock").exists());
+    let mut again = foreground(&one.host, "again.log");
+    fs::remove_file(one.host.folder().join("wireguard/wg0.sock")).unwrap();
+    assert!(again.ended(wait::SOON).unwrap().success());
+    assert!(!exists(&one.host));
+    let mut again = foreground(&one.host, "once-more.log");
+    assert!(again.stop().unwrap().success());
+    assert!(!exists(&one.host) && !one.host.folder().join("wireguard/wg0.sock").exists());
+}
+
+/// It returns when the interface can be configured, and says why where it cannot be.
+fn background(host: &Host) {
+    let run = |name: &str| {
+        let mut command = meet(host, "vpnd");
+        command.args(["device", name]).env("LOG_LEVEL", "verbose").stdin(Stdio::null()).output().unwrap()
+    };
+    let first = run(IF);
+    assert!(first.status.success() && first.stderr.is_empty() && first.stdout.is_empty(), "{first:?}");
+    assert!(meet(host, "wg").args(["show", IF]).output().unwrap().status.success());
+    let second = run(IF);
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && said.contains("ip link delete"), "{said}");
+    host.run("ip", &["link", "delete", IF]).unwrap();
+    wait::until("its socket is gone", wait::SOON, || !host.folder().join("wireguard/wg0.sock").exists())
+        .unwrap();
+}
+
+fn wg_quick(host: &Host, other: &Side) {
+    let key = said(Command::new("wg").arg("genkey"));
+    let public = piped("wg pubkey", &key);
+    other.wg(&["set", IF, "peer", &public, "allowed-ips", "172.29.77.9/32"]);
+    let config = format!(
+        "[Interface]\nPrivateKey = {key}\nAddress = 172.29.77.9/24\n\n[Peer]\nPublicKey = {}\nEndpoint = {}\n\
+         AllowedIPs = 0.0.0.0/0\n",
+        other.public,
+        other.at(false),
+    );
+    let file = host.folder().join("wg9.conf");
+    fs::write(&file, config).unwrap();
+    let quick = |verb: &str| {
+        let mut command = meet(host, "wg-quick");
+        command.arg(verb).arg(&file).env("WG_QUICK_USERSPACE_IMPLEMENTATION", "vpnd-device");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "wg-quick {verb}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    quick("up");
+    // All of IPv4 goes by the tunnel, but for what carries it.
+    let route = host.run("ip", &["route", "get", "192.0.2.1"]).unwrap();
+    assert!(route.contains("dev wg9"), "{route}");
+    host.run("ping", &["-n", "-c1", "-W5", &other.inner_v4().to_string()]).unwrap();
+    quick("down");
+    assert!(!host.output("ip", &["link", "show", "wg9"]).unwrap().status.success());
+    wait::until("its socket is gone", wait::SOON, || !host.folder().join("wireguard/wg9.sock").exists())
+        .unwrap();
+}
+
+fn foreground(host: &Host, log: &str) -> Process {
+    let mut command = meet(host, "vpnd");
+    command.args(["device", IF]).env("WG_PROCESS_FOREGROUND", "1");
+    let process = Process::start("interface", &mut command, host.folder().join(log)).unwrap();
+    wait::until("it is ready", wait::SOON, || process.printed().contains("ready")).unwrap();
+    process
+}
+
+fn exists(host: &Host) -> bool {
+    host.output("ip", &["link", "show", IF]).unwrap().status.success()
+}

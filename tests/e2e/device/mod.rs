@@ -1,0 +1,5 @@
+//! `vpnd device`: a plain WireGuard interface, under `wg` and `wg-quick`, and beside other implementations.
+
+mod commands;
+mod house;
+mod interop;
