@@ -1,11 +1,15 @@
 //! `cargo xtask bench`: what things cost, as ratios between what ran side by side.
 
+mod fairness;
+mod flow;
 mod instructions;
+mod link;
 mod load;
 mod lockdown;
 mod machine;
 mod relay;
 mod table;
+mod transfer;
 mod turn;
 mod wireguard;
 
@@ -34,6 +38,25 @@ pub(crate) enum Bench {
     /// Ours as a plain WireGuard interface and as two machines of a mesh, all in turn in each round. Searched for in PATH,
     /// in Cargo's folder and in --tools. Needs root, and a quiet machine: with all of them, and five rounds, an hour.
     Wireguard(wireguard::Options),
+    /// Gigabytes through the tunnel, both directions at once, every byte compared: fails if one is lost or wrong.
+    ///
+    /// TCP, then UDP; nothing may be lost, out of its order inside a flow or changed, and the kernel may find no checksum
+    /// wrong. Needs root; with 10 GB each way, some minutes.
+    Transfer(transfer::Options),
+    /// Round trips of a flow that waits for answers, beside a bulk transfer to the same machine and to another.
+    ///
+    /// Three machines of a mesh, four TCP streams, a ping every 20 ms. Needs root; takes two minutes.
+    Fairness {
+        /// How often each case is measured.
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Seconds of each measurement.
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// Print one JSON document in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Micro-benchmarks: splitting and joining packets, sealing and opening them, finding whose an address is.
     ///
     /// Options after `--` go to divan: a part of a name, or --help. As root it measures joining too, into a TUN device.
@@ -77,6 +100,10 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Lockdown(rounds) => lockdown::run(*rounds),
         Bench::Wireguard(options) => wireguard::run(options),
+        Bench::Transfer(options) => transfer::run(options),
+        Bench::Fairness { rounds, seconds, json } => {
+            fairness::run(Rounds { rounds: *rounds, seconds: *seconds, json: *json })
+        }
         Bench::Micro { options } => micro(options),
         Bench::Instructions(options) => instructions::run(*options),
         Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),
