@@ -89,6 +89,7 @@ fn refuse(one: &Side) {
     let output = one.try_wg(&["set", IF, "listen-port", "51900", "fwmark", "9"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("Address already in use"));
     assert_eq!(one.wg(&["show", IF, "listen-port"]).trim(), PORT.to_string());
+    assert_eq!(one.wg(&["show", IF, "fwmark"]).trim(), "off", "nothing of the request was done");
     drop(taken);
     let ask = "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect('/var/run/wireguard/wg0.sock')\n\
                s.sendall(b'set=1\\nlisten_port=1\\nallowed_ip=x\\n\\nget=1\\n\\n');s.shutdown(1)\n\

@@ -63,7 +63,8 @@ fn handshakes(ours: &Side, theirs: &Side) {
             caller.reaches(called, FIRST);
             called.reaches(caller, FIRST);
             for (one, other) in [(caller, called), (called, caller)] {
-                assert_ne!(one.shows("latest-handshakes", other), "0");
+                // Boringtun tells how long ago that was.
+                assert!(one.kind == Kind::Boringtun || one.shows("latest-handshakes", other) != "0");
                 assert_eq!(one.shows("endpoints", other).starts_with('['), v6);
             }
         }
@@ -85,10 +86,15 @@ fn keepalives(ours: &Side, theirs: &Side) {
     let at = theirs.at(false);
     theirs.meets(ours, &Terms::default());
     ours.meets(theirs, &Terms { endpoint: Some(&at), keepalive: 1, ..Terms::default() });
+    // Boringtun does not count what carries no data.
+    let counted = || match theirs.kind {
+        Kind::Boringtun => ours.transfer(theirs).1,
+        _ => theirs.transfer(ours).0,
+    };
     let mut before = 0;
     for _ in 0..2 {
-        wait::until("a keepalive arrives", FIRST, || theirs.transfer(ours).0 > before).unwrap();
-        before = theirs.transfer(ours).0;
+        wait::until("a keepalive arrives", FIRST, || counted() > before).unwrap();
+        before = counted();
     }
 }
 
@@ -176,17 +182,18 @@ fn roams(lab: &Lab, ours: &Side, theirs: &Side) {
     theirs.reaches(ours, FIRST);
     assert!(ours.shows("endpoints", theirs).ends_with(":51999"));
     ours.reaches(theirs, FIRST);
+    theirs.wg(&["set", IF, "listen-port", &PORT.to_string()]);
 }
 
 /// Over two minutes and a half, with data all the time: a second handshake, and no packet is lost over it.
 fn rekeys(ours: &Side, theirs: &Side) {
     for (caller, called) in [(ours, theirs), (theirs, ours)] {
         connect(caller, called);
-        let first = caller.shows("latest-handshakes", called);
+        let first = ours.shows("latest-handshakes", theirs);
         let address = called.inner_v4().to_string();
         let said = caller.host.run("ping", &["-n", "-q", "-i", "0.05", "-w", "150", &address]).unwrap();
         assert!(said.contains(" 0% packet loss"), "{said}");
-        assert_ne!(caller.shows("latest-handshakes", called), first);
+        assert_ne!(ours.shows("latest-handshakes", theirs), first);
     }
 }
 
@@ -196,5 +203,4 @@ fn connect(caller: &Side, called: &Side) {
     called.meets(caller, &Terms::default());
     caller.meets(called, &Terms { endpoint: Some(&at), ..Terms::default() });
     caller.reaches(called, FIRST);
-    assert!(caller.wg(&["show", IF]).contains("latest handshake"));
 }

@@ -293,6 +293,9 @@ impl Interface {
     async fn set(&mut self, set: Set) -> Result<(), Errno> {
         self.config.has_room(&set)?;
         // What another program may be in the way of comes first.
+        if let Some(port) = set.listen_port {
+            self.set_port(port).await?;
+        }
         if let Some(mark) = set.fwmark
             && mark != self.mark
         {
@@ -300,9 +303,6 @@ impl Interface {
                 self.ports.mark(used, mark).map_err(|e| Errno(e.raw_os_error().unwrap_or(libc::EIO)))?;
             }
             self.mark = mark;
-        }
-        if let Some(port) = set.listen_port {
-            self.set_port(port).await?;
         }
         let changes = self.config.apply(set)?;
         self.spread(changes);

@@ -46,10 +46,10 @@ const FOREGROUND: &str = "WG_PROCESS_FOREGROUND";
 #[derive(Args, Clone)]
 #[command(after_help = "\
 Examples:
-  vpnd device wg0                               then: wg setconf wg0 FILE, ip address add ..., ip link set wg0 up
-  vpnd device --foreground wg0                  stays in the foreground, until the interface is deleted
+  vpnd device wg0                  then: wg setconf, ip address add, ip link set up
+  vpnd device --foreground wg0     until the interface is deleted
   WG_QUICK_USERSPACE_IMPLEMENTATION=vpnd-device wg-quick up wg0
-  ip link delete wg0                            ends it
+  ip link delete wg0               ends it
 
 It serves /var/run/wireguard/IFNAME.sock, which wg(8) finds by itself. Nothing is kept: what was configured is gone with the \
 interface.")]
