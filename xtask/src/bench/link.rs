@@ -1,6 +1,6 @@
 //! Two hosts of a laboratory with a tunnel of ours between them, as a mesh or as a plain WireGuard interface.
 
-use std::{fs, sync::Arc};
+use std::{fs, process::Stdio, sync::Arc};
 
 use anyhow::{Result, bail};
 use tests::{Coordinator, Host, Lab, Node, process::Process, wait};
@@ -9,6 +9,9 @@ use tests::{Coordinator, Host, Lab, Node, process::Process, wait};
 const INTERFACE: &str = "wg0";
 const ADDRESSES: [[&str; 2]; 2] = [["10.90.0.1", "fd90::1"], ["10.90.0.2", "fd90::2"]];
 const PORT: &str = "51820";
+
+/// Where `wg` and the interface meet, the same folder for every program on a host.
+const MEET: &str = "mkdir -p wireguard /run/wireguard; mount --bind wireguard /run/wireguard";
 
 /// A tunnel between the hosts a-1 and b-1.
 pub(super) enum Link {
@@ -33,45 +36,25 @@ impl Link {
     /// Plain interfaces with a session.
     pub(super) fn device(lab: &Arc<Lab>) -> Result<Self> {
         let hosts = [lab.host("a-1"), lab.host("b-1")];
-        let mut keys = Vec::new();
-        let mut start = |host: &Host| -> Result<Process> {
-            let mut command = host.command("vpnd")?;
-            let log = host.folder().join("device.log");
-            let process =
-                Process::start("vpnd device", command.args(["device", "--foreground", INTERFACE]), log)?;
-            wait::until("the interface answers wg", wait::SOON, || {
-                host.run("wg", &["show", INTERFACE]).is_ok()
-            })?;
-            let private = host.run("wg", &["genkey"])?;
-            let file = host.folder().join("key");
-            fs::write(&file, &private)?;
-            host.run("wg", &["set", INTERFACE, "listen-port", PORT, "private-key", &file.to_string_lossy()])?;
-            keys.push(host.run("wg", &["show", INTERFACE, "public-key"])?);
-            Ok(process)
-        };
-        let processes = [start(&hosts[0])?, start(&hosts[1])?];
+        // Before there are more addresses than these.
+        let outer = [hosts[0].ipv4()?, hosts[1].ipv4()?];
+        let processes = [interface(&hosts[0])?, interface(&hosts[1])?];
         for side in [0, 1] {
             let (host, other) = (&hosts[side], 1 - side);
-            let endpoint = format!("{}:{PORT}", hosts[other].ipv4()?);
-            let allowed = ADDRESSES[other].join(",");
-            host.run(
-                "wg",
-                &["set", INTERFACE, "peer", &keys[other], "endpoint", &endpoint, "allowed-ips", &allowed],
-            )?;
-            for (address, len) in ADDRESSES[side].iter().zip(["24", "64"]) {
-                host.run("ip", &["address", "add", &format!("{address}/{len}"), "dev", INTERFACE, "nodad"])
-                    .or_else(|_| {
-                    host.run("ip", &["address", "add", &format!("{address}/{len}"), "dev", INTERFACE])
-                })?;
+            let key = wg(&hosts[other], &["show", INTERFACE, "public-key"])?;
+            let (endpoint, allowed) = (format!("{}:{PORT}", outer[other]), ADDRESSES[other].join(","));
+            wg(host, &["set", INTERFACE, "peer", &key, "endpoint", &endpoint, "allowed-ips", &allowed])?;
+            for (address, len) in ADDRESSES[side].iter().zip([24, 64]) {
+                let address = format!("{address}/{len}");
+                host.run("ip", &["address", "add", &address, "dev", INTERFACE, "nodad"])?;
             }
             host.run("ip", &["link", "set", INTERFACE, "mtu", "1420", "up"])?;
         }
-        let reached = || {
+        wait::until("the plain interfaces reach each other", wait::SOON, || {
             hosts[0]
                 .output("ping", &["-n", "-c", "1", "-W", "1", ADDRESSES[1][0]])
-                .is_ok_and(|o| o.status.success())
-        };
-        wait::until("the plain interfaces reach each other", wait::SOON, reached)?;
+                .is_ok_and(|output| output.status.success())
+        })?;
         Ok(Self::Device(hosts, processes))
     }
 
@@ -90,6 +73,31 @@ impl Link {
             Self::Device(..) => ADDRESSES[side][usize::from(ipv6)].to_owned(),
         })
     }
+}
+
+/// Starts a plain interface, with a key of its own and the port.
+fn interface(host: &Host) -> Result<Process> {
+    let mut command = host.command_after(MEET, "vpnd")?;
+    command.args(["device", "--foreground", INTERFACE]);
+    let mut process = Process::start("vpnd device", &mut command, host.folder().join("device.log"))?;
+    wait::until("the interface answers wg", wait::SOON, || {
+        !process.runs() || wg(host, &["show", INTERFACE]).is_ok()
+    })?;
+    if !process.runs() {
+        bail!("vpnd device ended: {}", process.printed());
+    }
+    fs::write(host.folder().join("key"), host.run("wg", &["genkey"])?)?;
+    wg(host, &["set", INTERFACE, "listen-port", PORT, "private-key", "key"])?;
+    Ok(process)
+}
+
+/// What `wg` says where it finds the interface.
+fn wg(host: &Host, arguments: &[&str]) -> Result<String> {
+    let output = host.command_after(MEET, "wg")?.args(arguments).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("wg {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Waits until a machine reaches another without a relay between them.
