@@ -19,7 +19,19 @@ const UNKNOWN: Duration = Duration::from_millis(100);
 /// its stop, and the next silence must not be borne for as long. (Three of it, the trust, are a path's that is slower.)
 pub(super) const SLOWEST: Duration = Duration::from_secs(1);
 
+/// A round trip that is longer than so many of the usual ones…
+const UNLIKELY: u32 = 4;
+/// …and than as many of these was held up on the way.
+const USUAL: Duration = Duration::from_millis(100);
+
 impl Path {
+    /// The round-trip time with one more sample. What waited while the way was cut tells how long that was, not how far it is.
+    pub(super) fn smoothed(&self, sample: Duration) -> Duration {
+        let Some(before) = self.rtt else { return sample };
+        let most = before.max(USUAL) * UNLIKELY;
+        if self.trusted || sample > most { (before * 7 + sample.min(most)) / 8 } else { sample }
+    }
+
     fn round_trip(&self) -> Duration {
         self.rtt.unwrap_or(UNKNOWN).min(SLOWEST)
     }
@@ -97,5 +109,29 @@ impl Paths {
             .map(|(_, path)| path)
             .min_by_key(|path| (!path.is_relay(), !path.heard, path.rtt))
             .map(|path| path.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::path::{Kind, Origin, Via};
+
+    #[test]
+    fn echoes_that_waited_for_a_cut_way_do_not_pass_for_a_long_one_and_a_longer_way_is_found() {
+        let remote = SocketAddr::from(([192, 0, 2, 1], 1_024));
+        let (via, to) = (Via::Udp { socket: 0, remote }, To::Udp { socket: 0, dst: remote });
+        let mut path = Path::new(Instant::now(), via, to, Kind::V4, Origin::Learned, 1_420);
+        let mut take = |ms, trusted| {
+            path.trusted = trusted;
+            path.rtt = Some(path.smoothed(Duration::from_millis(ms)));
+            path.rtt.unwrap_or_default().as_millis()
+        };
+        assert_eq!(take(20, false), 20);
+        assert!([10_000, 9_500, 9_000].map(|ms| take(ms, false))[2] < 200);
+        assert_eq!(take(20, false), 20, "after a silence the newest counts");
+        assert!((0..12).map(|_| take(700, true)).last() > Some(500));
     }
 }

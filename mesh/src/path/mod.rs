@@ -364,10 +364,7 @@ impl Paths {
             Some(sent) => (now.saturating_duration_since(sent.at), sent.ping),
             None => (path.size.echoed(now, nonce)?, false),
         };
-        path.rtt = Some(match path.rtt {
-            Some(before) if path.trusted => (before * 7 + rtt) / 8,
-            _ => rtt,
-        });
+        path.rtt = Some(path.smoothed(rtt));
         path.trusted = true;
         path.answered();
         self.choose();
