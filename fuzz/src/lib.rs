@@ -6,6 +6,7 @@ mod coordinator;
 mod device;
 mod gateway;
 mod lan;
+mod offload;
 mod pipe;
 mod proxy;
 mod relay;
@@ -17,6 +18,7 @@ pub use coordinator::{account_messages, coordinator_body, coordinator_events, co
 pub use device::uapi_lines;
 pub use gateway::{gateway_datagram, gateway_text};
 pub use lan::beacon_datagram;
+pub use offload::{tun_frame, tun_packets};
 pub use pipe::{pipe_frames, probe_message};
 pub use proxy::proxy_answer;
 pub use relay::{relay_credential, relay_frames, relay_key_file, stun_datagram};

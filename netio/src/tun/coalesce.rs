@@ -8,6 +8,8 @@
 //! Order within a flow is kept: a packet is tried against the newest entry of its flow alone, and one that cannot be
 //! joined starts an entry too. What is not understood (fragments, options) closes all entries before it.
 
+use std::io::IoSlice;
+
 use super::{
     checksum::{Sum, pseudo},
     headers::{IPV4_LEN, IPV6_LEN, TCP, TCP_LEN, UDP, UDP_LEN, get16, get32, ipv4, ipv6, put16, tcp, udp},
@@ -27,7 +29,7 @@ const MAX_PACKET: usize = 65_535;
 const MAX_HEADERS: usize = IPV6_LEN + 60;
 
 /// Buffers of one write: virtio-net header with the packet's headers, then payloads.
-pub(super) const MAX_PARTS: usize = MAX_JOINED + 1;
+const MAX_PARTS: usize = MAX_JOINED + 1;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -89,6 +91,15 @@ impl Coalescer {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Joins `packets`, at most [`MAX_BATCH`], those of TCP and of UDP only if `told` so, and shows `take` the buffers of each write in
+    /// turn: what [`Tun::write`](super::Tun::write) makes of them, without a device.
+    pub fn writes(&mut self, packets: &[&[u8]], told: (bool, bool), mut take: impl FnMut(&[IoSlice<'_>])) {
+        self.plan(packets, told.0, told.1);
+        for joined in self.joined() {
+            joined.with_parts(packets, &mut take);
+        }
     }
 
     /// Decides over `packets`, at most [`MAX_BATCH`]; TCP and UDP are joined only if told.
@@ -365,6 +376,19 @@ impl Joined<'_> {
         let vnet = Vnet::encode(gso, v6, headers_len, size, (l4, checksum_at));
         head.bytes[..HEADER_LEN].copy_from_slice(&vnet);
         head
+    }
+
+    /// The buffers of the write, the virtio-net header first.
+    pub(super) fn with_parts<T>(&self, packets: &[&[u8]], write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let head = self.head(packets);
+        let mut parts = [IoSlice::new(&[]); MAX_PARTS];
+        parts[0] = IoSlice::new(head.bytes());
+        let mut count = 1;
+        for (place, part) in parts[1..].iter_mut().zip(self.parts(packets)) {
+            *place = IoSlice::new(part);
+            count += 1;
+        }
+        write(&parts[..count])
     }
 
     /// What follows the head: a single packet whole, of joined ones the payloads.

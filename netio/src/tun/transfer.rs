@@ -6,7 +6,7 @@ use nix::{sys::uio::writev, unistd};
 
 use super::{
     Coalescer, Malformed, Split, Tun, Written,
-    coalesce::{Joined, MAX_BATCH, MAX_PARTS},
+    coalesce::{Joined, MAX_BATCH},
     vnet::{Gso, HEADER_LEN},
 };
 
@@ -71,16 +71,8 @@ impl Tun {
     }
 
     fn write_joined(&mut self, batch: &[&[u8]], joined: &Joined<'_>, written: &mut Written) {
-        let head = joined.head(batch);
-        let mut parts = [IoSlice::new(&[]); MAX_PARTS];
-        parts[0] = IoSlice::new(head.bytes());
-        let mut count = 1;
-        for (place, part) in parts[1..].iter_mut().zip(joined.parts(batch)) {
-            *place = IoSlice::new(part);
-            count += 1;
-        }
         written.writes += 1;
-        match self.write_parts(&parts[..count]) {
+        match joined.with_parts(batch, |parts| self.write_parts(parts)) {
             Ok(()) => {}
             Err(nix::Error::EINVAL | nix::Error::EMSGSIZE) if joined.count() > 1 => {
                 // This kernel takes no such packet: never again.
