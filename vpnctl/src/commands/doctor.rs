@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::api::{Answer, Command, ErrorCode, Event, NetworkState, NetworkStatus, Path, Peer};
+use proto::api::{Answer, ApiError, Command, ErrorCode, Event, NetworkState, NetworkStatus, Path, Peer};
 use serde::Serialize;
 
 use super::{Context, Outcome};
@@ -35,6 +35,9 @@ const PROBES_WITHIN: (Duration, Duration) = (Duration::from_secs(3), Duration::f
 /// Where the environment names a proxy for all programs.
 const PROXY_VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
+/// What a refusal of the whole examination says.
+const NOT_EXAMINED: &str = "nothing was examined";
+
 #[derive(Serialize)]
 struct Document<'a> {
     ok: bool,
@@ -45,7 +48,7 @@ struct Document<'a> {
 pub(super) fn run(context: &Context<'_>, args: &cli::Doctor) -> Outcome {
     let verdicts = match findings(context, args.name.as_deref()) {
         Ok(findings) => judge(&findings),
-        Err(Failure::Told(error)) => vec![unasked(&error).ok_or(Failure::Told(error))?],
+        Err(Failure::Told(error)) => vec![unasked(&error).ok_or_else(|| in_own_words(error))?],
         Err(failure) => return Err(failure),
     };
     let (notes, faults): (Vec<&Verdict>, Vec<&Verdict>) = verdicts.iter().partition(|verdict| verdict.note);
@@ -56,7 +59,7 @@ pub(super) fn run(context: &Context<'_>, args: &cli::Doctor) -> Outcome {
 }
 
 /// Where vpnd could not even be asked, that is what is wrong.
-fn unasked(error: &proto::api::ApiError) -> Option<Verdict> {
+fn unasked(error: &ApiError) -> Option<Verdict> {
     let fault = match error.code {
         ErrorCode::NotRunning => Fault::NotRunning,
         // Only of the socket: no command of the doctor's asks for more.
@@ -64,6 +67,14 @@ fn unasked(error: &proto::api::ApiError) -> Option<Verdict> {
         _ => return None,
     };
     Some(Verdict::fault(fault, format!("{}: {}", error.what, error.why), error.next.clone()))
+}
+
+/// vpnd words what it has not for the command that asked on the way; the person asked for none of them.
+fn in_own_words(mut error: Box<ApiError>) -> Failure {
+    if error.code == ErrorCode::NotFound {
+        NOT_EXAMINED.clone_into(&mut error.what);
+    }
+    Failure::Told(error)
 }
 
 fn findings(context: &Context<'_>, machine: Option<&str>) -> Result<Findings, Failure> {
@@ -98,10 +109,16 @@ fn known(context: &Context<'_>, name: &str, networks: &[NetworkStatus]) -> Resul
     if networks.iter().any(|network| network.peers.iter().any(|peer| peer.name == name)) {
         return Ok(());
     }
-    // vpnd says it as for any command; what it knows is this machine itself.
-    context.ask(Command::Ip { name: Some(name.to_owned()) })?;
-    let (what, why) = ("nothing was examined", "it is this machine");
-    Err(Failure::new(ErrorCode::Usage, what, why, "leave the name out: vpnctl doctor"))
+    if networks.iter().any(|network| network.machine.name == name) {
+        let why = "it is this machine";
+        return Err(Failure::new(ErrorCode::Usage, NOT_EXAMINED, why, "leave the name out: vpnctl doctor"));
+    }
+    if networks.len() < 2 {
+        // vpnd says why, as for any command.
+        context.ask(Command::Ip { name: Some(name.to_owned()) })?;
+    }
+    let (why, next) = ("there is no such machine in any network", "see their names: vpnctl status");
+    Err(Failure::new(ErrorCode::NotFound, NOT_EXAMINED, why, next))
 }
 
 fn tunnel(context: &Context<'_>, network: &NetworkStatus, machine: Option<&str>) -> Tunnel {

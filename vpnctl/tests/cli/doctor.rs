@@ -9,21 +9,29 @@ use serde_json::json;
 use crate::stage::{Vpnd, run};
 
 fn status(state: NetworkState, warnings: Vec<Warning>) -> Reply {
+    Reply::Ok(Answer::Status(Status { networks: vec![network("home", state, warnings)] }))
+}
+
+/// This machine in two networks.
+fn both() -> Reply {
+    let networks = ["home", "work"].map(|name| network(name, NetworkState::Up, Vec::new()));
+    Reply::Ok(Answer::Status(Status { networks: networks.into() }))
+}
+
+fn network(name: &str, state: NetworkState, warnings: Vec<Warning>) -> NetworkStatus {
     let machine = Own { name: "laptop".to_owned(), ipv4: None, ipv6: "::1".parse().unwrap(), signer: false };
-    Reply::Ok(Answer::Status(Status {
-        networks: vec![NetworkStatus {
-            name: "home".to_owned(),
-            roster_name: None,
-            state,
-            generation: 1,
-            version: 1,
-            epoch: 1,
-            machine,
-            peers: Vec::new(),
-            warnings,
-            damage: None,
-        }],
-    }))
+    NetworkStatus {
+        name: name.to_owned(),
+        roster_name: None,
+        state,
+        generation: 1,
+        version: 1,
+        epoch: 1,
+        machine,
+        peers: Vec::new(),
+        warnings,
+        damage: None,
+    }
 }
 
 fn around(coordinator: ServerState) -> Reply {
@@ -107,9 +115,29 @@ fn a_vpnd_that_cannot_be_asked_is_the_fault_with_the_exit_code_of_every_command(
 
 #[test]
 fn a_machine_that_there_is_not_is_an_error() {
-    let refusal = proto::api::ApiError::new(ErrorCode::NotFound, "a", "b", "c");
-    let vpnd = Vpnd::in_turn(&[status(NetworkState::Up, Vec::new()), Reply::Error(refusal)]);
-    assert_eq!(vpnd.run(&["doctor", "nobody"]).code, 2);
+    // vpnd words it for the commands that it was asked by on the way: it is told as the doctor's own.
+    let refusal = |what: &str| {
+        let (why, next) = ("there is no such machine in the network", "see their names: vpnctl machines list");
+        Reply::Error(proto::api::ApiError::new(ErrorCode::NotFound, what, why, next))
+    };
+    let vpnd = Vpnd::in_turn(&[status(NetworkState::Up, Vec::new()), refusal("the address cannot be shown")]);
+    let run = vpnd.run(&["doctor", "nobody"]);
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    assert_eq!(
+        run.err,
+        "\
+error: nothing was examined
+  why:  there is no such machine in the network
+  next: see their names: vpnctl machines list
+"
+    );
+    let two = Vpnd::in_turn(&[both()]).run(&["doctor", "nobody"]);
+    assert_eq!(two.code, 2);
+    assert!(two.err.contains("there is no such machine in any network"), "{}", two.err);
+    let own = Vpnd::in_turn(&[both()]).run(&["doctor", "laptop"]);
+    assert_eq!((own.code, own.err.contains("it is this machine")), (2, true), "{}", own.err);
+    let unknown = Vpnd::in_turn(&[refusal("the status cannot be shown")]).run(&["--json", "doctor"]);
+    assert_eq!((unknown.code, &unknown.json()["error"]["what"]), (2, &json!("nothing was examined")));
 }
 
 #[test]
