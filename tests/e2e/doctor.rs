@@ -131,12 +131,25 @@ fn what_is_broken_is_named_and_what_is_mended_is_not() {
     let well = is_well(&patient, "joining");
     assert!(well.notes.is_empty(), "{}", well.document);
     assert!(host.run("vpnctl", &["doctor"]).unwrap().ends_with("No fault was found."));
-    let udp =
-        "chain out { type filter hook output priority 0; meta l4proto udp ip daddr 45.255.0.0/16 drop; }";
-    filtered(&host, udp, || {
+    let udp = |which: &str| {
+        format!("chain out {{ type filter hook output priority 0; meta l4proto udp {which} drop; }}")
+    };
+    filtered(&host, &udp("ip daddr 45.255.0.0/16"), || {
+        let found = diagnose(&patient, &[]);
+        assert_eq!(
+            (found.code, found.notes),
+            (0, words(&["stun_silent"])),
+            "a direct path is up: {}",
+            found.document
+        );
+    });
+    filtered(&host, &udp("oifname eth0"), || {
         let found = diagnose(&patient, &[]);
         assert_eq!((found.code, found.notes), (0, words(&["udp_blocked"])), "{}", found.document);
     });
+    let forbidden =
+        "chain out { type filter hook output priority 0; tcp dport 443 reject with icmpx admin-prohibited; }";
+    filtered(&host, forbidden, || drop(finds(&patient, "tcp_blocked")));
 
     // What other programs on this machine do to the tunnel.
     host.run("ip", &["route", "add", &format!("{address}/32"), "via", &gateway(&host)]).unwrap();
@@ -176,7 +189,7 @@ fn what_is_broken_is_named_and_what_is_mended_is_not() {
     finds(&patient, "no_tun");
     patient.before("mount --bind /dev/null /etc/hosts; mount --bind /dev/null /etc/resolv.conf");
     patient.start_again().unwrap();
-    finds(&patient, "names_unknown");
+    finds(&patient, "resolver_silent");
     patient.before("");
     if tests::long() {
         patient.options(&["--no-port-mapping", "--proxy", &format!("http://{}:3128", gateway(&host))]);

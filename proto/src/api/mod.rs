@@ -27,7 +27,7 @@ mod secret;
 pub use error::{ApiError, ErrorCode};
 pub use netcheck::{
     Addresses, Checked, Clock, Family, Mapping, MappingProtocol, MappingState, Nat, NatKind, Netcheck,
-    PortMapping, Portal, Server, ServerState, Udp,
+    PortMapping, Portal, Server, ServerState, Udp, leads_out,
 };
 pub use reply::{
     Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Left, Machine, MachineRemoved,

@@ -1,13 +1,14 @@
 //! What the network around a machine allows, as measured while the command ran.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 /// What this machine's network allows.
 #[derive(Serialize, Deserialize, PartialEq)]
 pub struct Netcheck {
-    /// Whether a relay's STUN server answered over UDP; `None` if there was none to ask.
+    /// Whether UDP gets out and back: a relay's STUN server answered, or where none did, another machine by a direct path
+    /// that leads out ([`leads_out`]). `None` if there was none to ask.
     pub udp: Option<bool>,
     /// What is between this machine and the internet, for IPv4.
     pub nat: Nat,
@@ -197,11 +198,15 @@ pub enum Family {
 pub enum ServerState {
     /// It answers, and is who it should be.
     Answers,
-    /// Its name is not known to this machine's resolver.
+    /// This machine's resolver knows no such name.
     NameUnknown,
+    /// This machine's resolver does not answer, or fails itself.
+    ResolverSilent,
     /// This machine has no route to it.
     NoRoute,
-    /// Its host answers that nobody listens there.
+    /// There is a route, and something on it answers that it leads nowhere or is forbidden (ICMP).
+    Unreachable,
+    /// The connection is refused: nobody listens there, or a firewall says so.
     Refused,
     /// Nothing comes back.
     Silent,
@@ -224,4 +229,57 @@ pub enum ServerState {
     /// Something that a newer vpnd tells apart.
     #[serde(other)]
     Other,
+}
+
+/// Whether a direct path to `endpoint` shows that UDP gets out of the network around a machine with the addresses `local`: it
+/// is in none of the ranges for private use, and not one of its neighbours (24 bits of IPv4, 64 of IPv6).
+#[must_use]
+pub fn leads_out(endpoint: SocketAddr, local: &[IpAddr]) -> bool {
+    let network = |ip: Ipv6Addr| ip.to_bits() >> 64;
+    match endpoint.ip() {
+        IpAddr::V4(ip) => {
+            let [first, second, third, _] = ip.octets();
+            let shared = first == 100 && second & 0xc0 == 64;
+            let neighbour =
+                |own: &IpAddr| matches!(own, IpAddr::V4(own) if own.octets()[..3] == [first, second, third]);
+            !(ip.is_private()
+                || ip.is_link_local()
+                || ip.is_loopback()
+                || shared
+                || local.iter().any(neighbour))
+        }
+        IpAddr::V6(ip) => {
+            let neighbour = |own: &IpAddr| matches!(own, IpAddr::V6(own) if network(*own) == network(ip));
+            let narrow = ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback();
+            !(narrow || local.iter().any(neighbour))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_to_somebody_elsewhere_leads_out() {
+        let local: [IpAddr; 3] =
+            ["192.168.1.10", "198.51.100.7", "2001:db8:1:2::10"].map(|ip| ip.parse().unwrap());
+        for (endpoint, out) in [
+            ("203.0.113.5:51820", true),
+            ("198.51.101.9:51820", true),
+            ("[2001:db8:1:3::10]:51820", true),
+            ("198.51.100.9:51820", false),
+            ("192.168.7.3:51820", false),
+            ("10.0.0.1:51820", false),
+            ("100.64.0.1:51820", false),
+            ("100.128.0.1:51820", true),
+            ("169.254.1.1:51820", false),
+            ("127.0.0.1:51820", false),
+            ("[2001:db8:1:2::99]:51820", false),
+            ("[fd00::1]:51820", false),
+            ("[fe80::1]:51820", false),
+        ] {
+            assert_eq!(leads_out(endpoint.parse().unwrap(), &local), out, "{endpoint}");
+        }
+    }
 }

@@ -164,8 +164,8 @@ fn echo(
             return best;
         }
         match connection.next() {
-            Ok(Message::Event(Event::Pong { path, .. })) => {
-                best = Some(Echo { path });
+            Ok(Message::Event(Event::Pong { path, endpoint, .. })) => {
+                best = Some(Echo { path, endpoint });
                 if path == Path::Direct {
                     return best;
                 }

@@ -29,7 +29,7 @@ fn text(ui: &Ui, measured: &Netcheck) -> String {
     let mut line = |label: &str, (said, style): (String, Style)| {
         text += &format!("{label:<LABEL$} {}\n", ui.paint(&printable(&said), style));
     };
-    line("UDP", udp(measured.udp));
+    line("UDP", udp(measured));
     line("NAT", nat(measured));
     line("IPv6", ipv6(&measured.ipv6));
     line("port mapping", port_mapping(&measured.port_mapping));
@@ -47,10 +47,15 @@ fn text(ui: &Ui, measured: &Netcheck) -> String {
     text
 }
 
-fn udp(works: Option<bool>) -> (String, Style) {
-    let (said, style) = match works {
-        Some(true) => ("works", Style::Good),
-        Some(false) => ("blocked: no relay's STUN server answers, so paths go over relays", Style::Fair),
+fn udp(measured: &Netcheck) -> (String, Style) {
+    let relays = || measured.networks.iter().flat_map(|network| &network.relays);
+    let answered = relays().flat_map(|relay| &relay.udp).any(|udp| udp.rtt_ms.is_some());
+    let there = relays().any(|relay| relay.state == ServerState::Answers);
+    let (said, style) = match measured.udp {
+        Some(true) if answered => ("works", Style::Good),
+        Some(true) => ("works, by a direct path; no relay's STUN server answers", Style::Fair),
+        Some(false) if there => ("blocked, here or at the relays: no STUN server answers", Style::Fair),
+        Some(false) => ("unknown: no relay answers, whether over UDP or TCP", Style::Dim),
         None => ("unknown: there is no relay to ask", Style::Dim),
     };
     (said.to_owned(), style)
@@ -171,8 +176,10 @@ fn state_text(state: ServerState) -> &'static str {
     match state {
         ServerState::Answers => "answers",
         ServerState::NameUnknown => "its name cannot be resolved",
+        ServerState::ResolverSilent => "the resolver does not answer",
         ServerState::NoRoute => "there is no way to it",
-        ServerState::Refused => "nobody listens there",
+        ServerState::Unreachable => "something on the way turns it back",
+        ServerState::Refused => "refused: nobody listens, or a firewall",
         ServerState::Silent => "nothing comes back",
         ServerState::ProxyUnreachable => "the proxy cannot be reached",
         ServerState::NotAProxy => "what answers as the proxy is none",

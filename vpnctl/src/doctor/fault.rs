@@ -19,11 +19,15 @@ pub(crate) enum Fault {
     NothingAnswers,
     /// No server's name can be resolved.
     NamesUnknown,
+    /// The resolver does not answer, whatever the name.
+    ResolverSilent,
+    /// Servers are there, for they answer over UDP, and TCP to them does not get through.
+    TcpBlocked,
     /// A login page stands before everything.
     CaptivePortal,
     /// Large packets get lost on the way to the servers.
     LargePacketsLost,
-    /// The coordinator's host says that nobody listens.
+    /// Connections to the coordinator are refused.
     CoordinatorDown,
     /// The coordinator's host says nothing.
     CoordinatorSilent,
@@ -47,6 +51,8 @@ pub(crate) enum Fault {
     MachineSilent,
     /// UDP does not pass.
     UdpBlocked,
+    /// UDP passes, and no relay answers STUN.
+    StunSilent,
     /// The NAT is a strict one.
     HardNat,
     /// A machine is reached by relay alone.

@@ -3,6 +3,7 @@
 
 use proto::api::{
     Checked, Clock, NatKind, NetworkState, NetworkStatus, Path, Portal, Server, ServerState, Warning,
+    leads_out,
 };
 
 use super::{Carried, Fault, Findings, Looked, Tunnel, Verdict};
@@ -143,19 +144,98 @@ fn way_out(findings: &Findings) -> Option<Verdict> {
         let next = "check /etc/resolv.conf and whether its servers are reached: resolvectl query NAME, or getent hosts NAME";
         return Some(Verdict::fault(Fault::NamesUnknown, what, next));
     }
+    if all(&[ServerState::ResolverSilent]) {
+        return Some(resolver_silent("the names of coordinator and relays"));
+    }
+    if let Some(verdict) = tcp_blocked(&servers, proxy_missing(findings)) {
+        return Some(verdict);
+    }
     let mut hosts: Vec<&str> = servers.iter().map(|server| host(&server.url)).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    if all(&[ServerState::Silent, ServerState::TlsSilent, ServerState::NoRoute]) && hosts.len() > 1 {
-        let what = "nothing gets out of the network around: neither the coordinator nor any relay answers";
-        let next = if findings.proxy_usual && around.proxy.is_none() {
-            "programs here use a proxy and vpnd does not: start it with --proxy http://HOST:PORT"
+    let away = [ServerState::Silent, ServerState::TlsSilent, ServerState::NoRoute, ServerState::Unreachable];
+    if all(&away) && hosts.len() > 1 {
+        let turned_back = servers.iter().any(|server| server.state == ServerState::Unreachable);
+        let what = if udp_passes(findings) {
+            "neither the coordinator nor any relay answers, though UDP to other machines gets through"
+        } else if turned_back {
+            "something on the way turns back what goes to the coordinator and the relays: a firewall, or a router without a line"
+        } else {
+            "nothing gets out of the network around: neither the coordinator nor any relay answers"
+        };
+        let next = if proxy_missing(findings) {
+            PROXY_NEXT
         } else {
             "see whether anything is reached from here; a firewall has to let out TCP to port 443, or vpnd needs --proxy"
         };
         return Some(Verdict::fault(Fault::NothingAnswers, what, next));
     }
     None
+}
+
+/// What to do where only a proxy leads out.
+const PROXY_NEXT: &str =
+    "programs here use a proxy and vpnd does not: start it with --proxy http://HOST:PORT";
+
+/// Whether other programs are told to use a proxy, and vpnd is not.
+fn proxy_missing(findings: &Findings) -> bool {
+    findings.proxy_usual && findings.around.proxy.is_none()
+}
+
+/// That a name could not be asked for.
+fn resolver_silent(what: &str) -> Verdict {
+    let what = format!("this machine's resolver does not answer, or fails: {what} cannot be looked up");
+    let next = "see which it is (/etc/resolv.conf, resolvectl status) and whether it is reached; tunnels go on meanwhile";
+    Verdict::fault(Fault::ResolverSilent, what, next)
+}
+
+/// Servers that none is reached of by TCP, while a relay answers over UDP: it is there, and what is in between is at fault.
+fn tcp_blocked(servers: &[&Server], proxy_missing: bool) -> Option<Verdict> {
+    const TURNED: [ServerState; 5] = [
+        ServerState::Silent,
+        ServerState::TlsSilent,
+        ServerState::NoRoute,
+        ServerState::Unreachable,
+        ServerState::Refused,
+    ];
+    let blocked = servers.iter().all(|server| TURNED.contains(&server.state));
+    if !blocked || !servers.iter().any(|server| answers_stun(server)) {
+        return None;
+    }
+    let what = if servers.iter().all(|server| server.state == ServerState::Refused) {
+        "TCP to the coordinator and the relays is refused, though UDP gets through: a firewall in between refuses it"
+    } else {
+        "TCP to the coordinator and the relays gets no answer, though UDP does: a firewall in between keeps it back"
+    };
+    let next = if proxy_missing {
+        PROXY_NEXT
+    } else {
+        "see whether they answer from another network: if so, let TCP to port 443 out around here, or give vpnd a --proxy; if not, their operator lets it in"
+    };
+    Some(Verdict::fault(Fault::TcpBlocked, what, next))
+}
+
+/// Whether a relay answers over UDP.
+fn answers_stun(server: &Server) -> bool {
+    server.udp.iter().any(|udp| udp.rtt_ms.is_some())
+}
+
+/// Whether UDP gets out and back: a relay answered, or another machine by a direct path that leads out.
+fn udp_passes(findings: &Findings) -> bool {
+    let around = &findings.around;
+    let local: Vec<_> = around.ipv4.local.iter().chain(&around.ipv6.local).copied().collect();
+    let mut echoes =
+        findings.tunnels.iter().flat_map(|tunnel| &tunnel.machines).filter_map(|looked| looked.echo);
+    let directly =
+        echoes.any(|echo| echo.path == Path::Direct && echo.endpoint.is_some_and(|at| leads_out(at, &local)));
+    around.udp == Some(true) || directly
+}
+
+/// Whether relays that are there, by TCP, were all asked over UDP in vain. Of one that is off nothing follows.
+fn stun_is_silent(findings: &Findings) -> bool {
+    let relays = || findings.around.networks.iter().flat_map(|network| &network.relays);
+    let asked = |relay: &&Server| relay.state == ServerState::Answers && !relay.udp.is_empty();
+    relays().any(|relay| asked(&relay)) && !relays().any(answers_stun)
 }
 
 fn proxy_warning(state: ServerState) -> Option<Warning> {
@@ -195,11 +275,13 @@ fn servers(network: &NetworkStatus, checked: &Checked) -> Vec<Verdict> {
             format!("the name of the coordinator cannot be resolved: {at}"),
             "check the name at whoever runs its domain; tunnels go on meanwhile",
         )),
-        ServerState::Refused => Some(Verdict::fault(
-            Fault::CoordinatorDown,
-            format!("the coordinator does not run: its host says that nobody listens at {at}"),
-            "its operator starts it: systemctl start tacet-coordinator; tunnels go on meanwhile, changes wait",
-        )),
+        ServerState::ResolverSilent => Some(resolver_silent(&format!("the coordinator ({at})"))),
+        ServerState::Refused => Some(refused(checked)),
+        ServerState::Unreachable => {
+            let what = format!("something on the way to the coordinator turns back what goes there: {at}");
+            let next = "see whether its host is up, and whether a firewall forbids it, here or there; tunnels go on meanwhile, changes wait";
+            Some(Verdict::fault(Fault::CoordinatorSilent, what, next))
+        }
         state => Some(proxy_warning(state).map_or_else(
             || {
                 let what = format!("the coordinator does not answer, though relays may: {at}");
@@ -209,11 +291,26 @@ fn servers(network: &NetworkStatus, checked: &Checked) -> Vec<Verdict> {
             warning,
         )),
     });
-    let silent: Vec<&Server> =
-        checked.relays.iter().filter(|relay| relay.state != ServerState::Answers).collect();
+    // That the resolver is silent was said of the coordinator.
+    let resolver = checked.coordinator.state == ServerState::ResolverSilent;
+    let away = |relay: &&Server| match relay.state {
+        ServerState::Answers => false,
+        ServerState::ResolverSilent => !resolver,
+        _ => true,
+    };
+    let silent: Vec<&Server> = checked.relays.iter().filter(away).collect();
     let list = silent.iter().map(|relay| relay.url.as_str()).collect::<Vec<_>>().join(", ");
-    let next =
-        "its operator starts it: systemctl start tacet-relay; and looks whether TCP gets through to it";
+    let there = checked.coordinator.state == ServerState::Answers
+        || checked.relays.iter().any(|relay| relay.state == ServerState::Answers);
+    let next = if silent.iter().any(|relay| answers_stun(relay)) {
+        "it answers over UDP, so it runs: let TCP to its port out around here, or its operator lets it in"
+    } else if silent.iter().all(|relay| relay.state == ServerState::ResolverSilent) {
+        "see which resolver this machine has (/etc/resolv.conf, resolvectl status) and whether it is reached"
+    } else if there {
+        "its operator starts it: systemctl start tacet-relay; and looks whether TCP gets through to it"
+    } else {
+        "see whether it answers from another network: if so, let TCP to its port out around here; if not, its operator starts it: systemctl start tacet-relay"
+    };
     if silent.len() == checked.relays.len() && !silent.is_empty() {
         let what = format!("no relay answers: {list}; only direct paths that are there work");
         verdicts.push(Verdict::fault(Fault::RelaysSilent, what, next));
@@ -224,6 +321,25 @@ fn servers(network: &NetworkStatus, checked: &Checked) -> Vec<Verdict> {
         verdicts.push(warning(Warning::RelayUnreachable));
     }
     verdicts
+}
+
+/// A coordinator that connections are refused to: what other servers answer helps to tell why.
+fn refused(checked: &Checked) -> Verdict {
+    let at = &checked.coordinator.url;
+    let (what, next) = if checked.relays.iter().any(|relay| relay.state == ServerState::Answers) {
+        (
+            format!(
+                "the coordinator does not run, or a firewall before it refuses connections: {at}; relays answer"
+            ),
+            "its operator starts it: systemctl start tacet-coordinator; and looks whether TCP gets through to it; tunnels go on meanwhile, changes wait",
+        )
+    } else {
+        (
+            format!("the coordinator does not run, or a firewall in between refuses connections: {at}"),
+            "see whether it answers from another network: if so, let TCP to its port out around here; if not, its operator starts it: systemctl start tacet-coordinator",
+        )
+    };
+    Verdict::fault(Fault::CoordinatorDown, what, next)
 }
 
 /// What is wrong with what signers and coordinator say.
@@ -299,9 +415,11 @@ fn at_machine(machine: &Looked, tunnel: &Tunnel, findings: &Findings) -> Vec<Ver
             verdicts.push(Verdict::fault(Fault::FirewallIn, what, next));
         }
         Some(Carried::NoAnswer) => {
-            let what = format!("{name} is reached, and its firewall drops what comes through the tunnel");
+            let what = format!(
+                "{name} is reached, and does not take what comes through the tunnel: its firewall drops it, or its interface is down"
+            );
             let next = format!(
-                "on {name}, let in what comes by the interface, for instance: ufw allow in on tacet0"
+                "on {name}: vpnctl doctor; and let in what comes by the interface, for instance: ufw allow in on tacet0"
             );
             let verdict = Verdict::fault(Fault::FirewallThere, what, next);
             verdicts.push(Verdict { note: !findings.one_machine, ..verdict });
@@ -325,8 +443,11 @@ fn at(name: &str, verdicts: Vec<Verdict>) -> Vec<Verdict> {
 /// Why there may be no direct path.
 fn relay_only(name: &str, findings: &Findings) -> Verdict {
     let around = &findings.around;
-    let (why, next) = if around.udp == Some(false) {
-        ("UDP is blocked here".to_owned(), "let UDP out in the firewall around".to_owned())
+    let stun_is_silent = stun_is_silent(findings);
+    let (why, next) = if stun_is_silent && udp_passes(findings) {
+        ("no relay's STUN server answers, so that no NAT is seen through".to_owned(), STUN_NEXT.to_owned())
+    } else if stun_is_silent {
+        ("UDP is blocked here, or at the relays".to_owned(), UDP_NEXT.to_owned())
     } else if around.nat.kind == Some(NatKind::Hard) {
         (
             format!("the NAT here is a hard one, and {name}'s is too, or blocks UDP"),
@@ -338,14 +459,23 @@ fn relay_only(name: &str, findings: &Findings) -> Verdict {
     Verdict::note(Fault::RelayOnly, format!("{name} is reached by relay alone: {why}"), next)
 }
 
+/// What to do where UDP does not pass.
+const UDP_NEXT: &str = "let UDP out in the firewall around; if it is so from everywhere, the relays' operator lets in UDP to port 3478";
+
+/// What to do where UDP passes, and no relay answers by it.
+const STUN_NEXT: &str =
+    "the relays' operator lets in UDP to ports 3478 and 3479; a firewall around may keep these back too";
+
 /// What keeps paths from being direct, whoever they are to.
 fn of_the_path(findings: &Findings) -> Vec<Verdict> {
     let around = &findings.around;
     let mut verdicts = Vec::new();
-    if around.udp == Some(false) {
-        let what = "UDP is blocked in the network around: all paths go over relays";
-        let next = "let UDP out in its firewall, for direct paths";
-        verdicts.push(Verdict::note(Fault::UdpBlocked, what, next));
+    if stun_is_silent(findings) && udp_passes(findings) {
+        let what = "UDP gets through, for a direct path is up, and no relay's STUN server answers: other paths may stay on relays";
+        verdicts.push(Verdict::note(Fault::StunSilent, what, STUN_NEXT));
+    } else if stun_is_silent(findings) {
+        let what = "UDP is blocked in the network around, or at the relays: paths go over relays";
+        verdicts.push(Verdict::note(Fault::UdpBlocked, what, UDP_NEXT));
     } else if around.nat.kind == Some(NatKind::Hard) && around.networks.iter().all(|n| n.mapped.is_none()) {
         let what = "the NAT around is a hard one: paths to machines behind another one go over relays";
         let next = "switch on UPnP, NAT-PMP or PCP at the router, for direct paths";

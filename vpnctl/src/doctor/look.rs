@@ -53,6 +53,8 @@ pub(crate) struct Looked {
 pub(crate) struct Echo {
     /// By which path.
     pub(crate) path: Path,
+    /// Where a direct one leads.
+    pub(crate) endpoint: Option<SocketAddr>,
 }
 
 /// How far a program's packet comes.

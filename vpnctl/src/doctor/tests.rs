@@ -1,14 +1,27 @@
 //! Findings, and what they have to mean.
 
 use proto::api::{
-    Addresses, Checked, Clock, Damage, Mapping, MappingState, Nat, NatKind, Netcheck, NetworkState,
-    NetworkStatus, Own, Path, PortMapping, Portal, Server, ServerState, Warning,
+    Addresses, Checked, Clock, Damage, Family, Mapping, MappingState, Nat, NatKind, Netcheck, NetworkState,
+    NetworkStatus, Own, Path, PortMapping, Portal, Server, ServerState, Udp, Warning,
 };
 
 use super::{Carried, Echo, Fault, Findings, Looked, Tunnel, Verdict, judge};
 
 fn server(url: &str, state: ServerState) -> Server {
     Server { url: url.to_owned(), state, connect_ms: None, rtt_ms: None, udp: Vec::new() }
+}
+
+/// A relay whose STUN server was asked.
+fn stun(server: Server, rtt_ms: Option<f64>) -> Server {
+    Server { udp: vec![Udp { family: Family::Ipv4, rtt_ms }], ..server }
+}
+
+/// No relay's STUN server answers.
+fn no_stun(findings: &mut Findings) {
+    findings.around.udp = Some(false);
+    for relay in &mut findings.around.networks[0].relays {
+        relay.udp[0].rtt_ms = None;
+    }
 }
 
 /// A coordinator and a relay on hosts of their own, one other machine that answers directly: all is well.
@@ -48,7 +61,7 @@ fn well() -> Findings {
                 name: Some("home".to_owned()),
                 mapped: None,
                 coordinator: server("https://vpn.example", ServerState::Answers),
-                relays: vec![server("https://relay.example:8443", ServerState::Answers)],
+                relays: vec![stun(server("https://relay.example:8443", ServerState::Answers), Some(11.8))],
             }],
         },
         tunnels: vec![Tunnel {
@@ -59,7 +72,7 @@ fn well() -> Findings {
                 name: "nas".to_owned(),
                 provisional: false,
                 elsewhere: None,
-                echo: Some(Echo { path: Path::Direct }),
+                echo: Some(Echo { path: Path::Direct, endpoint: None }),
                 carried: Some(Carried::Both),
             }],
         }],
@@ -100,6 +113,9 @@ fn what_keeps_all_servers_away_is_the_one_fault() {
     use ServerState as S;
     for (coordinator, relay, fault) in [
         (S::NameUnknown, S::NameUnknown, Fault::NamesUnknown),
+        (S::ResolverSilent, S::ResolverSilent, Fault::ResolverSilent),
+        (S::Unreachable, S::Unreachable, Fault::NothingAnswers),
+        (S::Silent, S::Unreachable, Fault::NothingAnswers),
         (S::Silent, S::Silent, Fault::NothingAnswers),
         (S::Silent, S::TlsSilent, Fault::NothingAnswers),
         (S::NoRoute, S::NoRoute, Fault::Offline),
@@ -112,7 +128,7 @@ fn what_keeps_all_servers_away_is_the_one_fault() {
         let (faults, notes) = found(|f| {
             states(f, coordinator, relay);
             f.networks[0].warnings = vec![Warning::CoordinatorUnreachable, Warning::RelayUnreachable];
-            f.around.udp = Some(false);
+            no_stun(f);
             f.tunnels[0].machines[0].echo = None;
             f.one_machine = true;
         });
@@ -140,12 +156,15 @@ fn one_server_that_is_away_is_named_by_what_keeps_it_away() {
         (S::Silent, S::Answers, vec![Fault::CoordinatorSilent]),
         (S::Stranger, S::Answers, vec![wrong_pin]),
         (S::NameUnknown, S::Answers, vec![Fault::NamesUnknown]),
+        (S::ResolverSilent, S::Answers, vec![Fault::ResolverSilent]),
+        (S::Unreachable, S::Answers, vec![Fault::CoordinatorSilent]),
         (S::Answers, S::Refused, vec![Fault::RelaysSilent]),
         (S::Answers, S::Stranger, vec![Fault::RelaysSilent]),
         (S::Refused, S::Refused, vec![Fault::CoordinatorDown, Fault::RelaysSilent]),
     ] {
         let (faults, _) = found(|f| {
             states(f, coordinator, relay);
+            no_stun(f);
             if coordinator != S::Answers {
                 f.networks[0].warnings = vec![Warning::CoordinatorUnreachable];
             }
@@ -159,9 +178,101 @@ fn one_server_that_is_away_is_named_by_what_keeps_it_away() {
     // One host alone that is silent says nothing of the way there.
     let (faults, _) = found(|f| {
         states(f, S::Silent, S::Silent);
+        no_stun(f);
         f.around.networks[0].relays[0].url = "https://vpn.example".to_owned();
     });
     assert_eq!(faults, [Fault::CoordinatorSilent, Fault::RelaysSilent]);
+}
+
+/// The first verdict once `break_it` has broken something.
+fn first(break_it: impl FnOnce(&mut Findings)) -> Verdict {
+    let mut findings = well();
+    break_it(&mut findings);
+    judge(&findings).into_iter().next().unwrap()
+}
+
+#[test]
+fn servers_that_answer_over_udp_alone_are_there_and_a_firewall_is_in_between() {
+    use ServerState as S;
+    for state in [S::Silent, S::Refused, S::Unreachable, S::TlsSilent] {
+        let (faults, notes) = found(|f| states(f, state, state));
+        assert_eq!((faults, notes), (vec![Fault::TcpBlocked], vec![]), "{state:?}");
+        // One host with both: it may be its own firewall.
+        let one = first(|f| {
+            states(f, state, state);
+            f.around.networks[0].relays[0].url = "https://vpn.example".to_owned();
+        });
+        assert_eq!(one.fault, Fault::TcpBlocked);
+        assert!(one.next.contains("from another network") && one.next.contains("operator"), "{}", one.next);
+    }
+    let relay = first(|f| states(f, S::Answers, S::Refused));
+    assert_eq!(relay.fault, Fault::RelaysSilent);
+    assert!(
+        relay.next.contains("it answers over UDP") && !relay.next.contains("systemctl"),
+        "{}",
+        relay.next
+    );
+    let passing = first(|f| {
+        states(f, S::Silent, S::Silent);
+        no_stun(f);
+        f.around.udp = Some(true);
+    });
+    assert_eq!(passing.fault, Fault::NothingAnswers);
+    assert!(passing.what.contains("though UDP"), "not that nothing gets out: {}", passing.what);
+}
+
+#[test]
+fn a_refusal_is_not_laid_on_the_operator_alone() {
+    use ServerState as S;
+    let both = |relay: ServerState| {
+        let verdict = first(|f| {
+            states(f, S::Refused, relay);
+            if relay != S::Answers {
+                no_stun(f);
+            }
+        });
+        assert_eq!(verdict.fault, Fault::CoordinatorDown);
+        assert!(
+            verdict.what.contains("does not run") && verdict.what.contains("firewall"),
+            "{}",
+            verdict.what
+        );
+        verdict
+    };
+    let alone = both(S::Answers);
+    assert!(!alone.next.contains("from another network"), "others answer from here: {}", alone.next);
+    let all = both(S::Refused);
+    assert!(all.next.contains("from another network") && all.next.contains("systemctl"), "{}", all.next);
+    // Something said that it is forbidden: this machine has an address and a route all the same.
+    let forbidden = first(|f| {
+        states(f, S::Unreachable, S::Unreachable);
+        no_stun(f);
+    });
+    assert!(
+        forbidden.what.contains("on the way") && forbidden.next.contains("firewall"),
+        "{}",
+        forbidden.what
+    );
+}
+
+#[test]
+fn a_resolver_that_is_silent_is_not_the_domains_fault() {
+    use ServerState as S;
+    for relay in [S::Answers, S::ResolverSilent] {
+        let verdict = first(|f| states(f, S::ResolverSilent, relay));
+        assert_eq!(verdict.fault, Fault::ResolverSilent, "{relay:?}");
+        assert!(
+            verdict.next.contains("/etc/resolv.conf") && !verdict.next.contains("domain"),
+            "{}",
+            verdict.next
+        );
+    }
+    // Named once, though a relay's name was asked for in vain too.
+    let (faults, notes) = found(|f| {
+        states(f, S::ResolverSilent, S::ResolverSilent);
+        f.around.networks[0].relays.push(stun(server("https://192.0.2.1", S::Answers), Some(9.0)));
+    });
+    assert_eq!((faults, notes), (vec![Fault::ResolverSilent], vec![]));
 }
 
 #[test]
@@ -285,23 +396,68 @@ fn why_a_path_is_not_direct_is_said_by_what_is_known_of_this_side() {
     let why = |change: fn(&mut Findings)| {
         let mut findings = well();
         findings.one_machine = true;
-        findings.tunnels[0].machines[0].echo = Some(Echo { path: Path::Relay });
+        findings.tunnels[0].machines[0].echo = Some(Echo { path: Path::Relay, endpoint: None });
         change(&mut findings);
         let verdicts = judge(&findings);
         verdicts.into_iter().find(|verdict| verdict.fault == Fault::RelayOnly).unwrap().what
     };
-    assert!(why(|f| f.around.udp = Some(false)).contains("UDP is blocked here"));
+    assert!(why(no_stun).contains("UDP is blocked here"));
+    let unseen = why(|f| {
+        no_stun(f);
+        f.around.udp = Some(true);
+    });
+    assert!(unseen.contains("STUN") && !unseen.contains("blocked"), "{unseen}");
     assert!(why(|f| f.around.nat.kind = Some(NatKind::Hard)).contains("the NAT here is a hard one"));
     assert!(why(|_| {}).contains("UDP is blocked at nas"));
 }
 
 #[test]
 fn what_only_makes_paths_longer_is_a_note() {
-    assert_eq!(found(|f| f.around.udp = Some(false)), (vec![], vec![Fault::UdpBlocked]));
+    assert_eq!(found(no_stun), (vec![], vec![Fault::UdpBlocked]));
     assert_eq!(found(|f| f.around.nat.kind = Some(NatKind::Hard)), (vec![], vec![Fault::HardNat]));
     let mapped = found(|f| {
         f.around.nat.kind = Some(NatKind::Hard);
         f.around.networks[0].mapped = Some("203.0.113.7:51820".parse().unwrap());
     });
     assert_eq!(mapped, (vec![], vec![]), "a port of the router makes up for it");
+}
+
+#[test]
+fn what_a_direct_path_proves_is_heeded() {
+    let proven = found(|f| {
+        no_stun(f);
+        f.around.udp = Some(true);
+    });
+    assert_eq!(proven, (vec![], vec![Fault::StunSilent]));
+    // Seen from here, after vpnd was asked.
+    let at = |endpoint: &'static str| {
+        found(move |f| {
+            no_stun(f);
+            f.tunnels[0].machines[0].echo =
+                Some(Echo { path: Path::Direct, endpoint: Some(endpoint.parse().unwrap()) });
+        })
+    };
+    assert_eq!(at("203.0.113.9:51820"), (vec![], vec![Fault::StunSilent]));
+    assert_eq!(at("192.168.1.11:51820"), (vec![], vec![Fault::UdpBlocked]), "on one LAN");
+    let note = first(|f| {
+        no_stun(f);
+        f.around.udp = Some(true);
+    });
+    assert!(note.what.contains("STUN") && note.next.contains("3478"), "{}: {}", note.what, note.next);
+}
+
+#[test]
+fn that_dead_relays_answer_no_stun_either_is_no_second_fault() {
+    let dead = found(|f| {
+        states(f, ServerState::Answers, ServerState::Silent);
+        no_stun(f);
+    });
+    assert_eq!(dead, (vec![Fault::RelaysSilent], vec![]));
+    // Of one that is dead and one that is there, the second speaks.
+    let one = found(|f| {
+        states(f, ServerState::Answers, ServerState::Silent);
+        f.around.networks[0].relays.push(stun(server("https://other.example", ServerState::Answers), None));
+        no_stun(f);
+    });
+    assert_eq!(one, (vec![], vec![Fault::OneRelaySilent, Fault::UdpBlocked]));
 }

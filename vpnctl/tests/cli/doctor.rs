@@ -1,8 +1,8 @@
 //! `doctor`, against a vpnd that says what a broken one would.
 
 use proto::api::{
-    Addresses, Answer, Checked, Clock, ErrorCode, Mapping, MappingState, Nat, NatKind, Netcheck,
-    NetworkState, NetworkStatus, Own, PortMapping, Portal, Reply, Server, ServerState, Status, Warning,
+    Addresses, Answer, Checked, Clock, ErrorCode, Family, Mapping, MappingState, Nat, NatKind, Netcheck,
+    NetworkState, NetworkStatus, Own, PortMapping, Portal, Reply, Server, ServerState, Status, Udp, Warning,
 };
 use serde_json::json;
 
@@ -55,7 +55,10 @@ fn around(coordinator: ServerState) -> Reply {
             name: Some("home".to_owned()),
             mapped: None,
             coordinator: server("https://vpn.example", coordinator),
-            relays: vec![server("https://relay.example", ServerState::Answers)],
+            relays: vec![Server {
+                udp: vec![Udp { family: Family::Ipv4, rtt_ms: None }],
+                ..server("https://relay.example", ServerState::Answers)
+            }],
         }],
     }))
 }
@@ -71,10 +74,10 @@ fn faults_come_before_notes_each_with_what_to_do() {
     assert_eq!(
         run.out,
         "\
-fault: home: the coordinator does not run: its host says that nobody listens at https://vpn.example
-  next: its operator starts it: systemctl start tacet-coordinator; tunnels go on meanwhile, changes wait
-note:  UDP is blocked in the network around: all paths go over relays
-  next: let UDP out in its firewall, for direct paths
+fault: home: the coordinator does not run, or a firewall before it refuses connections: https://vpn.example; relays answer
+  next: its operator starts it: systemctl start tacet-coordinator; and looks whether TCP gets through to it; tunnels go on meanwhile, changes wait
+note:  UDP is blocked in the network around, or at the relays: paths go over relays
+  next: let UDP out in the firewall around; if it is so from everywhere, the relays' operator lets in UDP to port 3478
 "
     );
     assert_eq!(vpnd.asked()["cmd"], json!({"status": {}}));
@@ -117,7 +120,8 @@ fn a_vpnd_that_cannot_be_asked_is_the_fault_with_the_exit_code_of_every_command(
 fn a_machine_that_there_is_not_is_an_error() {
     // vpnd words it for the commands that it was asked by on the way: it is told as the doctor's own.
     let refusal = |what: &str| {
-        let (why, next) = ("there is no such machine in the network", "see their names: vpnctl machines list");
+        let (why, next) =
+            ("there is no such machine in the network", "see their names: vpnctl machines list");
         Reply::Error(proto::api::ApiError::new(ErrorCode::NotFound, what, why, next))
     };
     let vpnd = Vpnd::in_turn(&[status(NetworkState::Up, Vec::new()), refusal("the address cannot be shown")]);

@@ -111,6 +111,24 @@ This machine knows no coordinator and no relay to ask.
 }
 
 #[test]
+fn what_udp_does_is_told_by_who_answers() {
+    let line = |udp: bool, there: ServerState| {
+        let mut measured = Netcheck { udp: Some(udp), ..well() };
+        let relay = &mut measured.networks[0].relays[0];
+        relay.state = there;
+        relay.udp[0].rtt_ms = None;
+        let run = Vpnd::answering(Answer::Netcheck(measured)).run(&["netcheck"]);
+        run.done().lines().next().unwrap().strip_prefix("UDP             ").unwrap().to_owned()
+    };
+    let directly = "works, by a direct path; no relay's STUN server answers";
+    assert_eq!(line(true, ServerState::Answers), directly);
+    assert_eq!(line(true, ServerState::Silent), directly);
+    let blocked = "blocked, here or at the relays: no STUN server answers";
+    assert_eq!(line(false, ServerState::Answers), blocked);
+    assert_eq!(line(false, ServerState::Silent), "unknown: no relay answers, whether over UDP or TCP");
+}
+
+#[test]
 fn words_of_a_newer_vpnd_are_read_as_unknown() {
     let mut document = serde_json::to_value(well()).unwrap();
     document["nat"]["mapping"] = json!("quantum");

@@ -95,7 +95,7 @@ impl Error {
 impl From<Fault> for Cause {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Name => Self::Name,
+            Fault::Name | Fault::Resolver => Self::Name,
             Fault::Connect(_) => Self::Connect,
             Fault::Proxy(fault) => Self::Proxy(fault),
         }

@@ -1,15 +1,19 @@
 //! One handler per command of the local API.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use proto::{
     api::{
-        Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Progress, Request,
-        Status,
+        Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Path, Progress, Request,
+        Status, leads_out,
     },
     inventory::Record,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Daemon, accounts, create, damaged, join, lock, recover, refusal, relays};
 use crate::{
@@ -22,6 +26,12 @@ use crate::{
 
 /// Between two probes of a ping, at least: nobody can make this machine flood another.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// Machines that a measurement asks whether UDP passes: one that answers suffices, and some may just have gone.
+const DIRECT_MAX: usize = 3;
+
+/// For the answer of each: a round trip of a bad link.
+const DIRECT_WITHIN: Duration = Duration::from_millis(1_000);
 
 impl Serve for Daemon {
     async fn serve(&self, request: Request, replies: Replies) -> Result<Answer, ApiError> {
@@ -187,14 +197,36 @@ impl Daemon {
         let _one_at_a_time = self.measuring.lock().await;
         replies.progress(Progress::Measuring).await;
         let mut subjects = Vec::new();
-        for network in some {
+        for network in &some {
             subjects.push(network.ask(Query::Surroundings).await?);
         }
         known.retain(|known| !subjects.iter().any(|subject| subject.coordinator.is_at(&known.url)));
         subjects.extend(known.into_iter().map(Subject::without_network));
         let map_port = !self.options.no_port_mapping;
-        let measured = netcheck::check(subjects, &self.netlink, &self.way, map_port).await;
+        let directly = self.answering_directly(&some);
+        let measured = netcheck::check(subjects, &self.netlink, &self.way, map_port, directly).await;
         Ok(Answer::Netcheck(measured))
+    }
+
+    /// Where machines are that answer just now by a direct path that leads out, of the first few that have one.
+    async fn answering_directly(&self, networks: &[Handle]) -> Vec<SocketAddr> {
+        let all = self.netlink.local_addresses(None).await.unwrap_or_default();
+        let local: Vec<IpAddr> = all.iter().map(|address| address.ip).collect();
+        let out = |path: Path, endpoint: Option<SocketAddr>| {
+            endpoint.filter(|at| path == Path::Direct && leads_out(*at, &local))
+        };
+        let mut asked = Vec::new();
+        for network in networks {
+            let Ok(status) = network.ask(Query::Status).await else { continue };
+            let peers = status.peers.into_iter().filter(|peer| out(peer.path, peer.endpoint).is_some());
+            asked.extend(peers.map(|peer| (network, peer.name)).take(DIRECT_MAX - asked.len()));
+        }
+        let echoes = join_all(asked.into_iter().map(|(network, name)| async move {
+            let echo = network.ask(|reply| Query::Ping(name, reply));
+            timeout(DIRECT_WITHIN, echo).await.ok()?.ok()?
+        }));
+        let echoes = echoes.await.into_iter().flatten();
+        echoes.filter_map(|echo| out(echo.path, echo.endpoint)).collect()
     }
 
     async fn leave(&self, network: Option<&str>, force: bool) -> Result<Left, ApiError> {

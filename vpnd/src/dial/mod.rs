@@ -7,7 +7,12 @@
 mod exempt;
 mod proxy;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -35,8 +40,10 @@ pub struct Way(Option<Arc<Proxy>>);
 /// Why a server could not be connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Its name could not be resolved.
+    /// There is no such name, or no address with it.
     Name,
+    /// The name could not be asked for: the resolver does not answer, or fails itself.
+    Resolver,
     /// No address of it accepts.
     Connect(Unconnected),
     /// The proxy is at fault, or says that it cannot.
@@ -48,6 +55,8 @@ pub(crate) enum Fault {
 pub(crate) enum Unconnected {
     /// There is no way there.
     NoRoute,
+    /// There is a way, and something on it answers that it leads nowhere or is forbidden.
+    Unreachable,
     /// Nothing came back.
     Silent,
     /// Nobody listens there.
@@ -85,26 +94,47 @@ impl Way {
 
 /// A connection to `host` itself.
 async fn dial(host: &str, port: u16) -> Result<TcpStream, Fault> {
-    let addrs = lookup_host((host, port)).await.map_err(|_| Fault::Name)?.collect();
+    let addrs = resolve(host, port).await?;
     race(addrs).await.map_err(Fault::Connect)
 }
 
+/// Where `host` is, asked of this machine's resolver.
+///
+/// # Errors
+/// [`Fault::Name`] or [`Fault::Resolver`].
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+    match lookup_host((host, port)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) if is_the_resolvers(&error) => Err(Fault::Resolver),
+        Err(_) => Err(Fault::Name),
+    }
+}
+
+/// Whether a failed look-up says nothing of the name. `EAI_AGAIN` has no kind of its own, only its text, glibc's or musl's.
+fn is_the_resolvers(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.ends_with("Temporary failure in name resolution") || text.ends_with("Try again")
+}
+
 /// The first of `addrs` that accepts; each starts [`STAGGER`] after the one before it.
-async fn race(addrs: Vec<SocketAddr>) -> Result<TcpStream, Unconnected> {
+///
+/// # Errors
+/// [`Unconnected`].
+pub(crate) async fn race(addrs: Vec<SocketAddr>) -> Result<TcpStream, Unconnected> {
     let mut attempts: FuturesUnordered<_> = addrs
         .into_iter()
         .zip(0u32..)
         .map(|(addr, i)| async move {
             sleep(STAGGER * i).await;
-            timeout(ACCEPT_WITHIN, begin(addr)).await
+            (addr, timeout(ACCEPT_WITHIN, begin(addr)).await)
         })
         .collect();
     let mut why = Unconnected::NoRoute;
     while let Some(attempt) = attempts.next().await {
         match attempt {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => why = why.max(unconnected(&error)),
-            Err(_) => why = why.max(Unconnected::Silent),
+            (_, Ok(Ok(stream))) => return Ok(stream),
+            (addr, Ok(Err(error))) => why = why.max(unconnected(&error, addr)),
+            (_, Err(_)) => why = why.max(Unconnected::Silent),
         }
     }
     Err(why)
@@ -118,10 +148,54 @@ async fn begin(addr: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(addr).await
 }
 
-fn unconnected(error: &io::Error) -> Unconnected {
+fn unconnected(error: &io::Error, addr: SocketAddr) -> Unconnected {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Unconnected::Refused,
         io::ErrorKind::TimedOut => Unconnected::Silent,
+        // The kernel gives what others answer (ICMP) and what it finds itself the same numbers.
+        _ if has_route(addr) => Unconnected::Unreachable,
         _ => Unconnected::NoRoute,
+    }
+}
+
+/// Whether this machine would know where to send what is for `addr`. Nothing is sent.
+fn has_route(addr: SocketAddr) -> bool {
+    let any: IpAddr =
+        if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_fails_says_nothing_of_the_name() {
+        let failed = |text: &str| {
+            is_the_resolvers(&io::Error::other(format!("failed to lookup address information: {text}")))
+        };
+        assert!(failed("Temporary failure in name resolution") && failed("Try again"));
+        for text in
+            ["Name or service not known", "Name does not resolve", "No address associated with hostname"]
+        {
+            assert!(!failed(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_answered_on_the_way_is_told_from_having_no_way() {
+        let somewhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        // The kernel has no route to an address of link scope without a link.
+        let nowhere: SocketAddr = "[fe80::1]:9".parse().unwrap();
+        for (kind, addr, why) in [
+            (io::ErrorKind::HostUnreachable, somewhere, Unconnected::Unreachable),
+            (io::ErrorKind::NetworkUnreachable, somewhere, Unconnected::Unreachable),
+            (io::ErrorKind::PermissionDenied, somewhere, Unconnected::Unreachable),
+            (io::ErrorKind::NetworkUnreachable, nowhere, Unconnected::NoRoute),
+            (io::ErrorKind::ConnectionRefused, somewhere, Unconnected::Refused),
+            (io::ErrorKind::TimedOut, somewhere, Unconnected::Silent),
+        ] {
+            assert_eq!(unconnected(&kind.into(), addr), why, "{kind} {addr}");
+        }
     }
 }

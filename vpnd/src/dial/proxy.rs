@@ -154,7 +154,7 @@ impl Proxy {
     /// [`ProxyFault`].
     pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<TcpStream, ProxyFault> {
         let mut tcp = dial(&self.host, self.port).await.map_err(|fault| match fault {
-            Fault::Name => ProxyFault::Name,
+            Fault::Name | Fault::Resolver => ProxyFault::Name,
             _ => ProxyFault::Connect,
         })?;
         let answered = timeout(ANSWER_WITHIN, self.ask(&mut tcp, host, port)).await;

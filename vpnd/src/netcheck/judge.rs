@@ -11,9 +11,13 @@ use super::{
 };
 use crate::relay::calendar;
 
-/// Whether a STUN server answered, by this family or by any; `None` if none was asked.
+/// Whether a STUN server answered, by this family or by any, or a machine directly in the servers' place; `None` if none
+/// was asked.
 pub(super) fn works(heard: &Heard, family: Option<Family>) -> Option<bool> {
     let meant = |server: &SocketAddr| family.is_none_or(|family| family_of(server) == family);
+    if heard.direct.iter().any(meant) {
+        return Some(true);
+    }
     if !heard.asked.iter().any(|(_, server)| meant(server)) {
         return None;
     }
@@ -144,7 +148,7 @@ mod tests {
         });
         let answers: Vec<Answer> = answers.collect();
         let asked = answers.iter().map(|a| ("https://r.example".to_owned(), a.server)).collect();
-        Heard { asked, answers, port: Some(4_000) }
+        Heard { asked, answers, port: Some(4_000), direct: Vec::new() }
     }
 
     fn judged(answers: &[(&str, &str)]) -> (Mapping, Option<NatKind>, Option<bool>) {
@@ -202,6 +206,22 @@ mod tests {
         assert_eq!(udp(&heard, "https://r.example"), [Udp { family: Family::Ipv4, rtt_ms: Some(10.0) }]);
         assert_eq!(udp(&heard, "https://s.example"), [Udp { family: Family::Ipv4, rtt_ms: None }]);
         assert_eq!(udp(&heard, "https://t.example"), []);
+    }
+
+    #[test]
+    fn a_direct_path_speaks_for_udp_where_no_server_answers() {
+        let mut heard = heard(&[]);
+        heard.asked.push(("https://s.example".into(), B.parse().unwrap()));
+        assert_eq!(works(&heard, None), Some(false));
+        heard.direct.push("[2001:db8::5]:51820".parse().unwrap());
+        assert_eq!(works(&heard, None), Some(true));
+        assert_eq!(works(&heard, Some(Family::Ipv6)), Some(true));
+        assert_eq!(
+            works(&heard, Some(Family::Ipv4)),
+            Some(false),
+            "the other family shows nothing of this one"
+        );
+        assert_eq!(udp(&heard, "https://s.example"), [Udp { family: Family::Ipv4, rtt_ms: None }]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `netcheck`: what the network around this machine allows, measured while the caller waits.
 //!
 //! Asked are this machine's own coordinators and relays, the proxy and the router, and nobody else: no server of a third
-//! party is ever contacted to find out whether there is an internet. STUN is asked from a socket of its own, so that nothing
+//! party is ever contacted to find out whether there is an internet. Where no relay's STUN server answers, machines of the own
+//! networks that a direct path leads to are sent a probe inside their session, for that is UDP too. STUN is asked from a socket of its own, so that nothing
 //! of the data path is disturbed; a NAT treats both alike. Everything goes on at once and ends within [`ALL_WITHIN`], also
 //! where nothing answers. What was learnt is told and dropped.
 //!
@@ -64,14 +65,21 @@ impl Subject {
     }
 }
 
-/// Measures. `map_port` is whether the router may be asked.
-pub(crate) async fn check(subjects: Vec<Subject>, netlink: &Netlink, way: &Way, map_port: bool) -> Netcheck {
+/// Measures. `map_port` is whether the router may be asked. `directly`, which is begun only where no STUN server answers, asks
+/// other machines by direct paths that lead out, and tells where those are that answer.
+pub(crate) async fn check(
+    subjects: Vec<Subject>,
+    netlink: &Netlink,
+    way: &Way,
+    map_port: bool,
+    directly: impl Future<Output = Vec<SocketAddr>>,
+) -> Netcheck {
     let end = Instant::now() + ALL_WITHIN;
     let relays: Vec<&RelayEntry> = subjects.iter().flat_map(|subject| &subject.relays).collect();
     let links: Vec<u32> = subjects.iter().filter_map(|subject| subject.link).collect();
     let (own, heard, (visited, captive_portal), port_mapping) = tokio::join!(
         own_addresses(netlink, &links),
-        stun::ask(&relays),
+        heard(&relays, directly, end),
         visit_all(&subjects, way, end),
         router(netlink, links.first().copied(), map_port, end),
     );
@@ -98,6 +106,19 @@ pub(crate) async fn check(subjects: Vec<Subject>, netlink: &Netlink, way: &Way, 
         clock,
         networks,
     }
+}
+
+/// What STUN servers say, and where none does, other machines.
+async fn heard(
+    relays: &[&RelayEntry],
+    directly: impl Future<Output = Vec<SocketAddr>>,
+    end: Instant,
+) -> Heard {
+    let heard = stun::ask(relays).await;
+    if judge::works(&heard, None) != Some(false) {
+        return heard;
+    }
+    Heard { direct: timeout_at(end, directly).await.unwrap_or_default(), ..heard }
 }
 
 /// The servers of one network, as they were reached.

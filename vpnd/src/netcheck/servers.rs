@@ -16,7 +16,7 @@ use url::{Host, Url};
 use crate::{
     coordinator::{Cause, Error},
     daemon,
-    dial::{Fault, ProxyFault, Unconnected, Way},
+    dial::{self, Fault, ProxyFault, Unconnected, Way},
     relay::{self, Unproven},
     state::Coordinator,
 };
@@ -110,11 +110,15 @@ fn server(url: &str, reached: Result<Reached, ServerState>) -> Server {
 
 async fn connect(url: &str, way: &Way) -> Result<TcpStream, ServerState> {
     let (host, port) = host_and_port(url).ok_or(ServerState::Other)?;
-    match timeout(CONNECT_WITHIN, way.connect(&host, port)).await {
-        Ok(connected) => connected.map_err(of_fault),
-        Err(_) if way.is_direct(&host, port) => Err(ServerState::Silent),
-        Err(_) => Err(ServerState::ProxyUnreachable),
+    if !way.is_direct(&host, port) {
+        let connected = timeout(CONNECT_WITHIN, way.connect(&host, port)).await;
+        return connected.map_or(Err(ServerState::ProxyUnreachable), |connected| connected.map_err(of_fault));
     }
+    let found = timeout(CONNECT_WITHIN, dial::resolve(&host, port)).await;
+    let addrs = found.map_or(Err(ServerState::ResolverSilent), |found| found.map_err(of_fault))?;
+    let connected = timeout(CONNECT_WITHIN, dial::race(addrs)).await;
+    connected
+        .map_or(Err(ServerState::Silent), |connected| connected.map_err(|why| of_fault(Fault::Connect(why))))
 }
 
 /// What is the matter with a server that takes connections and does not answer over TLS, whose first packet is a large
@@ -136,7 +140,9 @@ async fn silent(url: &str, way: &Way) -> ServerState {
 fn of_fault(fault: Fault) -> ServerState {
     match fault {
         Fault::Name => ServerState::NameUnknown,
+        Fault::Resolver => ServerState::ResolverSilent,
         Fault::Connect(Unconnected::NoRoute) => ServerState::NoRoute,
+        Fault::Connect(Unconnected::Unreachable) => ServerState::Unreachable,
         Fault::Connect(Unconnected::Silent) => ServerState::Silent,
         Fault::Connect(Unconnected::Refused) => ServerState::Refused,
         Fault::Proxy(fault) => of_proxy(fault),

@@ -44,6 +44,8 @@ pub(super) struct Heard {
     pub(super) answers: Vec<Answer>,
     /// The port that IPv4 was asked from.
     pub(super) port: Option<u16>,
+    /// Where other machines answered directly, which were asked because no server did.
+    pub(super) direct: Vec<SocketAddr>,
 }
 
 /// What a server saw.
@@ -71,7 +73,7 @@ pub(super) async fn ask(relays: &[&RelayEntry]) -> Heard {
         from(Ipv6Addr::UNSPECIFIED.into(), &v6, &[])
     );
     answers.extend(others);
-    Heard { asked, answers, port }
+    Heard { asked, answers, port, direct: Vec::new() }
 }
 
 async fn addresses(relay: &RelayEntry) -> Vec<(String, SocketAddr)> {

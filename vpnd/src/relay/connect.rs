@@ -174,7 +174,7 @@ pub(super) async fn upgrade(target: &Target, tls: Tls) -> Result<(TokioIo<Upgrad
 async fn dial(target: &Target) -> Result<TcpStream, End> {
     target.way.connect(&target.host(), target.port).await.map_err(|fault| match fault {
         Fault::Proxy(fault) => End::Proxy(fault),
-        Fault::Name | Fault::Connect(_) => End::Lost,
+        Fault::Name | Fault::Resolver | Fault::Connect(_) => End::Lost,
     })
 }
 
