@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -17,9 +18,12 @@ use crate::{
     clock,
     core::{Event, Mesh, To},
     dice::Dice,
+    plan::MAX_HOSTS,
     relay::Link,
 };
 
+/// Public keys by machine, for they are the dearest of what there is to compute here.
+static KEYS: OnceLock<[[u8; 32]; MAX_HOSTS]> = OnceLock::new();
 /// Every machine's port.
 pub(crate) const PORT: u16 = 51_820;
 /// Where its other sockets are, if it has many.
@@ -41,6 +45,7 @@ pub(crate) struct Host {
     mesh: Mesh,
     start: Instant,
     secret: [u8; 32],
+    pub(crate) key: [u8; 32],
     pool: bool,
     pub(crate) awake: bool,
     pub(crate) offline: bool,
@@ -80,7 +85,8 @@ impl Host {
         Self {
             mesh: Mesh::new(start, Box::new(Dice::new(0)), &[]),
             start,
-            secret: [host as u8 + 1; 32],
+            secret: secret(host),
+            key: KEYS.get_or_init(|| std::array::from_fn(key))[host],
             pool,
             awake: true,
             offline: false,
@@ -110,10 +116,6 @@ impl Host {
     /// What control says first.
     pub(crate) fn config(&self, host: usize) -> Config {
         Config { secret: Zeroizing::new(self.secret), own: vec![net(host)], mtu: MTU }
-    }
-
-    pub(crate) fn key(&self) -> [u8; 32] {
-        *PublicKey::from(&StaticSecret::from(self.secret)).as_bytes()
     }
 
     /// Tells the core something.
@@ -170,6 +172,14 @@ impl Host {
         let skew = Duration::from_secs(self.skew.unsigned_abs());
         if self.skew < 0 { wall - skew } else { wall + skew }
     }
+}
+
+fn secret(host: usize) -> [u8; 32] {
+    [host as u8 + 1; 32]
+}
+
+fn key(host: usize) -> [u8; 32] {
+    *PublicKey::from(&StaticSecret::from(secret(host))).as_bytes()
 }
 
 /// The port of one of a machine's sockets.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
+/// The most machines.
+pub(crate) const MAX_HOSTS: usize = 4;
 /// The most that happens in one simulation.
 const MAX_EVENTS: usize = 12;
 

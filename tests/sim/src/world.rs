@@ -48,6 +48,9 @@ pub(crate) struct World {
     now: Duration,
     count: u64,
     queue: BinaryHeap<Reverse<Due>>,
+    /// What is due, by place.
+    tasks: Vec<Option<Task>>,
+    free: Vec<u32>,
     hosts: Vec<Host>,
     net: Net,
     /// Whether each relay runs.
@@ -82,7 +85,8 @@ pub(crate) struct World {
 struct Due {
     at: Duration,
     number: u64,
-    task: Task,
+    /// Where the task is: it is large, and the queue moves what it holds.
+    place: u32,
 }
 
 enum Task {
@@ -117,6 +121,8 @@ impl World {
             now: Duration::ZERO,
             count: 0,
             queue: BinaryHeap::new(),
+            tasks: Vec::new(),
+            free: Vec::new(),
             hosts: (0..count)
                 .map(|host| Host::new(start, host, plan.hosts[host].pool, count, plan.relays))
                 .collect(),
@@ -161,11 +167,11 @@ impl World {
             }
             self.now = self.now.max(next);
             if task.is_some_and(|at| at <= self.now) {
-                if let Some(Reverse(due)) = self.queue.pop() {
-                    if self.is_over(&due.task) {
+                if let Some(task) = self.next_task() {
+                    if self.is_over(&task) {
                         return self.ended();
                     }
-                    self.perform(due.task);
+                    self.perform(task);
                 }
                 continue;
             }
@@ -196,9 +202,20 @@ impl World {
         self.report.broken.get_or_insert_with(|| format!("at {at:?}: {}", what.as_ref()));
     }
 
+    fn next_task(&mut self) -> Option<Task> {
+        let Reverse(Due { place, .. }) = self.queue.pop()?;
+        self.free.push(place);
+        self.tasks[place as usize].take()
+    }
+
     fn after(&mut self, time: Duration, task: Task) {
         self.count += 1;
-        self.queue.push(Reverse(Due { at: self.now + time, number: self.count, task }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(None);
+            (self.tasks.len() - 1) as u32
+        });
+        self.tasks[place as usize] = Some(task);
+        self.queue.push(Reverse(Due { at: self.now + time, number: self.count, place }));
     }
 
     fn begin(&mut self) {
@@ -239,7 +256,7 @@ impl World {
                 continue;
             }
             let fixed = self.plan.hosts[peer].fixed.then(|| self.net.fixed(peer, PORT)).flatten();
-            let key = self.hosts[peer].key();
+            let key = self.hosts[peer].key;
             let known = crate::host::peer(peer, host, key, self.hosts[host].epoch, fixed, self.relays.len());
             self.tell(host, ToData::SetPeer(known));
         }

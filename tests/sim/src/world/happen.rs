@@ -136,8 +136,7 @@ impl World {
     }
 
     fn plan_is_over(&self) -> bool {
-        let tasks = self.queue.iter().map(|std::cmp::Reverse(due)| &due.task);
-        !tasks.into_iter().any(|task| matches!(task, Task::Event(_) | Task::Mend))
+        !self.tasks.iter().flatten().any(|task| matches!(task, Task::Event(_) | Task::Mend))
     }
 
     fn roam(&mut self, host: usize, place: Place) {
