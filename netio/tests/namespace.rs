@@ -384,7 +384,12 @@ fn what_is_said_to_every_host_of_a_link_comes_from_the_address_and_port_that_oth
             // Two programs hear the same.
             let ears = [hear(family, 21_420).unwrap(), hear(family, 21_420).unwrap()];
             let socket = Socket::bind(family, 0, None).unwrap();
-            socket.say(link, own, 21_420, b"said").unwrap();
+            // The kernel makes the route of its multicast a moment after the link is up.
+            let until = Instant::now() + Duration::from_secs(5);
+            while socket.say(link, own, 21_420, b"said") == Err(SendError::Unreachable) {
+                assert!(Instant::now() < until, "{own}");
+                thread::sleep(Duration::from_millis(10));
+            }
             for ear in ears {
                 ear.set_nonblocking(false).unwrap();
                 ear.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -32,11 +32,12 @@ impl Peer {
         }
     }
 
-    /// Whose turn it is to begin. (Behind one router other ways lead, or none.)
+    /// Whose turn it is to begin. (Behind one router other ways lead, or none; and where UDP is blocked none does.)
     fn turn(&self, now: Instant, machine: &Machine) -> Option<Turn> {
         if machine.is_hard(now) {
             return Some(Turn::Hard);
         }
+        machine.stun.seen(now).find(SocketAddr::is_ipv4)?;
         let own = machine.keys.as_ref().filter(|_| !self.shares_public(machine))?.public;
         Some(if own.as_bytes() < self.key.as_bytes() { Turn::First } else { Turn::Second })
     }

@@ -158,6 +158,18 @@ fn homes_between_which_nothing_passes_open_few_ports() {
     assert!(one.min(other) > 248 && one + other < 6 * (248 + 1_536) + 1_000, "{one} {other}");
 }
 
+/// UDP is blocked there, as far as it can know.
+#[test]
+fn a_machine_that_no_stun_server_answers_opens_no_ports_and_is_looked_for_at_none() {
+    let mut world = World::connected(&[true, true]);
+    world.direct = false;
+    world.apply(0, ToData::StunServers(Vec::new()));
+    world.send(0, 1, 1);
+    assert_eq!(talk(&mut world, 300 * SECOND), None);
+    assert!(world.sent.iter().all(|s| s.socket == 0));
+    assert!(sprayed(&world, 0) < 300 && sprayed(&world, 1) < 300);
+}
+
 #[test]
 fn a_machine_that_moved_behind_such_a_router_begins_first() {
     for moved in [0, 1] {
