@@ -191,7 +191,7 @@ impl Machine {
                 list.push(candidate);
             }
         };
-        for addr in self.stun.seen(now) {
+        for addr in self.stun.worth_telling(now) {
             add(Origin::Reflexive, addr);
         }
         for addr in self.mappings.iter().filter(|addr| may_announce(addr.ip())) {

@@ -51,6 +51,8 @@ struct Question {
     due: Option<Instant>,
     tries: usize,
     answer: Option<(Instant, SocketAddr)>,
+    /// Since when it is that.
+    since: Option<Instant>,
 }
 
 impl Question {
@@ -77,6 +79,7 @@ impl Stun {
                     due: Some(now),
                     tries: 0,
                     answer: None,
+                    since: None,
                 },
             });
         }
@@ -153,6 +156,7 @@ impl Stun {
         question.tries = 0;
         question.due = active.then_some(now + REFRESH);
         question.answer = Some((now, seen));
+        question.since = question.since.filter(|_| before == Some(seen)).or(Some(now));
         before != Some(seen)
     }
 
@@ -167,6 +171,20 @@ impl Stun {
             let seen = question.seen(now)?;
             let repeated = self.questions[..at].iter().any(|earlier| earlier.seen(now) == Some(seen));
             (!repeated).then_some(seen)
+        })
+    }
+
+    /// What of that is worth telling peers: behind a NAT that gives each destination another port the newest for each address. (None
+    /// of the ports is theirs; and where only some answers are old, the newest is right.)
+    pub(crate) fn worth_telling(&self, now: Instant) -> impl Iterator<Item = SocketAddr> + '_ {
+        let varies = self.varies(now);
+        let since = move |addr: SocketAddr| {
+            self.questions.iter().filter(|q| q.seen(now) == Some(addr)).filter_map(|q| q.since).max()
+        };
+        self.seen(now).filter(move |addr| {
+            let newer = |other: SocketAddr| other.ip() == addr.ip() && since(other) > since(*addr);
+            let first = self.seen(now).find(|other| other.ip() == addr.ip() && since(*other) == since(*addr));
+            !varies || addr.is_ipv6() || (!self.seen(now).any(newer) && first == Some(*addr))
         })
     }
 
@@ -249,6 +267,25 @@ mod tests {
             assert!(stun.answered(now, true, server(n), &reply));
         }
         (stun, now)
+    }
+
+    #[test]
+    fn of_the_ports_that_a_hard_nat_gives_one_is_told_and_it_is_the_newest() {
+        let all = ["198.51.100.7:1025", "198.51.100.7:1026", "203.0.113.9:1027", "192.168.7.1:51820"];
+        let (mut stun, now) = told(&all);
+        let worth = |stun: &Stun, now| stun.worth_telling(now).map(|addr| addr.port()).collect::<Vec<_>>();
+        assert_eq!(worth(&stun, now), [1_025, 1_027, 51_820], "one for each address");
+        let (first, _) = told(&all[..1]);
+        assert_eq!(worth(&first, now), [1_025]);
+        // The router gives the second server's mapping another port; the others' answers stay what they were.
+        let later = now + REFRESH;
+        for (n, question) in asked(&mut stun, later).into_iter().enumerate() {
+            let seen = if n == 1 { "198.51.100.7:2000" } else { all[n] };
+            let reply = answer(&question, Endpoint(seen.parse().unwrap())).unwrap();
+            let server = SocketAddr::from(([192, 0, 2, 1 + n as u8], 3_478));
+            assert_eq!(stun.answered(later, true, server, &reply), n == 1);
+        }
+        assert_eq!(worth(&stun, later), [2_000, 1_027, 51_820]);
     }
 
     #[test]
