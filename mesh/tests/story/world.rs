@@ -463,7 +463,8 @@ impl Nat {
     fn port(&mut self, socket: u8, dst: SocketAddr) -> Option<u16> {
         let mut port = || loop {
             let port = (OsRng.next_u32() >> 16) as u16;
-            if port >= 1_024 {
+            // Not one that a machine has itself.
+            if port >= 1_024 && !(51_820..51_840).contains(&port) {
                 break port;
             }
         };
