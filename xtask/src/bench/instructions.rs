@@ -59,7 +59,7 @@ struct Baseline {
 struct Count {
     cost: Cost,
     cipher: u64,
-    library: u64,
+    in_libc: u64,
 }
 
 /// Counts, and says whether nothing costs more than it did.
@@ -203,7 +203,7 @@ fn read(text: &str, program: &str) -> Count {
             continue;
         }
         if object != program {
-            count.library += instructions;
+            count.in_libc += instructions;
         } else if is_cipher(function) {
             count.cipher += instructions;
         } else {
@@ -265,7 +265,7 @@ fn=memcpy
         assert_eq!(count.cost.instructions, 124);
         assert_eq!(count.cost.calls, 7);
         assert_eq!(count.cipher, 5_000);
-        assert_eq!(count.library, 900);
+        assert_eq!(count.in_libc, 900);
     }
 
     #[test]
