@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use coordinator::store::DataDir;
 use proto::{coordinator::Auth, roster::Head, token::EnrolCode, wire::Wire};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 use vpnd::coordinator::Error;
 
 use crate::{
@@ -26,19 +26,24 @@ async fn a_change_that_was_acknowledged_survives_kill_9() {
 
     let mut acknowledged = 0;
     for kill in 0..kills() {
-        // Each round is killed a little later after its first change.
+        // Each round is killed a little later after its first change was acknowledged, however long that took.
         let pause = Duration::from_millis(3 + 7 * kill as u64);
+        let (begun, first) = oneshot::channel();
         let killed = tokio::spawn(async move {
+            let _ = first.await;
             sleep(pause).await;
             drop(program);
         });
-        let mut in_flight = None;
+        let (mut begun, mut in_flight) = (Some(begun), None);
         for change in 0.. {
             let (roster, delta) = network.renamed(&format!("m{kill}-{change}"));
             match client.push(&network.id(), &network.member(), delta.to_bytes(), Vec::new()).await {
                 Ok(()) => {
                     network.roster = roster;
                     acknowledged += 1;
+                    if let Some(begun) = begun.take() {
+                        let _ = begun.send(());
+                    }
                 }
                 Err(Error::Unreachable(_)) => {
                     in_flight = Some(roster);
@@ -61,7 +66,7 @@ async fn a_change_that_was_acknowledged_survives_kill_9() {
         let state = network.roster.state();
         assert_eq!(keys(directory.path()).len(), 2 + state.entries().len() + state.slots().len());
     }
-    assert!(acknowledged > 0);
+    assert!(acknowledged >= kills());
     json(directory.path(), &["check"]);
 }
 
