@@ -78,8 +78,10 @@ pub struct LocalAddress {
 pub enum Change {
     /// An address came or went on the link of this index.
     Address(u32),
-    /// The link of this index came, went, or changed its state.
+    /// The link of this index came, went, or changed its state, and is not switched off.
     Link(u32),
+    /// The link of this index is there and switched off: its routes are gone, and its IPv6 addresses.
+    Down(u32),
     /// A route came or went.
     Route,
     /// Changes were lost: read everything anew.
@@ -402,6 +404,9 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
     match &message.payload {
         NetlinkPayload::InnerMessage(M::NewAddress(m) | M::DelAddress(m)) => {
             Some(Change::Address(m.header.index))
+        }
+        NetlinkPayload::InnerMessage(M::NewLink(m)) if !m.header.flags.contains(LinkFlags::Up) => {
+            Some(Change::Down(m.header.index))
         }
         NetlinkPayload::InnerMessage(M::NewLink(m) | M::DelLink(m)) => Some(Change::Link(m.header.index)),
         NetlinkPayload::InnerMessage(M::NewRoute(_) | M::DelRoute(_)) => Some(Change::Route),

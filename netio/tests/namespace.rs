@@ -57,6 +57,11 @@ fn in_namespace(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
     thread::spawn(body).join().unwrap();
 }
 
+/// Runs `ip` with these words.
+fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+}
+
 async fn device(netlink: &Netlink, name: &str) -> (Tun, u32) {
     let tun = Tun::create(name).unwrap();
     let link = netlink.index(name).await.unwrap();
@@ -315,10 +320,6 @@ fn the_router_is_that_of_the_best_default_route_which_is_not_ours() {
     in_namespace(async |netlink| {
         let (_near, near) = device(&netlink, "net0").await;
         assert_eq!(netlink.gateway(None).await.unwrap(), None);
-        let ip = |arguments: &str| {
-            let done = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-            assert!(done.success(), "{arguments}");
-        };
         ip("route add default via 10.9.0.7 dev net0 metric 200");
         ip("route add default via 10.9.0.8 dev net0 metric 100");
         ip("route add default via 10.9.0.9 dev net0 table 77");
@@ -343,10 +344,15 @@ fn changes_of_addresses_routes_and_links_are_told() {
             match next(&mut changes).await {
                 Change::Address(l) => seen.0 |= l == link,
                 Change::Link(l) => seen.1 |= l == link,
+                Change::Down(_) => {}
                 Change::Route => seen.2 = true,
                 Change::Lost => panic!("nothing was lost"),
             }
         }
+        ip("link set net1 down");
+        while next(&mut changes).await != Change::Down(link) {}
+        ip("link set net1 up");
+        while next(&mut changes).await != Change::Link(link) {}
         // However many go by without a reader, that some were lost is told.
         let lo = netlink.index("lo").await.unwrap();
         for n in 0..100_u8 {
@@ -364,9 +370,6 @@ fn changes_of_addresses_routes_and_links_are_told() {
 fn what_is_said_to_every_host_of_a_link_comes_from_the_address_and_port_that_others_answer_to() {
     in_namespace(async |netlink| {
         let (_tun, tunnel) = device(&netlink, "t0").await;
-        let ip = |arguments: &str| {
-            assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
-        };
         ip("link add lan type veth peer name other");
         ip("link set other up");
         let link = netlink.index("lan").await.unwrap();

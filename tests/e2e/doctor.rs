@@ -161,6 +161,11 @@ fn what_is_broken_is_named_and_what_is_mended_is_not() {
     if tests::long() {
         firewalls(&patient, &signer);
     }
+    host.run("ip", &["link", "set", "tacet0", "down"]).unwrap();
+    finds(&patient, "interface_down");
+    host.run("ip", &["link", "set", "tacet0", "up"]).unwrap();
+    let restored = is_well(&patient, "the interface was switched on");
+    assert!(restored.notes.is_empty(), "{}", restored.document);
     host.run("sysctl", &["-qw", "net.ipv6.conf.tacet0.disable_ipv6=1"]).unwrap();
     finds(&patient, "ipv6_off");
     patient.ask(&["down"]).unwrap();

@@ -92,6 +92,11 @@ fn vpnctl_ping_tells_the_path_and_how_fast_it_is() {
         assert!(reply["path"] == "direct" || reply["path"] == "relay");
         assert!(reply["rtt_ms"].as_f64().unwrap() > 0.0);
     }
+    for address in ["ipv4", "ipv6"] {
+        let address = world.node("flat-1").address(address).unwrap();
+        let said = world.node("home-1").ask(&["ping", &address, "-c", "1"]).unwrap();
+        assert_eq!(said["received"], 1, "{address}: {said}");
+    }
 }
 
 /// From the moment somebody types `join` to the first answered ping, each time on a machine that was never used.

@@ -200,6 +200,8 @@ fn a_wrong_password_a_taken_and_an_invalid_name_are_refused() {
         &["relay", "remove", "https://nowhere.example"],
         &["invite", "revoke", "00000000"],
         &["ip", "nobody"],
+        &["ping", "nobody"],
+        &["ping", "203.0.113.1"],
     ] {
         refused(first, wrong, "", "not_found", 2);
     }

@@ -520,7 +520,7 @@ pub(crate) struct Ip {
 
 #[derive(Args)]
 pub(crate) struct Ping {
-    /// Which machine
+    /// Which machine, by its name or its address in the network
     pub(crate) name: String,
     /// How many probes; 0 goes on until interrupted [default: 5, or 30 with --until-direct]
     #[arg(short, long, value_name = "COUNT")]
@@ -535,7 +535,7 @@ pub(crate) struct Ping {
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// Another machine that is not reached as it should be
+    /// Another machine that is not reached as it should be, by its name or its address in the network
     pub(crate) name: Option<String>,
 }
 

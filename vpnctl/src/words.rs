@@ -44,6 +44,7 @@ pub(crate) fn warning_text(warning: Warning) -> &'static str {
         Warning::InterfaceNameTaken => "the interface's name is taken; remove it, or change --interface",
         Warning::InterfaceForbidden => "vpnd may not make network interfaces; run it as root or by its unit",
         Warning::NoTun => "/dev/net/tun is missing; load it (modprobe tun), or give it here",
+        Warning::InterfaceDown => "the network's interface was switched off (ip link), so nothing passes",
         Warning::StateNotWritable => "the state directory cannot be written; make room, or check it",
         Warning::Renamed => "another machine had this one's name first; it got another",
         Warning::Other => "something that this vpnctl does not know; is it older than vpnd?",
@@ -85,6 +86,9 @@ pub(crate) fn warning_next(warning: Warning) -> &'static str {
         }
         Warning::InterfaceForbidden => "run vpnd as root or by its unit: systemctl restart vpnd",
         Warning::NoTun => "load it: modprobe tun; a container needs the device /dev/net/tun",
+        Warning::InterfaceDown => {
+            "switch it on, for instance: ip link set tacet0 up; or: vpnctl down, vpnctl up"
+        }
         Warning::StateNotWritable => {
             "make room where vpnd keeps its state (df /var/lib/tacet), or mount it for writing"
         }

@@ -32,7 +32,7 @@ pub use netcheck::{
 pub use reply::{
     Account, Answer, Damage, Event, Invite, InviteCreated, Joined, Left, Machine, MachineRemoved,
     NetworkCreated, NetworkState, NetworkStatus, NetworkSummary, Own, Path, Peer, Progress, RecoverFrom,
-    Recovered, Recovery, RecoveryRoster, Relay, Reply, Revoked, Status, Warning,
+    Recovered, Recovery, RecoveryRoster, Relay, Reply, Revoked, Status, Warning, is_called,
 };
 pub use request::{Command, Request, RequestError, VERSION};
 pub use secret::{Password, Secret};

@@ -1,6 +1,6 @@
 //! What vpnd answers.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -418,6 +418,21 @@ pub struct Peer {
     pub tx_bytes: u64,
 }
 
+impl Peer {
+    /// Whether a person calls it that: by its name, or by an address that it has in the network.
+    #[must_use]
+    pub fn is_called(&self, what: &str) -> bool {
+        is_called(&self.name, self.ipv4, self.ipv6, what)
+    }
+}
+
+/// Whether a machine of this name and with these addresses is what a person calls `what`: no name is an address, too.
+#[must_use]
+pub fn is_called(name: &str, ipv4: Option<Ipv4Addr>, ipv6: Ipv6Addr, what: &str) -> bool {
+    let is_own = |ip: IpAddr| ip == IpAddr::V6(ipv6) || ipv4.is_some_and(|own| ip == IpAddr::V4(own));
+    name == what || what.parse().is_ok_and(is_own)
+}
+
 /// Which way a peer's data goes.
 #[derive(Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
@@ -470,6 +485,8 @@ pub enum Warning {
     InterfaceForbidden,
     /// There is no interface: this system has no `/dev/net/tun`.
     NoTun,
+    /// Somebody switched the interface off.
+    InterfaceDown,
     /// The state directory cannot be written: full, or read-only.
     StateNotWritable,
     /// Another machine had the name that this one was to get, and a signer gave it another.

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::api::{Answer, ApiError, Command, ErrorCode, Event, NetworkState, NetworkStatus, Path, Peer};
+use proto::api::{
+    Answer, ApiError, Command, ErrorCode, Event, NetworkState, NetworkStatus, Own, Path, Peer, is_called,
+};
 use serde::Serialize;
 
 use super::{Context, Outcome};
@@ -104,12 +106,13 @@ fn findings(context: &Context<'_>, machine: Option<&str>) -> Result<Findings, Fa
     })
 }
 
-/// Refuses a name that no other machine has.
+/// Refuses a name or an address that no other machine has.
 fn known(context: &Context<'_>, name: &str, networks: &[NetworkStatus]) -> Result<(), Failure> {
-    if networks.iter().any(|network| network.peers.iter().any(|peer| peer.name == name)) {
+    if networks.iter().any(|network| network.peers.iter().any(|peer| peer.is_called(name))) {
         return Ok(());
     }
-    if networks.iter().any(|network| network.machine.name == name) {
+    let own = |machine: &Own| is_called(&machine.name, machine.ipv4, machine.ipv6, name);
+    if networks.iter().any(|network| own(&network.machine)) {
         let why = "it is this machine";
         return Err(Failure::new(ErrorCode::Usage, NOT_EXAMINED, why, "leave the name out: vpnctl doctor"));
     }
@@ -123,7 +126,7 @@ fn known(context: &Context<'_>, name: &str, networks: &[NetworkStatus]) -> Resul
 
 fn tunnel(context: &Context<'_>, network: &NetworkStatus, machine: Option<&str>) -> Tunnel {
     let mut which: Vec<&Peer> =
-        network.peers.iter().filter(|peer| machine.is_none_or(|name| peer.name == name)).collect();
+        network.peers.iter().filter(|peer| machine.is_none_or(|name| peer.is_called(name))).collect();
     // Those that something is exchanged with just now are there.
     which.sort_by_key(|peer| peer.path == Path::Idle);
     which.truncate(SAMPLE);

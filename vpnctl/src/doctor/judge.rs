@@ -32,7 +32,7 @@ pub(crate) fn judge(findings: &Findings) -> Vec<Verdict> {
         }
         verdicts.extend(trust(network).into_iter().map(|verdict| verdict.of(&network.name)));
     }
-    for tunnel in &findings.tunnels {
+    for tunnel in findings.tunnels.iter().filter(|tunnel| !is_switched_off(tunnel, findings)) {
         let of_tunnel = through(tunnel).into_iter();
         let of_machines = tunnel.machines.iter().flat_map(|machine| at_machine(machine, tunnel, findings));
         verdicts.extend(of_tunnel.chain(of_machines).map(|verdict| verdict.of(&tunnel.network)));
@@ -56,6 +56,12 @@ fn is_to_be_up(network: &NetworkStatus) -> bool {
     )
 }
 
+/// Whether the interface of a network is off, which explains whatever does not pass by it.
+fn is_switched_off(tunnel: &Tunnel, findings: &Findings) -> bool {
+    let network = findings.networks.iter().find(|network| network.name == tunnel.network);
+    network.is_some_and(|network| network.warnings.contains(&Warning::InterfaceDown))
+}
+
 fn warned(findings: &Findings, wanted: Warning) -> bool {
     findings.networks.iter().any(|network| network.warnings.contains(&wanted))
 }
@@ -74,13 +80,14 @@ fn state(state: NetworkState) -> Verdict {
 
 /// What is wrong with vpnd and the host, whatever the network around.
 fn in_this_machine(network: &NetworkStatus) -> Vec<Verdict> {
-    const HERE: [Warning; 7] = [
+    const HERE: [Warning; 8] = [
         Warning::StateNotWritable,
         Warning::NoTun,
         Warning::InterfaceForbidden,
         Warning::PortTaken,
         Warning::InterfaceNameTaken,
         Warning::InterfaceFailed,
+        Warning::InterfaceDown,
         Warning::DataPathDown,
     ];
     let mut verdicts = Vec::new();

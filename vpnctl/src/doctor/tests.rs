@@ -305,6 +305,7 @@ fn every_warning_and_state_is_a_fault_with_its_own_word_or_a_note() {
         Warning::PortTaken,
         Warning::InterfaceNameTaken,
         Warning::InterfaceFailed,
+        Warning::InterfaceDown,
         Warning::DataPathDown,
         Warning::CoordinatorUntrusted,
         Warning::NetworkUnknown,
@@ -371,6 +372,18 @@ fn what_other_programs_do_to_the_tunnel_is_told_apart() {
     assert_eq!(elsewhere.0, [Fault::RouteTaken]);
     assert_eq!(found(|f| f.tunnels[0].ipv6 = false).0, [Fault::Ipv6Off]);
     assert_eq!(found(|f| f.tunnels[0].ipv4 = Some(false)).0, [Fault::AddressMissing]);
+}
+
+#[test]
+fn an_interface_that_was_switched_off_explains_what_does_not_pass_by_it() {
+    let off = found(|f| {
+        f.networks[0].warnings = vec![Warning::InterfaceDown];
+        f.one_machine = true;
+        f.tunnels[0].ipv6 = false;
+        f.tunnels[0].machines[0].elsewhere = Some([10, 88, 14, 2].into());
+        f.tunnels[0].machines[0].echo = None;
+    });
+    assert_eq!(off, (vec![Fault::Warned(Warning::InterfaceDown)], vec![]));
 }
 
 #[test]

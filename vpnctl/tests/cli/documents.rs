@@ -98,6 +98,7 @@ pub(crate) const WARNINGS: &[Warning] = &[
     Warning::InviteOverused,
     Warning::DataPathDown,
     Warning::InterfaceFailed,
+    Warning::InterfaceDown,
     Warning::PortTaken,
     Warning::InterfaceNameTaken,
     Warning::InterfaceForbidden,

@@ -107,6 +107,8 @@ pub(super) struct Health {
     pub(super) contradiction: Option<Box<Head>>,
     /// Why there is no interface.
     pub(super) lack: Option<Lack>,
+    /// Somebody switched the interface off.
+    pub(super) interface_down: bool,
     pub(super) removed: bool,
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,
@@ -288,7 +290,7 @@ impl Actor {
                 Occurrence::Roster(roster) => self.adopt(*roster).await,
                 Occurrence::Sync(event) => self.heed_sync(event).await,
                 Occurrence::Relay(event) => self.heed_relays(event, &mut ears),
-                Occurrence::Change(change) => self.heed_change(change),
+                Occurrence::Change(change) => self.heed_change(change).await,
                 Occurrence::Mapped(mapping) => self.heed_mapping(mapping),
                 Occurrence::Lan(event) => self.heed_lan(&event),
             }
@@ -526,7 +528,7 @@ impl Actor {
     }
 
     /// Gives interface and data path this machine's own addresses.
-    async fn configure(&mut self, own: MachineEntry) {
+    pub(super) async fn configure(&mut self, own: MachineEntry) {
         let Some(running) = &self.running else { return };
         let done = self.set_addresses(&running.interface, &own).await;
         self.health.lack = done.is_err().then_some(Lack::Other);

@@ -161,6 +161,11 @@ impl Interface {
         async move { matches!(netlink.index(&name).await, Err(NetlinkError::NoLink)) }
     }
 
+    /// Whether it is there and switched on.
+    pub(crate) async fn is_up(&self) -> bool {
+        self.netlink.state(self.index).await.is_ok_and(|(up, _)| up)
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -3,10 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use proto::{
-    api::{ApiError, ErrorCode, InviteCreated, NetworkStatus, Secret},
+    api::{ApiError, ErrorCode, InviteCreated, NetworkStatus, Secret, is_called},
     identity::NetworkId,
     pipe::ToData,
-    roster::{EditError, InviteSecret, MAX_GROUPS, NewInvite as InviteWish, RosterError, valid_name},
+    roster::{
+        EditError, InviteSecret, MAX_GROUPS, MachineEntry, NewInvite as InviteWish, RosterError, valid_name,
+    },
     token::{InviteToken, Token},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -89,9 +91,10 @@ impl Actor {
         if self.running.is_none() {
             return drop(reply.send(Err(is_down(WHAT))));
         }
-        let found = self.members.iter().find(|(_, machine)| machine.name == name);
+        let called = |of: &MachineEntry| is_called(&of.name, of.ipv4, of.ipv6, name);
+        let found = self.members.iter().find(|(_, machine)| called(machine));
         let Some(peer) = found.and_then(|(key, _)| self.peers.number(key)) else {
-            let own = self.own().is_some_and(|own| own.name == name);
+            let own = self.own().is_some_and(|own| called(&own));
             return drop(reply.send(Err(if own { is_this(WHAT) } else { no_machine(WHAT) })));
         };
         let (asker, pong) = oneshot::channel();

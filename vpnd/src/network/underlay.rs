@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 impl Actor {
     /// Takes the kernel's word that a link, an address or a route is another one now.
-    pub(super) fn heed_change(&mut self, change: Change) {
+    pub(super) async fn heed_change(&mut self, change: Change) {
         let Some(running) = &self.running else { return };
         let own = |link: u32| link == running.interface.index();
         let notes = self.notes.clone();
@@ -32,17 +32,35 @@ impl Actor {
                         let _ = notes.send(Note::InterfaceGone).await;
                     }
                 });
+                if self.health.interface_down {
+                    self.restore_interface().await;
+                }
             }
+            // Whoever did it means it, or not: it is told, and undone by nobody but them.
+            Change::Down(link) if own(link) => self.health.interface_down = true,
             Change::Address(link) if own(link) => {}
             Change::Route => running.look_at_router(),
-            Change::Address(_) | Change::Link(_) | Change::Lost => {
+            Change::Address(_) | Change::Link(_) | Change::Down(_) | Change::Lost => {
+                // What was lost may have been the interface's own going down, or coming up.
+                let up = change == Change::Lost && running.interface.is_up().await;
                 if !std::mem::replace(&mut self.settling, true) {
                     tokio::spawn(async move {
                         sleep(SETTLE).await;
                         let _ = notes.send(Note::Settled).await;
                     });
                 }
+                if up {
+                    self.restore_interface().await;
+                }
             }
+        }
+    }
+
+    /// Gives an interface that is up again what the kernel forgot when it went down: routes and IPv6 addresses.
+    async fn restore_interface(&mut self) {
+        self.health.interface_down = false;
+        if let Some(own) = self.own() {
+            self.configure(own).await;
         }
     }
 

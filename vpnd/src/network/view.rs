@@ -106,6 +106,7 @@ impl Actor {
             when(health.overused, Warning::InviteOverused),
             when(running.is_some_and(|running| running.data.is_none()), Warning::DataPathDown),
             health.lack.map(Lack::warning),
+            when(health.interface_down, Warning::InterfaceDown),
             when(health.not_saved, Warning::StateNotWritable),
             when(health.renamed, Warning::Renamed),
         ]
