@@ -11,8 +11,11 @@ use crate::out::{To, Transmit, TunBatch};
 const MAX_SEGMENTS: usize = 64;
 /// The largest UDP payload over IPv4, in bytes.
 pub(crate) const MAX_BYTES: usize = 65_507;
-/// Buffers that are kept while empty; more than this only serve bursts to many peers.
-const KEEP_SPARE: usize = 16;
+/// Bytes of buffers that are kept while empty. What is sent between two flushes of the caller lies in as many buffers as it has
+/// batches, small packets to many peers in more than a hundred; few of them are large ([`LARGE`]).
+const KEEP_SPARE: usize = 2 << 20;
+/// A batch whose datagrams are this long, in bytes, is likely to become a large one.
+const LARGE: usize = 1_024;
 /// What WireGuard may write instead of a data packet: a handshake initiation.
 const MIN_ROOM: usize = 148;
 
@@ -20,7 +23,7 @@ const MIN_ROOM: usize = 148;
 #[derive(Default)]
 pub(crate) struct Outbox {
     batches: VecDeque<Batch>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// Handed out, until the next call.
     sending: Option<Batch>,
     /// Where [`Outbox::commit`] appends.
@@ -50,7 +53,7 @@ impl Outbox {
         self.open = match newest {
             Some(at) if self.batches[at].class == class && self.batches[at].takes(len) => at,
             _ => {
-                let bytes = self.spare.pop().unwrap_or_default();
+                let bytes = self.spare.take(len);
                 let (segment, segments, closed) = (len, 0, false);
                 self.batches.push_back(Batch { to, class, segment, segments, len: 0, closed, bytes });
                 self.batches.len() - 1
@@ -76,7 +79,7 @@ impl Outbox {
         } else if batch.segments == 0 && self.open + 1 == self.batches.len() {
             // Opened for this datagram alone.
             if let Some(batch) = self.batches.pop_back() {
-                self.reuse(batch.bytes);
+                self.spare.put(batch.bytes);
             }
         }
     }
@@ -108,7 +111,7 @@ impl Outbox {
     /// The oldest batch.
     pub(crate) fn poll(&mut self) -> Option<Transmit<'_>> {
         if let Some(sent) = self.sending.take() {
-            self.reuse(sent.bytes);
+            self.spare.put(sent.bytes);
         }
         self.sending = self.batches.pop_front();
         let batch = self.sending.as_ref()?;
@@ -119,15 +122,39 @@ impl Outbox {
     /// Gives back the buffers of what was sent, and with them what stands in them. What waits stays.
     pub(crate) fn forget(&mut self) {
         self.sending = None;
-        self.spare.clear();
+        self.spare = Spare::default();
         (self.last, self.copy) = (0, Vec::new());
         // A queue keeps what was taken out of it until something else comes there.
         self.batches = self.batches.drain(..).collect();
     }
+}
 
-    fn reuse(&mut self, bytes: Vec<u8>) {
-        if self.spare.len() < KEEP_SPARE {
-            self.spare.push(bytes);
+/// Empty buffers, the smallest first.
+#[derive(Default)]
+struct Spare {
+    buffers: VecDeque<Vec<u8>>,
+    /// Bytes of all of them.
+    kept: usize,
+}
+
+impl Spare {
+    /// One for a batch of datagrams of `len` bytes. Small ones get the smallest: so the large buffers, which bulk made large,
+    /// go to bulk again, and not every buffer grows in time.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let taken = if len < LARGE { self.buffers.pop_front() } else { self.buffers.pop_back() };
+        let bytes = taken.unwrap_or_default();
+        self.kept -= bytes.len();
+        bytes
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) {
+        self.kept += bytes.len();
+        let place = self.buffers.partition_point(|other| other.len() < bytes.len());
+        self.buffers.insert(place, bytes);
+        while self.kept > KEEP_SPARE
+            && let Some(largest) = self.buffers.pop_back()
+        {
+            self.kept -= largest.len();
         }
     }
 }
@@ -290,7 +317,7 @@ mod tests {
         out.push(udp(2), &[2; 100]);
         assert!(out.batches[0].bytes[..100] == [2; 100]);
         out.forget();
-        assert!(out.spare.is_empty() && out.sending.is_none());
+        assert!(out.spare.buffers.is_empty() && out.sending.is_none());
         assert!(drain(&mut out) == [(udp(2), 100, vec![2; 100])]);
         let mut inbox = Inbox::default();
         inbox.room(100)[..10].fill(1);
@@ -299,6 +326,28 @@ mod tests {
         assert_eq!(inbox.poll().unwrap().packets().count(), 1);
         inbox.forget();
         assert!(inbox.bytes.is_empty());
+    }
+
+    #[test]
+    fn empty_buffers_are_kept_within_bounds_and_the_large_ones_go_to_bulk_again() {
+        let mut out = Outbox::default();
+        let mut turn = |bulk: usize, small: usize| {
+            for port in 0..bulk {
+                (0..45).for_each(|_| out.push(udp(port as u16), &[7; 1_452]));
+            }
+            (0..small).for_each(|port| out.push(udp(1_000 + port as u16), &[7; 96]));
+            drain(&mut out);
+            out.poll();
+            let large = out.spare.buffers.iter().filter(|buffer| buffer.len() > 1_024).count();
+            (large, out.spare.buffers.len(), out.spare.kept)
+        };
+        for small in [100, 3, 77, 0, 100] {
+            let (large, all, kept) = turn(2, small);
+            assert!(large == 2 && all == 102 && kept < 3 << 16, "{large} of {all}, {kept} bytes");
+        }
+        assert!(turn(100, 100).2 <= KEEP_SPARE);
+        let buffers = out.spare.buffers.iter().map(Vec::len);
+        assert_eq!(buffers.sum::<usize>(), out.spare.kept);
     }
 
     #[test]

@@ -4,21 +4,23 @@
 //! the path discovery between the two cores, is not. The input is the same in every run. Needs root, for a TUN device
 //! in a network namespace of its own; calls into the kernel cost no instructions here.
 
+mod frame;
 #[path = "../../../mesh/benches/core/pair.rs"]
 mod pair;
 
 use std::{hint::black_box, process::Command, time::Instant};
 
 use mesh::Mesh;
-use netio::tun::{Coalescer, HEADER_LEN, Split, Tun};
+use netio::tun::{Coalescer, Split, Tun};
 use nix::sched::{CloneFlags, unshare};
 
-use self::pair::{INNER, Pair, Received, outer};
+use self::{
+    frame::{Frame, Protocol},
+    pair::{INNER, Pair, Received, outer},
+};
 
 /// Payload bytes of a TCP segment without options, at the tunnel's MTU.
-const SEGMENT: usize = pair::MTU as usize - HEADERS;
-/// IPv4 and TCP.
-const HEADERS: usize = 40;
+const SEGMENT: usize = pair::MTU as usize - Protocol::Tcp.headers();
 /// Large TCP packets of one stream.
 const LARGE: usize = 12;
 /// Segments in each of them.
@@ -111,44 +113,13 @@ fn sealed(pair: &mut Pair) -> Vec<Received> {
 /// What the kernel hands over of a stream: large packets to be cut, and acknowledgements of another stream between them.
 fn frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
+    let [from, to] = INNER;
     for n in 0..LARGE {
-        frames.push(frame(0, SEGMENT * SEGMENTS, n * SEGMENT * SEGMENTS));
-        frames.extend((0..SMALL).map(|_| frame(1, 0, 0)));
+        let (payload, sequence) = (SEGMENT * SEGMENTS, n * SEGMENT * SEGMENTS);
+        let large = Frame { protocol: Protocol::Tcp, from, to, flow: 0, payload, segment: SEGMENT, sequence };
+        frames.push(large.bytes());
+        let small = Frame { flow: 1, payload: 0, sequence: 0, ..large };
+        frames.extend((0..SMALL).map(|_| small.bytes()));
     }
     frames
-}
-
-/// A TCP packet of a flow, behind a virtio-net header that leaves the checksum to the reader.
-fn frame(flow: u8, payload: usize, sequence: usize) -> Vec<u8> {
-    let mut packet = vec![0x5a; HEADERS + payload];
-    packet[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-    packet[12..16].copy_from_slice(&INNER[0]);
-    packet[16..20].copy_from_slice(&INNER[1]);
-    let len = packet.len() as u16;
-    packet[2..4].copy_from_slice(&len.to_be_bytes());
-    packet[20..24].copy_from_slice(&[0x20, flow, 0x14, 0x51]);
-    packet[24..28].copy_from_slice(&(sequence as u32).to_be_bytes());
-    packet[28..40].copy_from_slice(&[0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
-    let header = !sum(&packet[..20]);
-    packet[10..12].copy_from_slice(&header.to_be_bytes());
-    let pseudo = sum(&[&packet[12..20], &[0, 6], &(len - 20).to_be_bytes()].concat());
-    packet[36..38].copy_from_slice(&pseudo.to_be_bytes());
-
-    let (kind, size) = if payload > SEGMENT { (1, SEGMENT) } else { (0, 0) };
-    let mut frame = vec![1, kind];
-    for field in [HEADERS, size, 20, 16] {
-        frame.extend((field as u16).to_ne_bytes());
-    }
-    assert_eq!(frame.len(), HEADER_LEN);
-    frame.extend(packet);
-    frame
-}
-
-/// The internet checksum's sum, plainly.
-fn sum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
