@@ -9,6 +9,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
@@ -29,8 +30,13 @@ use netio::{
     udp::{Batch, Family, SendError, Socket, hear},
 };
 use nix::{
+    libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
 };
 
 const V6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1);
@@ -115,15 +121,61 @@ fn reflect(tun: &mut Tun, stop: &AtomicBool) -> Seen {
 }
 
 /// Runs `traffic` beside the reflector.
-fn beside_reflector(mut tun: Tun, traffic: impl FnOnce()) -> Seen {
+fn beside_reflector(tun: Tun, traffic: impl FnOnce()) -> Seen {
+    with_reflector(tun, traffic).1
+}
+
+/// The same, for a device that is used again.
+fn with_reflector(mut tun: Tun, traffic: impl FnOnce()) -> (Tun, Seen) {
     let stop = Arc::new(AtomicBool::new(false));
     let reflector = thread::spawn({
         let stop = stop.clone();
-        move || reflect(&mut tun, &stop)
+        move || {
+            let seen = reflect(&mut tun, &stop);
+            (tun, seen)
+        }
     });
     traffic();
     stop.store(true, Ordering::Relaxed);
     reflector.join().unwrap()
+}
+
+/// Sends so many bytes over TCP, in each family, and compares what comes back.
+fn tcp_traffic(bytes: usize) {
+    for (here, there) in HERE.into_iter().zip(THERE) {
+        let listener = TcpListener::bind((here, 7_000)).unwrap();
+        let mut client = TcpStream::connect((there, 7_000)).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let sent: Vec<u8> = (0..bytes).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| client.write_all(&sent).unwrap());
+            let mut received = vec![0; bytes];
+            server.read_exact(&mut received).unwrap();
+            assert!(received == sent);
+        });
+    }
+}
+
+/// Sends a batch of datagrams, in each family, and compares what comes back.
+fn udp_traffic() {
+    for (family, there) in [Family::V4, Family::V6].into_iter().zip(THERE) {
+        let mut socket = Socket::bind(family, 0, None).unwrap();
+        // The reflector leaves ports alone: what is sent to our own port comes back to us.
+        let dst = SocketAddr::new(there, socket.port().unwrap());
+        let sent: Vec<u8> = (0..40 * 1_300_usize + 7).map(|i| (i / 1_300 + i) as u8).collect();
+        socket.send(dst, 0, 1_300, &sent).unwrap();
+        let (mut batch, mut received) = (Batch::new(), Vec::<Vec<u8>>::new());
+        let end = Instant::now() + Duration::from_secs(5);
+        while received.concat().len() < sent.len() && Instant::now() < end {
+            socket.recv(&mut batch).unwrap();
+            for datagram in batch.datagrams() {
+                assert!(datagram.src == dst);
+                received.extend(datagram.data.chunks(datagram.segment).map(<[u8]>::to_vec));
+            }
+        }
+        assert!(received.concat() == sent);
+        assert!(received[..40].iter().all(|datagram| datagram.len() == 1_300));
+    }
 }
 
 /// The sum of the namespace's counters of this name, TCP and UDP, IPv4 and IPv6.
@@ -149,22 +201,8 @@ fn kernel_count(name: &str) -> u64 {
 #[test]
 fn tcp_passes_through_split_and_coalesce_unharmed() {
     in_namespace(async |netlink| {
-        const BYTES: usize = 30 << 20;
         let (tun, _) = device(&netlink, "split0").await;
-        let seen = beside_reflector(tun, || {
-            for (here, there) in HERE.into_iter().zip(THERE) {
-                let listener = TcpListener::bind((here, 7_000)).unwrap();
-                let mut client = TcpStream::connect((there, 7_000)).unwrap();
-                let (mut server, _) = listener.accept().unwrap();
-                let sent: Vec<u8> = (0..BYTES).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-                thread::scope(|scope| {
-                    scope.spawn(|| client.write_all(&sent).unwrap());
-                    let mut received = vec![0; BYTES];
-                    server.read_exact(&mut received).unwrap();
-                    assert!(received == sent);
-                });
-            }
-        });
+        let seen = beside_reflector(tun, || tcp_traffic(30 << 20));
         assert_eq!(kernel_count("InCsumErrors"), 0);
         // A busy machine lets a timer of TCP fire early now and then; what is lost or cut wrongly costs thousands.
         assert!(kernel_count("RetransSegs") < 10);
@@ -178,30 +216,73 @@ fn tcp_passes_through_split_and_coalesce_unharmed() {
 fn udp_passes_through_split_and_coalesce_unharmed() {
     in_namespace(async |netlink| {
         let (tun, _) = device(&netlink, "split1").await;
-        let seen = beside_reflector(tun, || {
-            for (family, there) in [Family::V4, Family::V6].into_iter().zip(THERE) {
-                let mut socket = Socket::bind(family, 0, None).unwrap();
-                // The reflector leaves ports alone: what is sent to our own port comes back to us.
-                let dst = SocketAddr::new(there, socket.port().unwrap());
-                let sent: Vec<u8> = (0..40 * 1_300_usize + 7).map(|i| (i / 1_300 + i) as u8).collect();
-                socket.send(dst, 0, 1_300, &sent).unwrap();
-                let (mut batch, mut received) = (Batch::new(), Vec::<Vec<u8>>::new());
-                let end = Instant::now() + Duration::from_secs(5);
-                while received.concat().len() < sent.len() && Instant::now() < end {
-                    socket.recv(&mut batch).unwrap();
-                    for datagram in batch.datagrams() {
-                        assert!(datagram.src == dst);
-                        received.extend(datagram.data.chunks(datagram.segment).map(<[u8]>::to_vec));
-                    }
-                }
-                assert!(received.concat() == sent);
-                assert!(received[..40].iter().all(|datagram| datagram.len() == 1_300));
-            }
-        });
+        let seen = beside_reflector(tun, udp_traffic);
         assert_eq!(kernel_count("InCsumErrors"), 0);
         assert_eq!(seen.dropped, 0);
         assert!(seen.packets > 5 * seen.reads, "{} packets in {} reads", seen.packets, seen.reads);
         assert!(seen.packets > 5 * seen.writes, "{} packets in {} writes", seen.packets, seen.writes);
+    });
+}
+
+/// From now on, on this thread and those that it starts, such a call fails with `EINVAL`, as on a kernel that lacks something.
+fn refuse(call: libc::c_long, argument: u8, is: SeccompCmpOp, number: u64) {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, number).unwrap();
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(call, vec![SeccompRule::new(vec![condition]).unwrap()])]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EINVAL as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
+#[test]
+fn without_segmentation_of_udp_its_datagrams_pass_one_by_one_and_tcp_passes_as_ever() {
+    in_namespace(async |netlink| {
+        // Before Linux 6.2. (The flags are the third argument; no other call here has these bits in it.)
+        let uso = u64::from(libc::TUN_F_USO4 | libc::TUN_F_USO6);
+        refuse(libc::SYS_ioctl, 2, SeccompCmpOp::MaskedEq(!0x1f & 0xffff_ffff), uso);
+        let (tun, _) = device(&netlink, "old0").await;
+        let (tun, seen) = with_reflector(tun, udp_traffic);
+        assert!(seen.packets >= 82 && seen.reads == seen.packets && seen.writes == seen.packets);
+        assert_eq!(seen.dropped, 0);
+        let seen = beside_reflector(tun, || tcp_traffic(3 << 20));
+        assert!(seen.packets > 5 * seen.reads && seen.packets > 5 * seen.writes && seen.dropped == 0);
+        assert_eq!(kernel_count("InCsumErrors"), 0);
+    });
+}
+
+#[test]
+fn a_device_without_any_offload_carries_packets_one_by_one() {
+    in_namespace(async |netlink| {
+        refuse(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, u64::from(libc::TUNSETOFFLOAD as u32));
+        let (tun, _) = device(&netlink, "old1").await;
+        let seen = beside_reflector(tun, || {
+            udp_traffic();
+            tcp_traffic(3 << 20);
+        });
+        assert!(seen.packets > 2_000 && seen.reads == seen.packets && seen.writes == seen.packets);
+        assert_eq!((seen.dropped, kernel_count("InCsumErrors")), (0, 0));
+    });
+}
+
+#[test]
+fn a_kernel_that_takes_no_joined_packets_gets_single_ones_and_none_is_lost() {
+    in_namespace(async |netlink| {
+        let (tun, _) = device(&netlink, "old2").await;
+        // A packet by itself has two buffers, its header's and its own.
+        refuse(libc::SYS_writev, 2, SeccompCmpOp::Gt, 2);
+        let seen = beside_reflector(tun, || {
+            udp_traffic();
+            tcp_traffic(3 << 20);
+        });
+        // What is read is as large as ever; for each packet written there is an acknowledgement to be read.
+        assert!(seen.packets > seen.reads + 1_000, "{} packets in {} reads", seen.packets, seen.reads);
+        // More writes than packets by those that were refused: of the first batch of each protocol.
+        assert!(seen.writes > seen.packets && seen.writes < seen.packets + 100);
+        assert_eq!((seen.dropped, kernel_count("InCsumErrors")), (0, 0));
+        assert!(kernel_count("RetransSegs") < 10);
     });
 }
 

@@ -3,8 +3,8 @@
 //!
 //! A socket that is not connected survives roaming and shows no peer in `/proc/net/udp`. Batches go both ways:
 //! [`Socket::send`] hands the kernel equal-sized datagrams to one destination as one buffer (`UDP_SEGMENT`),
-//! [`Socket::recv`] takes up to [`SLOTS`] coalesced buffers in one call (`recvmmsg`, `UDP_GRO`). A kernel or a network
-//! card that refuses segmentation is remembered, and the datagrams go out one by one.
+//! [`Socket::recv`] takes up to [`SLOTS`] coalesced buffers in one call (`recvmmsg`, `UDP_GRO`). Where the kernel knows no
+//! segmentation, or it or a network card refuses it one day, that is remembered, and the datagrams go out one by one.
 //!
 //! No datagram is ever cut into fragments, here or on the way: whoever sends finds out what the path takes, and
 //! [`SendError::TooBig`] says what this machine's own link does not.
@@ -26,8 +26,8 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname, setsockopt, socket,
-    sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname, getsockopt,
+    setsockopt, socket, sockopt,
 };
 
 pub use self::{
@@ -113,7 +113,7 @@ impl Socket {
             Some(AddressFamily::Inet6) => Family::V6,
             _ => return Err(UdpError::NotUdp),
         };
-        if nix::sys::socket::getsockopt(&fd, sockopt::SockType) != Ok(SockType::Datagram) {
+        if getsockopt(&fd, sockopt::SockType) != Ok(SockType::Datagram) {
             return Err(UdpError::NotUdp);
         }
         Ok(Self::prepare(fd, family))
@@ -131,7 +131,9 @@ impl Socket {
             let _ = setsockopt(&fd, sockopt::SndBuf, &BUFFER);
         }
         let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
-        Self { fd, family, segments: true }
+        // A kernel that does not know segmentation would pass over the wish for it, and send a batch as one datagram.
+        let segments = getsockopt(&fd, sockopt::UdpGsoSegment).is_ok();
+        Self { fd, family, segments }
     }
 
     /// The family that this socket sends to.
@@ -236,13 +238,15 @@ pub struct Pair {
     pub port: u16,
 }
 
-/// Opens both families on `port`, or, unless `exact`, on the next port that is free in both.
+/// Opens both families on `port` (0: any), or, unless `exact`, on the next port that is free in both.
 ///
 /// # Errors
 /// [`UdpError`]; [`UdpError::PortTaken`] names the port asked for.
 pub fn bind_pair(port: u16, exact: bool, mark: Option<u32>) -> Result<Pair, UdpError> {
-    let last = if exact { port } else { port.saturating_add(MORE_PORTS) };
-    for candidate in port..=last {
+    let more = if exact { 0 } else { MORE_PORTS };
+    for n in 0..=more {
+        // Where any will do, the kernel chooses another each time.
+        let candidate = if port == 0 { 0 } else { port.saturating_add(n) };
         let v4 = match Socket::bind(Family::V4, candidate, mark) {
             Ok(socket) => socket,
             Err(UdpError::PortTaken(_)) => continue,
@@ -259,5 +263,7 @@ pub fn bind_pair(port: u16, exact: bool, mark: Option<u32>) -> Result<Pair, UdpE
     Err(UdpError::PortTaken(port))
 }
 
+#[cfg(test)]
+mod fallbacks;
 #[cfg(test)]
 mod tests;
