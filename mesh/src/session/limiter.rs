@@ -42,15 +42,18 @@ pub(crate) struct Limiter {
 }
 
 impl Source {
-    /// What stands for the source's address in a WireGuard cookie. For a relay handle it is made up, outside of
-    /// every range that is in use, so that a cookie binds to the handle.
+    /// What stands for the source in a WireGuard cookie, which is to bind to its address and port (the paper, section 5.4.7):
+    /// `Tunn` takes an address alone, so one is made up of both. Of a relay handle too; those of handles and of IPv4 lie
+    /// outside of every range that is in use. (An IPv6 address shares its own with neighbours in its /112 at other ports.)
     pub(crate) fn cookie_address(self) -> IpAddr {
-        match self {
-            Self::Udp { src, .. } => src.ip(),
-            Self::Relay { relay, handle } => IpAddr::V6(Ipv6Addr::from_bits(
-                0x0100 << 112 | (1 + u128::from(relay)) << 64 | u128::from(handle),
-            )),
-        }
+        let bits = match self {
+            Self::Udp { src, .. } => match src.ip() {
+                IpAddr::V4(ip) => 0x0101 << 112 | u128::from(ip.to_bits()) << 16 | u128::from(src.port()),
+                IpAddr::V6(ip) => ip.to_bits() ^ u128::from(src.port()),
+            },
+            Self::Relay { relay, handle } => made_up(relay, handle),
+        };
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
     }
 
     /// What the outer header said of congestion and the like; over a relay nothing.
@@ -63,12 +66,19 @@ impl Source {
 
     /// What is limited as one: an IPv4 address, an IPv6 /64, a handle.
     fn key(self) -> u128 {
-        match self.cookie_address() {
-            IpAddr::V4(a) => u128::from(a.to_bits()),
-            IpAddr::V6(a) if matches!(self, Self::Udp { .. }) => a.to_bits() >> 64 << 64,
-            IpAddr::V6(a) => a.to_bits(),
+        match self {
+            Self::Udp { src, .. } => match src.ip() {
+                IpAddr::V4(ip) => u128::from(ip.to_bits()),
+                IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
+            },
+            Self::Relay { relay, handle } => made_up(relay, handle),
         }
     }
+}
+
+/// An address that nobody has (RFC 6666), for a relay's handle.
+fn made_up(relay: u8, handle: u64) -> u128 {
+    0x0100 << 112 | (1 + u128::from(relay)) << 64 | u128::from(handle)
 }
 
 impl Limiter {
@@ -127,5 +137,16 @@ mod tests {
         assert!((0..BURST).all(|_| limiter.allows(now, handle(1))) && !limiter.allows(now, handle(1)));
         assert!(limiter.allows(now, handle(2)));
         assert!(handle(1).cookie_address() != handle(2).cookie_address());
+    }
+
+    #[test]
+    fn a_cookie_is_for_an_address_and_a_port() {
+        let at =
+            |text: &str, class| Source::Udp { socket: 0, src: text.parse().unwrap(), class }.cookie_address();
+        for [here, there] in [["192.0.2.1:5", "192.0.2.1:6"], ["[2001:db8::1]:5", "[2001:db8::1]:6"]] {
+            assert!(at(here, 0) == at(here, 3) && at(here, 0) != at(there, 0));
+        }
+        assert!(at("192.0.2.1:5", 0) != at("192.0.2.2:5", 0));
+        assert!(at("[2001:db8::1]:5", 0) != at("[2001:db8:0:0:1::1]:5", 0));
     }
 }

@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 mod link;
+mod others;
 mod rules;
 mod sessions;

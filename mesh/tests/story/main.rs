@@ -8,6 +8,7 @@ mod guests;
 mod hard;
 mod lan;
 mod news;
+mod others;
 mod paths;
 mod sessions;
 mod sizes;
