@@ -21,15 +21,29 @@ pub(super) const SLOWEST: Duration = Duration::from_secs(1);
 
 /// A round trip that is longer than so many of the usual ones…
 const UNLIKELY: u32 = 4;
-/// …and than as many of these was held up on the way.
-const USUAL: Duration = Duration::from_millis(100);
+/// …and than as many of these was held up on the way, or the way is another.
+const USUAL: Duration = Duration::from_millis(25);
 
 impl Path {
-    /// The round-trip time with one more sample. What waited while the way was cut tells how long that was, not how far it is.
-    pub(super) fn smoothed(&self, sample: Duration) -> Duration {
-        let Some(before) = self.rtt else { return sample };
-        let most = before.max(USUAL) * UNLIKELY;
-        if self.trusted || sample > most { (before * 7 + sample.min(most)) / 8 } else { sample }
+    /// Takes a round trip that was measured. Echoes that waited while the way was cut tell how long that was, not how far it
+    /// is, and come many at once: a round trip that is far longer than usual counts once another is that was begun after the
+    /// first had ended.
+    pub(super) fn took(&mut self, now: Instant, sample: Duration) {
+        let held_up = self.held_up.take();
+        self.rtt = Some(match self.rtt {
+            None => sample,
+            Some(usual) if sample > usual.max(USUAL) * UNLIKELY => {
+                if held_up.is_none_or(|ended| now < ended + sample) {
+                    self.held_up = Some(held_up.unwrap_or(now));
+                    return;
+                }
+                sample
+            }
+            // Nothing is faster than the way is long.
+            Some(usual) if sample * UNLIKELY < usual => sample,
+            Some(usual) if self.trusted => (usual * 7 + sample) / 8,
+            Some(_) => sample,
+        });
     }
 
     fn round_trip(&self) -> Duration {
@@ -123,15 +137,27 @@ mod tests {
     fn echoes_that_waited_for_a_cut_way_do_not_pass_for_a_long_one_and_a_longer_way_is_found() {
         let remote = SocketAddr::from(([192, 0, 2, 1], 1_024));
         let (via, to) = (Via::Udp { socket: 0, remote }, To::Udp { socket: 0, dst: remote });
-        let mut path = Path::new(Instant::now(), via, to, Kind::V4, Origin::Learned, 1_420);
-        let mut take = |ms, trusted| {
+        let begin = Instant::now();
+        let mut path = Path::new(begin, via, to, Kind::V4, Origin::Learned, 1_420);
+        // Probes that were sent and answered at these milliseconds, and what the round trip is then.
+        let mut take = |sent, answered, trusted| {
             path.trusted = trusted;
-            path.rtt = Some(path.smoothed(Duration::from_millis(ms)));
+            let (sent, answered) = (Duration::from_millis(sent), Duration::from_millis(answered));
+            path.took(begin + answered, answered - sent);
             path.rtt.unwrap_or_default().as_millis()
         };
-        assert_eq!(take(20, false), 20);
-        assert!([10_000, 9_500, 9_000].map(|ms| take(ms, false))[2] < 200);
-        assert_eq!(take(20, false), 20, "after a silence the newest counts");
-        assert!((0..12).map(|_| take(700, true)).last() > Some(500));
+        assert_eq!(take(0, 20, false), 20);
+        let waited: Vec<u64> = (1_000..20_000).step_by(1_000).collect();
+        assert!(
+            waited.iter().all(|sent| take(*sent, 20_000, false) == 20),
+            "all came when the way was whole again"
+        );
+        assert_eq!(take(20_100, 20_130, false), 30, "after a silence the newest counts");
+        assert!(waited.iter().all(|sent| take(20_200 + sent, 41_000, true) == 30), "and once more");
+        assert_eq!(take(41_500, 41_530, true), 30);
+        assert_eq!([take(42_000, 42_700, true), take(43_000, 43_700, true)], [30, 700], "the way is another");
+        assert_eq!(take(44_000, 44_020, true), 20, "and as it was");
+        let drift: Vec<u128> = (0..40).map(|n| take(50_000 + n * 100, 50_070 + n * 100, true)).collect();
+        assert!(drift[0] < 30 && drift[39] > 60, "{drift:?}");
     }
 }

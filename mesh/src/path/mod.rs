@@ -93,6 +93,8 @@ struct Path {
     rtt: Option<Duration>,
     /// May carry data: validated and not silent; for a relay: connected and not silent.
     trusted: bool,
+    /// When an echo came that took far longer than usual, and none since that did not.
+    held_up: Option<Instant>,
     /// The next step of the burst.
     step: usize,
     burst_at: Instant,
@@ -164,6 +166,7 @@ impl Path {
             kind,
             origin,
             rtt: None,
+            held_up: None,
             trusted: origin == Origin::Relay,
             step: 0,
             burst_at: now,
@@ -364,7 +367,7 @@ impl Paths {
             Some(sent) => (now.saturating_duration_since(sent.at), sent.ping),
             None => (path.size.echoed(now, nonce)?, false),
         };
-        path.rtt = Some(path.smoothed(rtt));
+        path.took(now, rtt);
         path.trusted = true;
         path.answered();
         self.choose();
