@@ -39,6 +39,8 @@ const TOLD_AT_ONCE: u32 = 20;
 const DEFAULT_MTU: u16 = 1_280;
 
 pub(crate) struct Machine {
+    /// When it was made.
+    began: Instant,
     pub(crate) rng: Box<dyn CryptoRngCore + Send>,
     pub(crate) keys: Option<Keys>,
     pub(crate) mtu: u16,
@@ -81,6 +83,7 @@ impl Machine {
         let limiter = Limiter::new(rng.next_u64());
         let start = rng.next_u64();
         Self {
+            began: now,
             rng,
             keys: None,
             mtu: DEFAULT_MTU,
@@ -146,6 +149,14 @@ impl Machine {
         let half = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok();
         self.drops.handshake += u64::from(half.is_none());
         half
+    }
+
+    /// The next of the moments that are `step` apart since the beginning: what many peers want to be called for within such a
+    /// time, they are called for at once, and the machine wakes up once.
+    pub(crate) fn beat(&self, now: Instant, step: Duration) -> Instant {
+        let since = now.saturating_duration_since(self.began);
+        let over = since.as_nanos() % step.as_nanos();
+        now + step - Duration::from_nanos(over as u64)
     }
 
     /// Inner data passed. After a silence the outside may see us elsewhere.

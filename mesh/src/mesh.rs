@@ -19,6 +19,7 @@ use crate::{
     route::Routes,
     session::{Keys, OVERHEAD, Source, host_slot, tag_of},
     table::Table,
+    timers,
 };
 
 /// Peers that may be guests at once: more than wake in the same minutes, and the memory for it is small.
@@ -137,9 +138,10 @@ impl Mesh {
         self.each_peer(|peer, machine| peer.refused(now, to, len, machine));
     }
 
-    /// Does what is due.
+    /// Does what is due, for so many peers as are called in one turn; what is left is due still.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(slot) = self.machine.timers.pop(now) {
+        for _ in 0..timers::AT_ONCE {
+            let Some(slot) = self.machine.timers.pop(now) else { break };
             if let Some(peer) = self.peers.get(slot) {
                 peer.tick(now, &mut self.machine);
             }

@@ -2,6 +2,9 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 
+/// Peers that are called in one turn: what they send fits the buffers that are kept, and packets wait for no more of them.
+pub(crate) const AT_ONCE: usize = 64;
+
 /// One deadline for each peer, by slot. Setting one is cheap; a deadline that was replaced stays in the heap and is
 /// thrown away when it comes up.
 #[derive(Default)]

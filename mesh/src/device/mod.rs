@@ -8,6 +8,8 @@
 //!
 //! What is counted of a peer is for whoever asks, and is gone with the process.
 
+#[cfg(test)]
+mod many;
 mod peer;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
@@ -24,6 +26,7 @@ use crate::{
     route::Routes,
     session::{Keys, OVERHEAD, Source},
     table::Table,
+    timers,
 };
 
 /// One plain interface. To be used as [`crate::Mesh`] is; it is called in the same places.
@@ -126,7 +129,8 @@ impl Device {
 
     /// As [`crate::Mesh::handle_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(slot) = self.machine.timers.pop(now) {
+        for _ in 0..timers::AT_ONCE {
+            let Some(slot) = self.machine.timers.pop(now) else { break };
             if let Some(peer) = self.peers.get(slot) {
                 peer.tick(now, &mut self.machine);
             }

@@ -298,6 +298,11 @@ impl Peer {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_tunnel(&self) -> bool {
+        self.keyed.iter().any(Keyed::has_timers)
+    }
+
     /// The tunnel that can seal.
     fn sender(&self) -> Option<usize> {
         self.keyed.iter().position(Keyed::is_live)
@@ -376,7 +381,8 @@ impl Peer {
         if self.fresh_until.is_none_or(|until| now >= until) {
             self.wake(now, machine);
             if self.keyed.iter().any(Keyed::has_timers) {
-                machine.timers.by(self.slot, now + TICK);
+                let next = machine.beat(now, TICK);
+                machine.timers.by(self.slot, next);
             }
         }
     }
@@ -426,7 +432,7 @@ impl Peer {
         }
         let timers = self.keyed.iter().any(Keyed::has_timers);
         let busy = self.last_data.is_some_and(|at| now < at + BUSY) || self.sender().is_none();
-        let sessions = timers.then(|| now + if busy { TICK } else { IDLE_TICK });
+        let sessions = timers.then(|| machine.beat(now, if busy { TICK } else { IDLE_TICK }));
         let former = self.former_until;
         for due in [sessions, former, self.keepalive_due(now)].into_iter().flatten() {
             machine.timers.by(self.slot, due.max(now + SOONEST));

@@ -322,8 +322,8 @@ impl Peer {
     /// Asks for the next call.
     fn schedule(&self, now: Instant, machine: &mut Machine) {
         let busy = self.is_active(now) || self.keyed.iter().any(|k| k.attempt.is_some());
-        let sessions =
-            self.keyed.iter().any(Keyed::has_timers).then_some(now + if busy { TICK } else { IDLE_TICK });
+        let timers = self.keyed.iter().any(Keyed::has_timers);
+        let sessions = timers.then(|| if busy { now + TICK } else { machine.beat(now, IDLE_TICK) });
         let live = self.voice().is_some();
         let paths = self.paths.deadline().filter(|_| live);
         let seek = self.birthday.deadline().filter(|_| live);

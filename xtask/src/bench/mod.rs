@@ -7,6 +7,7 @@ mod link;
 mod load;
 mod lockdown;
 mod machine;
+mod peers;
 mod relay;
 mod table;
 mod transfer;
@@ -57,6 +58,11 @@ pub(crate) enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Many peers: memory of each that is configured and of each that is active, speed among them, wake-ups.
+    ///
+    /// A plain interface, and the data path of a machine in a network, with 10,000 peers of which up to 1,000 are active at
+    /// once, all on this computer. Needs root; takes three minutes.
+    Peers(peers::Options),
     /// Micro-benchmarks: splitting and joining packets, sealing and opening them, finding whose an address is.
     ///
     /// Options after `--` go to divan: a part of a name, or --help. As root it measures joining too, into a TUN device.
@@ -104,6 +110,7 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
         Bench::Fairness { rounds, seconds, json } => {
             fairness::run(Rounds { rounds: *rounds, seconds: *seconds, json: *json })
         }
+        Bench::Peers(options) => peers::run(options),
         Bench::Micro { options } => micro(options),
         Bench::Instructions(options) => instructions::run(*options),
         Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),
