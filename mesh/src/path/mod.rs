@@ -107,7 +107,8 @@ struct Path {
     tries: u32,
     /// How long an answer may take to come by itself before there is a probe.
     patience: Duration,
-    outstanding: [Option<Sent>; OUTSTANDING],
+    /// The newest first. Empty until something is asked: most paths are of peers that nothing passes.
+    outstanding: Vec<Option<Sent>>,
     /// Of a direct path.
     size: Size,
     /// A probe of a size was sent, and nothing heard since.
@@ -175,7 +176,7 @@ impl Path {
             unanswered: None,
             tries: 0,
             patience: doubt::ASK,
-            outstanding: [None; OUTSTANDING],
+            outstanding: Vec::new(),
             size: Size::new(now, top),
             asked_size: false,
         }
@@ -506,6 +507,7 @@ impl Paths {
 
     fn probe(&mut self, now: Instant, at: usize, nonce: u64, ping: bool) -> To {
         let path = &mut self.table[at];
+        path.outstanding.resize(OUTSTANDING, None);
         path.outstanding.rotate_right(1);
         path.outstanding[0] = Some(Sent { nonce, at: now, ping });
         path.probed = Some(now);
