@@ -7,15 +7,40 @@
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sum(u64);
 
+/// From so many bytes on wider registers are worth the question whether there are any.
+#[cfg(target_arch = "x86_64")]
+const WIDE: usize = 128;
+
+/// The same loop, for the compiler to make of it what AVX2 can: half the time for a full packet.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn of_avx2(bytes: &[u8]) -> Sum {
+    of_words(bytes)
+}
+
+#[inline(always)]
+fn of_words(bytes: &[u8]) -> Sum {
+    let mut words = bytes.chunks_exact(4);
+    let sum = words.by_ref().map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]]))).sum();
+    let tail = match *words.remainder() {
+        [] => [0; 4],
+        [a] => [a, 0, 0, 0],
+        [a, b] => [a, b, 0, 0],
+        [a, b, c, ..] => [a, b, c, 0],
+    };
+    Sum(sum).add(Sum(u64::from(u32::from_ne_bytes(tail))))
+}
+
 impl Sum {
     /// The sum of `bytes`, the last of an odd number padded with zero.
     pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut words = bytes.chunks_exact(4);
-        let sum = words.by_ref().map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]]))).sum();
-        let mut tail = [0; 4];
-        let rest = words.remainder();
-        tail[..rest.len()].copy_from_slice(rest);
-        Self(sum).add(Self(u64::from(u32::from_ne_bytes(tail))))
+        #[cfg(target_arch = "x86_64")]
+        if bytes.len() >= WIDE && std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has just been asked for AVX2.
+            #[allow(unsafe_code)]
+            return unsafe { of_avx2(bytes) };
+        }
+        of_words(bytes)
     }
 
     /// The sum of one 16-bit number, as it stands in a packet.
