@@ -3,8 +3,9 @@
 //! Counted is what compiled code of ours does, with that of the crates under it, along the way of `tests/bench`. What
 //! depends on the processor or the system is not: the cipher (ring chooses its code by what the processor has) and the C
 //! library (so does its `memcpy`). Of the latter the calls are counted instead: a copy or an allocation more for each packet
-//! shows there. So the counts follow from the sources, `Cargo.lock` and the toolchain alone, neither from the machine nor
-//! from valgrind's version. Another toolchain may generate other code: the baseline says with which it was taken.
+//! shows there. So the counts follow from the sources, `Cargo.lock` and the toolchain alone, and from whether the processor has
+//! AVX2; neither from the machine otherwise nor from valgrind's version. Another toolchain may generate other code: the baseline
+//! says with which it was taken.
 
 use std::{fs, path::Path, process::Command};
 
@@ -46,7 +47,7 @@ struct Cost {
 /// Counts that were accepted.
 #[derive(Serialize, Deserialize)]
 struct Baseline {
-    /// The processor architecture.
+    /// The processor, as [`architecture`] has it.
     architecture: String,
     /// The compiler.
     toolchain: String,
@@ -80,7 +81,7 @@ pub(crate) fn run(options: Options) -> Result<bool> {
     }
     let [outgoing, incoming] = &counts[..] else { bail!("there are two ways") };
     let found = Baseline {
-        architecture: std::env::consts::ARCH.to_owned(),
+        architecture: architecture(),
         toolchain: toolchain()?,
         outgoing: outgoing.cost,
         incoming: incoming.cost,
@@ -219,6 +220,15 @@ fn is_cipher(function: &str) -> bool {
         || function.match_indices("ring::").any(|(at, _)| {
             !function[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
         })
+}
+
+/// The processor as far as our own code asks what it has: checksums do (`netio`).
+fn architecture() -> String {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        return "x86_64 with AVX2".to_owned();
+    }
+    std::env::consts::ARCH.to_owned()
 }
 
 fn toolchain() -> Result<String> {
