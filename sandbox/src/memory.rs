@@ -4,6 +4,9 @@
 //! container, an ordinary user) the limit is 8 MiB as a rule: too little for all, enough for where secrets live. Then the
 //! stack is locked, and the heap with a reserve that it grows into. In both cases pages are locked when they are first
 //! used: what is never touched takes no memory.
+//!
+//! Code is in memory too, and a locked page of it stays. Most of what a process runs, it runs once, at its start: that is given
+//! back before ([`forget_start`]).
 
 use std::{hint::black_box, io};
 
@@ -24,9 +27,48 @@ const PAGE: usize = 4_096;
 /// # Errors
 /// Where nothing could be locked: secrets may reach the swap then.
 pub fn lock() -> io::Result<()> {
+    forget_start();
     match allow_locking() {
         Ok(()) => lock_all(),
         Err(_) => lock_stack_and_heap(),
+    }
+}
+
+/// Gives back all pages of code and constants, which the start has filled memory with. Those that are needed again come back
+/// by themselves, out of the system's cache of files: a page fault for each sixteen.
+fn forget_start() {
+    // SAFETY: the linker calls it, with what it shows of an object that is loaded.
+    #[allow(unsafe_code)]
+    unsafe extern "C" fn each(
+        object: *mut libc::dl_phdr_info,
+        _: usize,
+        _: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the linker shows an object that is loaded, with so many headers, for as long as this call takes.
+        #[allow(unsafe_code)]
+        let (base, headers) = unsafe {
+            let object = &*object;
+            let headers = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
+            (object.dlpi_addr as usize, headers)
+        };
+        for header in headers {
+            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
+                let from = (base + header.p_vaddr as usize).next_multiple_of(PAGE);
+                let to = (base + (header.p_vaddr + header.p_memsz) as usize) & !(PAGE - 1);
+                // SAFETY: nobody can have written to what is mapped from a file to be read: the same bytes come back. Where the
+                // kernel refuses, all stays as it is.
+                #[allow(unsafe_code)]
+                unsafe {
+                    libc::syscall(libc::SYS_madvise, from, to.saturating_sub(from), libc::MADV_DONTNEED);
+                }
+            }
+        }
+        0
+    }
+    // SAFETY: the function is as the linker wants it, and is given nothing.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::dl_iterate_phdr(Some(each), std::ptr::null_mut());
     }
 }
 
@@ -151,4 +193,26 @@ fn lock_range(low: usize, high: usize) -> io::Result<()> {
     #[allow(unsafe_code)]
     let done = unsafe { libc::syscall(libc::SYS_mlock2, low, high.saturating_sub(low), libc::MLOCK_ONFAULT) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// KiB of files that are in this process's memory.
+    fn of_files() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+        line.trim().split(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_only_the_start_needed_is_given_back() {
+        let before = of_files();
+        forget_start();
+        let after = of_files();
+        assert!(after < before * 3 / 4, "{after} KiB of {before}");
+    }
 }
