@@ -3,7 +3,8 @@
 //!
 //! Going out, the outer header says what the inner one says (RFC 6040, section 4.1, normal mode). Coming in, what a router
 //! said is carried over into the inner header (section 4.2): see [`arrive`]. A plain WireGuard peer is served by that too,
-//! whether it says "not capable" on every datagram or does as we do. Nothing of this is in a message about paths, nor in
+//! whether it says "not capable" on every datagram or does as we do. The class of service (DSCP) goes out with it only where
+//! that was chosen ([`Shown`]), and never in: on arrival each packet has the one that it was sent with. Nothing of this is in a message about paths, nor in
 //! the pieces of a large packet: they leave as not capable, which section 4.1 allows.
 
 /// "Not ECN-capable transport".
@@ -20,9 +21,24 @@ const IPV6: usize = 40;
 /// Where an IPv4 header's checksum is.
 const CHECKSUM: usize = 10;
 
-/// What the header of an inner packet says, for the outer one: the two bits, in the place that they have there.
-pub(crate) fn outer(packet: &[u8]) -> u8 {
-    class(packet).unwrap_or(NOT_ECT) & MASK
+/// What of an inner packet's header is copied to the outer one.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Shown {
+    /// What it says of congestion.
+    #[default]
+    Congestion,
+    /// The class of service (DSCP) beside it.
+    Class,
+}
+
+/// What the header of an inner packet says, for the outer one: the two bits, in the place that they have there, and the class of
+/// service above them where that is shown.
+pub(crate) fn outer(packet: &[u8], shown: Shown) -> u8 {
+    let mask = match shown {
+        Shown::Congestion => MASK,
+        Shown::Class => u8::MAX,
+    };
+    class(packet).unwrap_or(NOT_ECT) & mask
 }
 
 /// Carries over what the outer header said when the packet arrived; `outer` is its whole type of service or traffic class.
@@ -118,7 +134,8 @@ mod tests {
             for (inner, line) in FIGURE_4 {
                 for (on_the_way, result) in line {
                     let mut packet = v4(upper | inner, &fill);
-                    prop_assert_eq!(outer(&packet), inner);
+                    prop_assert_eq!(outer(&packet, Shown::Congestion), inner);
+                    prop_assert_eq!(outer(&packet, Shown::Class), upper | inner);
                     // What the outer DSCP says stays outside.
                     prop_assert_eq!(arrive(&mut packet, on_the_way | 0xb8), result.is_some());
                     let expected = v4(upper | result.unwrap_or(inner), &fill);
@@ -133,7 +150,8 @@ mod tests {
                         packet
                     };
                     let mut packet = v6(upper | inner);
-                    prop_assert_eq!(outer(&packet), inner);
+                    prop_assert_eq!(outer(&packet, Shown::Congestion), inner);
+                    prop_assert_eq!(outer(&packet, Shown::Class), upper | inner);
                     prop_assert_eq!(arrive(&mut packet, on_the_way), result.is_some());
                     prop_assert_eq!(packet, v6(upper | result.unwrap_or(inner)));
                 }
@@ -145,7 +163,7 @@ mod tests {
             let mut changed = bytes.clone();
             let kept = arrive(&mut changed, on_the_way);
             let v4 = bytes.first().is_some_and(|first| first >> 4 == 4) && bytes.len() >= IPV4;
-            prop_assert!(v4 || (kept && changed == bytes && outer(&bytes) == 0));
+            prop_assert!(v4 || (kept && changed == bytes && outer(&bytes, Shown::Class) == 0));
         }
     }
 }

@@ -21,6 +21,7 @@ use rand_core::CryptoRngCore;
 
 use crate::{
     batch::{Inbox, Outbox},
+    ecn::Shown,
     out::Event,
     path::{Birthday, Budget, IDLE, Via, may_announce},
     peer::answer_to,
@@ -45,6 +46,7 @@ pub(crate) struct Machine {
     pub(crate) keys: Option<Keys>,
     pub(crate) mtu: u16,
     pub(crate) own: Vec<InnerNet>,
+    pub(crate) shown: Shown,
     pub(crate) sockets: Vec<SocketAddr>,
     /// More IPv4 sockets, silent but for [`Birthday`].
     pub(crate) pool: Range<u8>,
@@ -88,6 +90,7 @@ impl Machine {
             keys: None,
             mtu: DEFAULT_MTU,
             own: Vec::new(),
+            shown: Shown::default(),
             sockets: sockets.to_vec(),
             pool: 0..0,
             locals: Vec::new(),

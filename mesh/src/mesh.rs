@@ -13,6 +13,7 @@ use rand_core::CryptoRngCore;
 
 use crate::{
     batch,
+    ecn::Shown,
     machine::Machine,
     out::{Event, To, Transmit, TunBatch},
     peer::{Inner, Peer, addresses, receiver},
@@ -50,6 +51,14 @@ impl Mesh {
     #[must_use]
     pub fn with_pool(mut self, sockets: Range<u8>) -> Self {
         self.machine.pool = sockets;
+        self
+    }
+
+    /// With the class of service (DSCP) of each packet copied to its datagram, for routers on the way. Whoever sees the datagrams
+    /// tells kinds of traffic apart by it.
+    #[must_use]
+    pub fn showing_class(mut self) -> Self {
+        self.machine.shown = Shown::Class;
         self
     }
 

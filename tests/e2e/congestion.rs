@@ -11,6 +11,8 @@ const SITES: &str = "a=none:v6=1,b=none:v6=1,c=none";
 const CAPABLE: &str = "2";
 const NOT_CAPABLE: &str = "0";
 const PINGS: u64 = 5;
+/// The class of service of calls (RFC 3246).
+const URGENT: &str = "0xb8";
 
 /// A router's rules: what is capable leaves it as having met congestion.
 const MARKS: &str = "table inet congestion {
@@ -28,6 +30,8 @@ const COUNTS: &str = "table inet seen {
         iifname tacet0 icmp type echo-request ip ecn ce counter comment \"ce\"
         iifname tacet0 icmp type echo-request ip ecn not-ect counter comment \"none\"
         iifname tacet0 icmp type echo-request ip ecn { ect0, ect1 } counter comment \"capable\"
+        iifname tacet0 icmp type echo-request ip dscp ef counter comment \"urgent\"
+        meta l4proto udp ip dscp ef counter comment \"urgent outside\"
     }
 }";
 
@@ -67,4 +71,19 @@ fn congestion_that_a_router_marks_outside_is_seen_inside_over_both_families() {
         assert_eq!(seen(node, "none"), before + PINGS);
         assert_eq!(from.peer(to).unwrap()["path"], "direct");
     }
+    class_of_service(world);
+}
+
+/// What tells calls from downloads is seen outside only where that was chosen.
+fn class_of_service(mut world: World) {
+    ping(world.node("a-1"), world.node("c-1"), URGENT);
+    let counts = |world: &World| ["urgent", "urgent outside"].map(|name| seen(world.node("c-1"), name));
+    assert_eq!(counts(&world), [PINGS, 0]);
+    let node = world.node_mut("a-1");
+    node.options(&["--show-dscp"]);
+    node.stop().unwrap();
+    node.start_again().unwrap();
+    world.becomes_direct("a-1", "c-1", FIRST_ANSWER);
+    ping(world.node("a-1"), world.node("c-1"), URGENT);
+    assert_eq!(counts(&world), [2 * PINGS, PINGS]);
 }

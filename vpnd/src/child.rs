@@ -77,6 +77,21 @@ pub enum Pool {
     Plain(Box<dyn Fn() -> Vec<OwnedFd> + Send + Sync>),
 }
 
+/// How a data path is started, each time.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    /// Where the kernel lacks a wall.
+    pub missing: Missing,
+    /// Whether the class of service (DSCP) of packets is copied to their datagrams.
+    pub show_dscp: bool,
+}
+
+impl From<Missing> for Manner {
+    fn from(missing: Missing) -> Self {
+        Self { missing, show_dscp: false }
+    }
+}
+
 /// A data path that is kept running until [`Child::stop`], or until this is dropped.
 pub struct Child {
     stop: oneshot::Sender<()>,
@@ -91,9 +106,9 @@ impl Child {
     /// [`ChildError`] if the first process cannot be started; later it is tried again for ever.
     pub fn start(
         descriptors: Descriptors,
-        missing: Missing,
+        manner: impl Into<Manner>,
     ) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
-        Self::start_program(SELF.into(), descriptors, missing)
+        Self::start_program(SELF.into(), descriptors, manner)
     }
 
     /// The same from the file `program`, for a test, which is another program.
@@ -103,9 +118,9 @@ impl Child {
     pub fn start_program(
         program: PathBuf,
         descriptors: Descriptors,
-        missing: Missing,
+        manner: impl Into<Manner>,
     ) -> Result<(Self, mpsc::Receiver<Event>), ChildError> {
-        let start = Start { program, descriptors, missing };
+        let start = Start { program, descriptors, manner: manner.into() };
         let first = Process::spawn(&start)?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let (stop, stopped) = oneshot::channel();
@@ -170,7 +185,7 @@ fn another(start: &Start) -> Option<Process> {
 struct Start {
     program: PathBuf,
     descriptors: Descriptors,
-    missing: Missing,
+    manner: Manner,
 }
 
 impl Pool {

@@ -70,6 +70,10 @@ pub struct Daemon {
     /// Look for no peer on the LAN; where no relay and no static endpoint leads to one, it is not found then.
     #[arg(long)]
     pub no_lan_discovery: bool,
+    /// Copy the class of service (DSCP) of each packet to the outside, for routers on the way; an observer tells calls from
+    /// downloads by it.
+    #[arg(long)]
+    pub show_dscp: bool,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,

@@ -20,6 +20,7 @@ use rand_core::CryptoRngCore;
 use self::peer::Peer;
 use crate::{
     batch,
+    ecn::Shown,
     machine::Machine,
     out::{To, Transmit, TunBatch},
     peer::{addresses, receiver},
@@ -67,6 +68,13 @@ impl Device {
             up: false,
             statuses: VecDeque::new(),
         }
+    }
+
+    /// As [`crate::Mesh::showing_class`].
+    #[must_use]
+    pub fn showing_class(mut self) -> Self {
+        self.machine.shown = Shown::Class;
+        self
     }
 
     /// Takes a frame from control. Those that are for the mesh alone change nothing.

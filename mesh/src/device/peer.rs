@@ -407,7 +407,7 @@ impl Peer {
 
     /// Seals a packet, padded but not beyond the interface's largest.
     fn seal(&mut self, now: Instant, sender: usize, packet: &[u8], to: To, machine: &mut Machine) {
-        let class = ecn::outer(packet);
+        let class = ecn::outer(packet, machine.shown);
         let packet = padded(packet, machine.mtu, &mut machine.pad);
         let room = machine.out.room(to, class, packet.len() + OVERHEAD);
         let len = self.keyed[sender].seal(packet, room);

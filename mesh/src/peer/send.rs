@@ -246,7 +246,7 @@ impl Peer {
     /// Seals a packet, padded to no more than `whole` bytes.
     pub(super) fn seal(&mut self, sender: usize, packet: &[u8], whole: u16, to: To, machine: &mut Machine) {
         let to = self.addressed(to, sender);
-        let class = ecn::outer(packet);
+        let class = ecn::outer(packet, machine.shown);
         let packet = padded(packet, whole, &mut machine.pad);
         let room = machine.out.room(to, class, packet.len() + OVERHEAD);
         let len = self.keyed[sender].seal(packet, room);

@@ -36,6 +36,8 @@ pub(crate) use seen::Seen;
 pub(crate) const OVERHEAD: usize = 32;
 /// Room for any message that `Tunn` makes by itself.
 pub(crate) const SCRATCH: usize = 256;
+/// How a data message begins.
+const DATA: u8 = 4;
 /// Length of a handshake initiation, in bytes.
 pub(crate) const INITIATION: usize = 148;
 
@@ -167,7 +169,9 @@ impl Keyed {
     /// Opens a datagram into `dst`, which must have room for it and for [`SCRATCH`] bytes.
     pub(crate) fn open(&mut self, source: Source, datagram: &[u8], dst: &mut [u8]) -> Made {
         let Some(tunn) = self.tunn.as_mut() else { return Made::Refused };
-        let made = match tunn.decapsulate(Some(source.cookie_address()), datagram, dst) {
+        // Data needs no cookie.
+        let asker = (datagram.first() != Some(&DATA)).then(|| source.cookie_address());
+        let made = match tunn.decapsulate(asker, datagram, dst) {
             TunnResult::WriteToTunnelV4(packet, _) => Made::Inner(packet.len()),
             TunnResult::WriteToTunnelV6(packet, _) => Made::Inner(packet.len()),
             TunnResult::WriteToNetwork(message) => Made::Reply(message.len()),

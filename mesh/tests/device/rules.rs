@@ -30,6 +30,22 @@ fn packets_of_one_size_leave_as_one_batch_in_their_order() {
 }
 
 #[test]
+fn the_class_of_service_is_shown_only_where_that_was_chosen() {
+    for shown in [false, true] {
+        let mut link = Link::pair(NONE);
+        assert!(link.crosses(0, 1));
+        let mut inner = packet("10.0.0.0", "10.0.0.1", 100);
+        inner[1] = 0xb9;
+        let mut device = link.sides.swap_remove(0).device;
+        if shown {
+            device = device.showing_class();
+        }
+        device.handle_tun(link.now, &inner);
+        assert_eq!(device.poll_transmit().unwrap().class, if shown { 0xb9 } else { 1 });
+    }
+}
+
+#[test]
 fn a_packet_is_padded_to_sixteen_bytes_but_not_beyond_the_interface() {
     let mut link = Link::pair(NONE);
     assert!(link.crosses(0, 1));

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use mesh::Mesh;
 use proto::pipe::PathView;
+use rand_core::OsRng;
 
 use crate::world::{DATA, World, data, ip4, ip6};
 
@@ -58,6 +60,24 @@ fn the_outer_header_says_what_the_inner_one_says_of_congestion_and_nothing_else(
     for ecn in [NOT_ECT, ECT_0, ECT_1, CE] {
         assert_eq!(carried(&mut world, 0xb8 | ecn), [(ecn, Some(0xb8 | ecn)); 2]);
     }
+}
+
+#[test]
+fn the_class_of_service_is_shown_where_that_was_chosen_and_what_became_of_it_outside_stays_there() {
+    let mut world = two();
+    let now = world.now;
+    let machine = &mut world.machines[0];
+    let mesh = std::mem::replace(&mut machine.mesh, Mesh::new(now, Box::new(OsRng), &[]));
+    machine.mesh = mesh.showing_class();
+    for class in [0, 0xb8, 0xb8 | ECT_0, 0x20 | CE] {
+        assert_eq!(carried(&mut world, class), [(class, Some(class)); 2]);
+    }
+    world.router = |class| class & CE | 0x28;
+    assert_eq!(carried(&mut world, 0xb8 | ECT_1), [(0xb8 | ECT_1, Some(0xb8 | ECT_1)); 2]);
+    // Messages have none, whatever data has.
+    let sent = world.sent.len();
+    world.run(60 * SECOND);
+    assert!(world.sent.len() > sent && world.sent[sent..].iter().all(|sent| sent.class == 0));
 }
 
 #[test]

@@ -160,11 +160,18 @@ fn ends(one: &mut Side) {
 fn background(host: &Host) {
     let run = |name: &str| {
         let mut command = meet(host, "vpnd");
-        command.args(["device", name]).env("LOG_LEVEL", "verbose").stdin(Stdio::null()).output().unwrap()
+        command
+            .args(["device", "--show-dscp", name])
+            .env("LOG_LEVEL", "verbose")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     };
     let first = run(IF);
     assert!(first.status.success() && first.stderr.is_empty() && first.stdout.is_empty(), "{first:?}");
     assert!(meet(host, "wg").args(["show", IF]).output().unwrap().status.success());
+    // What it was told goes with it into the background.
+    host.run("pgrep", &["-f", "[v]pnd data-path .*--plain .*--show-dscp"]).unwrap();
     let second = run(IF);
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(!second.status.success() && said.contains("ip link delete"), "{said}");

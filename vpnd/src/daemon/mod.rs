@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     api::{Access, Listener, ListenerError},
+    child::Manner,
     cli,
     coordinator::Client,
     dial::{Proxy, ProxyError, Way},
@@ -192,7 +193,7 @@ impl Daemon {
             name: self.options.interface.clone().filter(|_| first),
             port: self.options.port.filter(|_| first),
             first,
-            missing: self.options.missing(),
+            manner: Manner { missing: self.options.missing(), show_dscp: self.options.show_dscp },
             map_port: !self.options.no_port_mapping,
             discover: !self.options.no_lan_discovery,
         }

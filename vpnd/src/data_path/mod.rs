@@ -63,6 +63,9 @@ pub struct Options {
     /// The pipe that control reads from.
     #[arg(long, value_name = "FD")]
     tx: RawFd,
+    /// Copy the class of service of packets to their datagrams.
+    #[arg(long)]
+    show_dscp: bool,
     /// Start with the walls that this kernel has, if it lacks one.
     #[arg(long)]
     allow_unsandboxed: bool,
@@ -120,12 +123,14 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     let now = Instant::now();
     if options.plain {
         let device = Device::new(now, Box::new(OsRng));
+        let device = if options.show_dscp { device.showing_class() } else { device };
         return confined(EventLoop::new(epoll, tun, pool, device, control)?, &held, missing);
     }
     let addresses = sockets.iter().map(wildcard).collect::<io::Result<Vec<_>>>()?;
     let first = sockets.len();
     let all: Vec<Socket> = sockets.into_iter().chain(pool).take(u8::MAX.into()).collect();
     let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(first as u8..all.len() as u8);
+    let mesh = if options.show_dscp { mesh.showing_class() } else { mesh };
     confined(EventLoop::new(epoll, tun, all, mesh, control)?, &held, missing)
 }
 

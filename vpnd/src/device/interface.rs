@@ -15,7 +15,6 @@ use proto::{
     pipe::{PlainState, ToData, ToPlain},
     uapi::{self, Errno, Request, Set, Shown, ShownPeer},
 };
-use sandbox::Missing;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -31,7 +30,7 @@ use super::{
     socket::Listener,
 };
 use crate::{
-    child::{Child, Descriptors, Event, Link, Pool},
+    child::{Child, Descriptors, Event, Link, Manner, Pool},
     message::Message,
 };
 
@@ -58,7 +57,7 @@ pub(super) struct Interface {
     index: u32,
     tun: Tun,
     netlink: Netlink,
-    missing: Missing,
+    manner: Manner,
     config: Config,
     /// What was asked for; 0: any.
     port: u16,
@@ -100,7 +99,7 @@ impl Interface {
         name: &str,
         tun: Tun,
         ports: Ports,
-        missing: Missing,
+        manner: Manner,
     ) -> Result<Self, DeviceError> {
         let netlink = Netlink::connect()?;
         let index = netlink.index(name).await?;
@@ -110,7 +109,7 @@ impl Interface {
             index,
             tun,
             netlink,
-            missing,
+            manner,
             config: Config::default(),
             port: 0,
             mark: 0,
@@ -194,7 +193,7 @@ impl Interface {
         let ports = self.ports.clone();
         let pool = Pool::Plain(Box::new(move || ports.copies()));
         let descriptors = Descriptors { tun: self.tun.try_clone_fd()?, udp: Vec::new(), pool };
-        let (child, events) = Child::start(descriptors, self.missing)?;
+        let (child, events) = Child::start(descriptors, self.manner)?;
         (self.child, self.events, self.link) = (Some(child), events, None);
         let up = async {
             while self.link.is_none() {

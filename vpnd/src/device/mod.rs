@@ -34,7 +34,11 @@ use netio::{
 use sandbox::{Missing, SandboxError, process};
 
 use self::{detach::Readiness, interface::Interface, ports::Ports, socket::Listener};
-use crate::{child::ChildError, cli::interface_name, message::Message};
+use crate::{
+    child::{ChildError, Manner},
+    cli::interface_name,
+    message::Message,
+};
 
 /// What `ps` shows of it.
 const NAME: &CStr = c"vpnd-device";
@@ -60,6 +64,10 @@ pub struct Options {
     /// Stay in the foreground. (So does the environment variable WG_PROCESS_FOREGROUND=1.)
     #[arg(short, long)]
     pub foreground: bool,
+    /// Copy the class of service (DSCP) of each packet to the outside, for routers on the way; an observer tells calls from
+    /// downloads by it.
+    #[arg(long)]
+    pub show_dscp: bool,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,
@@ -139,6 +147,7 @@ pub fn run(options: &Options) -> Result<(), DeviceError> {
         }
         Message::Unsandboxed.print();
     }
+    let manner = Manner { missing, show_dscp: options.show_dscp };
     let ready = Readiness::take(options.ready)?;
     let tun = Tun::create(&options.name)?;
     let ports = Ports::new()?;
@@ -147,7 +156,7 @@ pub fn run(options: &Options) -> Result<(), DeviceError> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let interface = Interface::open(&options.name, tun, ports, missing).await?;
+        let interface = Interface::open(&options.name, tun, ports, manner).await?;
         interface.serve(listener, ready).await
     })
 }

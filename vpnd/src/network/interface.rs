@@ -17,10 +17,9 @@ use netio::{
     udp::{Pair, UdpError, bind_pair},
 };
 use proto::api::{ApiError, ErrorCode, Warning};
-use sandbox::Missing;
 use tokio::time::sleep;
 
-use crate::message::Message;
+use crate::{child::Manner, message::Message};
 
 /// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
 pub(crate) const MTU: u16 = 1_420;
@@ -52,7 +51,7 @@ pub(crate) struct Wanted {
     /// Whether it is the daemon's first, which no other of its own keeps from the usual port.
     pub(crate) first: bool,
     /// Of its data path.
-    pub(crate) missing: Missing,
+    pub(crate) manner: Manner,
     /// Whether the router is asked for a port.
     pub(crate) map_port: bool,
     /// Whether peers are looked for on the LAN.

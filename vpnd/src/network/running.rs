@@ -100,7 +100,7 @@ impl Running {
         let descriptors =
             Descriptors { tun: interface.tun_fd()?, udp: interface.socket_fds()?, pool: Pool::Mesh };
         let changes = changes()?;
-        let (child, data) = Child::start(descriptors, wanted.missing)?;
+        let (child, data) = Child::start(descriptors, wanted.manner)?;
         let (link_events, link) = mpsc::channel(QUEUE);
         let (roster_sender, rosters) = mpsc::channel(1);
         let (sync_events, sync) = mpsc::channel(1);
