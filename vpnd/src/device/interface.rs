@@ -167,7 +167,7 @@ impl Interface {
                         }
                     }
                     Some(change) = changes.recv() => {
-                        let ours = matches!(change, Change::Link(index) if index == self.index);
+                        let ours = [Change::Link(self.index), Change::Down(self.index)].contains(&change);
                         if ours || change == Change::Lost {
                             self.look().await;
                         }
