@@ -196,14 +196,16 @@ impl Peer {
     }
 
     /// Lets every `Tunn` do what is due, and repeats unanswered initiations: while nothing can send, also in the epoch
-    /// before, for the peer may not have heard of the present one.
+    /// before, for the peer may not have heard of the present one. Without data none is repeated: a peer that went while there
+    /// was any would be called for a minute and a half more.
     pub(super) fn tick_sessions(&mut self, now: Instant, machine: &mut Machine) {
+        let active = self.is_active(now);
         for at in 0..self.keyed.len() {
             let mut scratch = [0; SCRATCH];
             let made = self.keyed[at].wake(&mut scratch);
             self.sent_by_timer(now, at, &made, &scratch, machine);
             let Some(attempt) = &self.keyed[at].attempt else { continue };
-            if now >= attempt.since + GIVE_UP {
+            if now >= attempt.since + GIVE_UP || !active {
                 self.keyed[at].attempt = None;
                 if self.sender().is_none() {
                     machine.drops.waiting += self.waiting.clear();
@@ -226,8 +228,12 @@ impl Peer {
         machine: &mut Machine,
     ) {
         match *made {
-            // A tunnel that a newer one has replaced is not renewed.
-            Made::Initiation(len) if at < self.named && self.sender().is_none_or(|sender| sender >= at) => {
+            // A tunnel that a newer one has replaced is not renewed, nor one that has no data.
+            Made::Initiation(len)
+                if at < self.named
+                    && self.sender().is_none_or(|sender| sender >= at)
+                    && self.is_active(now) =>
+            {
                 self.send_initiation(now, at, &message[..len], machine);
             }
             Made::Reply(len) => {

@@ -238,6 +238,19 @@ fn a_machine_that_starts_anew_reaches_others_at_once() {
 }
 
 #[test]
+fn a_peer_that_went_is_called_no_longer_than_there_was_data() {
+    let mut world = pair();
+    world.run(145 * SECOND);
+    (world.direct, world.relay) = (false, false);
+    world.run(45 * SECOND);
+    world.sent.clear();
+    let relayed = world.machines[0].relayed + world.machines[1].relayed;
+    world.run(200 * SECOND);
+    let relayed = world.machines[0].relayed + world.machines[1].relayed - relayed;
+    assert_eq!((world.sent.len(), relayed), (0, 0));
+}
+
+#[test]
 fn a_new_epoch_is_followed_within_seconds() {
     let mut world = World::connected(&[true, true]);
     world.send(0, 1, 1);
