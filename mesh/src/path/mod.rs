@@ -107,8 +107,10 @@ struct Path {
     tries: u32,
     /// How long an answer may take to come by itself before there is a probe.
     patience: Duration,
-    /// The newest first. Empty until something is asked: most paths are of peers that nothing passes.
+    /// As a ring. Empty until something is asked: most paths are of peers that nothing passes.
     outstanding: Vec<Option<Sent>>,
+    /// The place of the oldest among them, where the next will stand.
+    oldest: usize,
     /// Of a direct path.
     size: Size,
     /// A probe of a size was sent, and nothing heard since.
@@ -177,6 +179,7 @@ impl Path {
             tries: 0,
             patience: doubt::ASK,
             outstanding: Vec::new(),
+            oldest: 0,
             size: Size::new(now, top),
             asked_size: false,
         }
@@ -508,8 +511,8 @@ impl Paths {
     fn probe(&mut self, now: Instant, at: usize, nonce: u64, ping: bool) -> To {
         let path = &mut self.table[at];
         path.outstanding.resize(OUTSTANDING, None);
-        path.outstanding.rotate_right(1);
-        path.outstanding[0] = Some(Sent { nonce, at: now, ping });
+        path.outstanding[path.oldest] = Some(Sent { nonce, at: now, ping });
+        path.oldest = (path.oldest + 1) % OUTSTANDING;
         path.probed = Some(now);
         if path.trusted {
             path.unanswered.get_or_insert(now);

@@ -336,7 +336,7 @@ impl Peer {
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
         let dues =
             [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];
-        for due in dues.into_iter().chain([seek, self.guest_due(now)]).flatten() {
+        if let Some(due) = dues.into_iter().chain([seek, self.guest_due(now)]).flatten().min() {
             machine.timers.by(self.slot, due.max(now + SOONEST));
         }
     }
