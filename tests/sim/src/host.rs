@@ -42,13 +42,16 @@ const HEADER: usize = 20;
 const WALL: Duration = Duration::from_secs(1_700_000_000);
 
 pub(crate) struct Host {
-    mesh: Mesh,
+    /// Once it runs.
+    mesh: Option<Mesh>,
     start: Instant,
     secret: [u8; 32],
     pub(crate) key: [u8; 32],
     pool: bool,
     pub(crate) awake: bool,
     pub(crate) offline: bool,
+    /// On its way to another network: no healing brings it back sooner.
+    pub(crate) away: bool,
     /// Which machines it takes for members.
     pub(crate) peers: Vec<bool>,
     /// The number of the newest epoch that it knows.
@@ -65,8 +68,10 @@ pub(crate) struct Host {
 /// What came out of a core in one go.
 #[derive(Default)]
 pub(crate) struct Said {
-    pub(crate) datagrams: Vec<(To, Vec<u8>)>,
-    pub(crate) packets: Vec<Vec<u8>>,
+    /// All of it, back to back.
+    bytes: Vec<u8>,
+    datagrams: Vec<(To, Range<usize>)>,
+    packets: Vec<Range<usize>>,
 }
 
 /// An inner packet of data.
@@ -83,13 +88,14 @@ pub(crate) struct Data {
 impl Host {
     pub(crate) fn new(start: Instant, host: usize, pool: bool, hosts: usize, relays: usize) -> Self {
         Self {
-            mesh: Mesh::new(start, Box::new(Dice::new(0)), &[]),
+            mesh: None,
             start,
             secret: secret(host),
             key: KEYS.get_or_init(|| std::array::from_fn(key))[host],
             pool,
             awake: true,
             offline: false,
+            away: false,
             peers: (0..hosts).map(|peer| peer != host).collect(),
             epoch: 0,
             links: (0..relays).map(|_| Link::default()).collect(),
@@ -108,7 +114,7 @@ impl Host {
         clock::set(now, self.wall(now));
         let dice = Dice::new(rand_core::RngCore::next_u64(dice));
         let mesh = Mesh::new(self.start + now, Box::new(dice), &sockets);
-        self.mesh = if self.pool { mesh.with_pool(POOL) } else { mesh };
+        self.mesh = Some(if self.pool { mesh.with_pool(POOL) } else { mesh });
         self.paths.fill((PathView::Idle, None));
         self.next = None;
     }
@@ -119,58 +125,90 @@ impl Host {
     }
 
     /// Tells the core something.
-    pub(crate) fn apply(&mut self, now: Duration, frame: ToData<'_>) -> Said {
-        clock::set(now, self.wall(now));
-        self.mesh.apply(self.start + now, frame);
-        self.drain()
+    pub(crate) fn apply(&mut self, now: Duration, frame: ToData<'_>, said: &mut Said) {
+        self.call(now, said, |mesh, at| mesh.apply(at, frame));
     }
 
     /// A datagram came to one of its ports.
-    pub(crate) fn datagram(&mut self, now: Duration, from: SocketAddr, port: u16, bytes: &[u8]) -> Said {
-        clock::set(now, self.wall(now));
+    pub(crate) fn datagram(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        port: u16,
+        bytes: &[u8],
+        said: &mut Said,
+    ) {
         let socket = match port {
             PORT => u8::from(from.is_ipv6()),
             _ => POOL.start + port.saturating_sub(POOL_PORTS) as u8,
         };
-        self.mesh.handle_udp(self.start + now, (socket, from), 0, bytes.len(), bytes);
-        self.drain()
+        self.call(now, said, |mesh, at| mesh.handle_udp(at, (socket, from), 0, bytes.len(), bytes));
     }
 
-    pub(crate) fn packet(&mut self, now: Duration, packet: &[u8]) -> Said {
+    pub(crate) fn packet(&mut self, now: Duration, packet: &[u8], said: &mut Said) {
+        self.call(now, said, |mesh, at| mesh.handle_tun(at, packet));
+    }
+
+    pub(crate) fn timeout(&mut self, now: Duration, said: &mut Said) {
+        self.call(now, said, Mesh::handle_timeout);
+    }
+
+    fn call(&mut self, now: Duration, said: &mut Said, what: impl FnOnce(&mut Mesh, Instant)) {
         clock::set(now, self.wall(now));
-        self.mesh.handle_tun(self.start + now, packet);
-        self.drain()
-    }
-
-    pub(crate) fn timeout(&mut self, now: Duration) -> Said {
-        clock::set(now, self.wall(now));
-        self.mesh.handle_timeout(self.start + now);
-        self.drain()
-    }
-
-    fn drain(&mut self) -> Said {
-        let mut said = Said::default();
-        while let Some(batch) = self.mesh.poll_tun() {
-            said.packets.extend(batch.packets().map(<[u8]>::to_vec));
+        let Some(mesh) = &mut self.mesh else { return };
+        what(mesh, self.start + now);
+        while let Some(batch) = mesh.poll_tun() {
+            batch.packets().for_each(|packet| said.add_packet(packet));
         }
-        while let Some(event) = self.mesh.poll_event() {
+        while let Some(event) = mesh.poll_event() {
             let Event::Status(status) = event else { continue };
             self.paths.fill((PathView::Idle, None));
             for peer in status.peers {
                 self.paths[peer.peer as usize] = (peer.path, peer.since_handshake);
             }
         }
-        while let Some(transmit) = self.mesh.poll_transmit() {
-            said.datagrams.extend(transmit.datagrams().map(|bytes| (transmit.to, bytes.to_vec())));
+        while let Some(transmit) = mesh.poll_transmit() {
+            transmit.datagrams().for_each(|datagram| said.add_datagram(transmit.to, datagram));
         }
-        self.next = self.mesh.poll_timeout().map(|at| at.saturating_duration_since(self.start));
-        said
+        self.next = mesh.poll_timeout().map(|at| at.saturating_duration_since(self.start));
     }
 
     fn wall(&self, now: Duration) -> Duration {
         let wall = WALL + now;
         let skew = Duration::from_secs(self.skew.unsigned_abs());
         if self.skew < 0 { wall - skew } else { wall + skew }
+    }
+}
+
+impl Said {
+    pub(crate) fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        self.packets.iter().map(|range| &self.bytes[range.clone()])
+    }
+
+    pub(crate) fn datagrams(&self) -> impl ExactSizeIterator<Item = (To, &[u8])> {
+        self.datagrams.iter().map(|(to, range)| (*to, &self.bytes[range.clone()]))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.datagrams.clear();
+        self.packets.clear();
+    }
+
+    fn add_packet(&mut self, packet: &[u8]) {
+        let range = self.add(packet);
+        self.packets.push(range);
+    }
+
+    fn add_datagram(&mut self, to: To, datagram: &[u8]) {
+        let range = self.add(datagram);
+        self.datagrams.push((to, range));
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
     }
 }
 
@@ -230,8 +268,10 @@ fn net(host: usize) -> InnerNet {
 }
 
 impl Data {
-    pub(crate) fn write(self) -> Vec<u8> {
-        let mut packet = vec![0; self.len];
+    /// The packet, in `room`.
+    pub(crate) fn write(self, room: &mut [u8; MTU as usize]) -> &[u8] {
+        let packet = &mut room[..self.len];
+        packet.fill(0);
         packet[0] = 0x45;
         packet[2..4].copy_from_slice(&(self.len as u16).to_be_bytes());
         packet[12..16].copy_from_slice(&inner(self.from).octets());
@@ -257,11 +297,36 @@ impl Data {
             sent: Duration::from_nanos(sent),
             len: packet.len(),
         };
-        (data.write() == packet).then_some(data)
+        (data.write(&mut [0; MTU as usize]) == packet).then_some(data)
     }
 }
 
 /// Whether a datagram shows any of an inner packet.
 pub(crate) fn shows_plaintext(datagram: &[u8]) -> bool {
-    datagram.windows(MARK.len()).any(|window| window == MARK)
+    // Eight bytes at a time: whether one of them is the first of the mark.
+    let (firsts, ones) = (u64::from_le_bytes([MARK[0]; 8]), u64::from_le_bytes([1; 8]));
+    let may_begin = |chunk: &[u8; 8]| {
+        let other = u64::from_le_bytes(*chunk) ^ firsts;
+        other.wrapping_sub(ones) & !other & ones << 7 != 0
+    };
+    let (chunks, _) = datagram.as_chunks::<8>();
+    let begins = |at: usize| datagram[at..].starts_with(&MARK);
+    chunks.iter().enumerate().any(|(n, chunk)| may_begin(chunk) && (n * 8..n * 8 + 8).any(begins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_is_seen_wherever_it_stands_in_a_datagram() {
+        for at in 0..40 {
+            let mut datagram = [b'P'; 48];
+            datagram[at..at + MARK.len()].copy_from_slice(&MARK);
+            assert!(shows_plaintext(&datagram), "{at}");
+            assert!(!shows_plaintext(&datagram[..at + MARK.len() - 1]), "{at}");
+            datagram[at + 3] = 0;
+            assert!(!shows_plaintext(&datagram), "{at}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! that it leads to. Homes are never taken away; a machine that roams gets a new one.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     time::Duration,
 };
@@ -12,9 +13,13 @@ use proto::pipe::LocalAddr;
 
 use crate::{
     dice::Dice,
-    nat::{Filtering, Firewall, Mapping, Nat, Rules, v4, v6},
+    nat::{Firewall, Nat, Rules, v4, v6},
     plan::{Line, Place, Site},
 };
+
+mod ways;
+
+pub(crate) use ways::Way;
 
 /// On a LAN, one way.
 const LAN: Duration = Duration::from_micros(300);
@@ -36,6 +41,8 @@ pub(crate) struct Net {
     /// that does not.
     shared: [Nat; 2],
     stations: Vec<Station>,
+    /// The homes where the machines were before.
+    former: Vec<usize>,
     pub(crate) dice: Dice,
 }
 
@@ -48,6 +55,8 @@ struct Home {
     wan: Ipv4Addr,
     lan: [u8; 3],
     count: u8,
+    /// The machines that are there or were.
+    known: BTreeSet<usize>,
 }
 
 /// Where a machine is.
@@ -83,7 +92,7 @@ impl Net {
             Nat::new(easy, Ipv4Addr::new(192, 0, 0, 1), true, life),
             Nat::new(Rules::hard(), Ipv4Addr::new(192, 0, 1, 1), false, life),
         ];
-        Self { homes: Vec::new(), shared, stations: Vec::new(), dice }
+        Self { homes: Vec::new(), shared, stations: Vec::new(), former: Vec::new(), dice }
     }
 
     /// Where the relays answer STUN; where machines are to know a hard NAT, on the next port too.
@@ -106,10 +115,27 @@ impl Net {
             self.homes.push(Home::new(self.homes.len() as u8, place));
             self.homes.len() - 1
         });
-        let station = self.homes[home].welcome(home);
+        self.enter(host, home);
+    }
+
+    /// Puts a machine into its home of before, if it had another, and gives it other addresses in any case.
+    pub(crate) fn go_back(&mut self, host: usize) {
+        self.enter(host, self.former[host]);
+    }
+
+    fn enter(&mut self, host: usize, home: usize) {
+        let station = self.homes[home].welcome(host, home);
         match self.stations.get_mut(host) {
-            Some(old) => *old = station,
-            None => self.stations.push(station),
+            Some(old) => {
+                if old.home != home {
+                    self.former[host] = old.home;
+                }
+                *old = station;
+            }
+            None => {
+                self.stations.push(station);
+                self.former.push(home);
+            }
         }
     }
 
@@ -164,7 +190,7 @@ impl Net {
     /// Whether what is sent to where a machine is seen can be for nobody else.
     pub(crate) fn has_own_address(&self, host: usize) -> bool {
         let home = &self.homes[self.stations[host].home];
-        home.count == 1 && home.shared.is_none()
+        home.known.len() == 1 && home.shared.is_none()
     }
 
     /// Machines that have the same home.
@@ -282,59 +308,23 @@ impl Net {
         Some(Landing::Host(self.station(home, inner)?, inner.port(), from))
     }
 
-    /// Whether two machines can reach each other directly at all: by the theory of simultaneous opens.
-    pub(crate) fn can_be_direct(&self, a: usize, b: usize) -> bool {
-        let (sa, sb) = (self.stations[a], self.stations[b]);
-        let (ha, hb) = (&self.homes[sa.home], &self.homes[sb.home]);
-        if sa.home == sb.home {
-            return (sa.v4.is_some() && sb.v4.is_some()) || (sa.v6.is_some() && sb.v6.is_some());
-        }
-        if ha.place.site == Site::Blocked || hb.place.site == Site::Blocked {
-            return false;
-        }
-        if sa.v6.is_some() && sb.v6.is_some() {
-            return true;
-        }
-        if sa.v4.is_none() || sb.v4.is_none() {
-            return false;
-        }
-        if ha.shared.is_some() && ha.shared == hb.shared {
-            // Only through the provider's router, back to itself.
-            return ha.shared.is_some_and(|at| {
-                self.shared[at].hairpin && self.shared[at].rules.mapping == Mapping::Independent
-            });
-        }
-        match (self.seen_as(ha), self.seen_as(hb)) {
-            ((Mapping::Independent, _), (Mapping::Independent, _)) => true,
-            // The one with a port for each destination comes from a port that nobody has sent to.
-            ((Mapping::Dependent, _), (Mapping::Independent, lets))
-            | ((Mapping::Independent, lets), (Mapping::Dependent, _)) => lets != Filtering::AddressPort,
-            ((Mapping::Dependent, _), (Mapping::Dependent, _)) => false,
-        }
-    }
-
-    /// How all the routers of a home look together from outside.
-    fn seen_as(&self, home: &Home) -> (Mapping, Filtering) {
-        let own = home.nat.as_ref().map(|nat| nat.rules);
-        let shared = home.shared.map(|at| self.shared[at].rules);
-        let rules = || own.into_iter().chain(shared);
-        let dependent = rules().any(|rules| rules.mapping == Mapping::Dependent);
-        let mapping = if dependent { Mapping::Dependent } else { Mapping::Independent };
-        (mapping, rules().map(|rules| rules.filtering).max().unwrap_or(Filtering::Anyone))
-    }
-
     /// Through the routers at the other end.
-    fn inward(&self, now: Duration, from: SocketAddrV4, outer: SocketAddrV4) -> Option<(usize, SocketAddr)> {
+    fn inward(
+        &mut self,
+        now: Duration,
+        from: SocketAddrV4,
+        outer: SocketAddrV4,
+    ) -> Option<(usize, SocketAddr)> {
         let [first, _, third, _] = outer.ip().octets();
         let mut outer = outer;
         let mut home = usize::from(third);
         if first == 192 {
-            let shared = &self.shared[usize::from(third)];
+            let shared = &mut self.shared[usize::from(third)];
             outer = shared.incoming(now, from, outer.port())?;
             home = usize::from(outer.ip().octets()[2]);
         }
-        let there = self.homes.get(home)?;
-        match &there.nat {
+        let there = self.homes.get_mut(home)?;
+        match &mut there.nat {
             Some(nat) if nat.ip == *outer.ip() => Some((home, nat.incoming(now, from, outer.port())?.into())),
             Some(_) => None,
             None => Some((home, outer.into())),
@@ -405,11 +395,21 @@ impl Home {
             Some(_) => [192, 168, RANGES[usize::from(place.range)]],
             None => [203, 0, number],
         };
-        Self { place, nat, shared, firewall: Firewall::new(place.life), wan, lan, count: 0 }
+        Self {
+            place,
+            nat,
+            shared,
+            firewall: Firewall::new(place.life),
+            wan,
+            lan,
+            count: 0,
+            known: BTreeSet::new(),
+        }
     }
 
-    /// Addresses for one more machine.
-    fn welcome(&mut self, number: usize) -> Station {
+    /// Addresses for a machine: nobody had them before.
+    fn welcome(&mut self, host: usize, number: usize) -> Station {
+        self.known.insert(host);
         self.count += 1;
         let last = 9 + self.count;
         let [a, b, c] = self.lan;

@@ -4,7 +4,7 @@
 //! something, each alone, and an input can be shrunk by leaving out bytes. Missing bytes are zeros. New possibilities go
 //! to the ends of the tables here, in multiples that keep old seeds what they were; the corpus notices if not.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
@@ -59,7 +59,9 @@ pub enum Site {
     Public,
     /// Endpoint-independent mapping that keeps the port, address and port dependent filtering.
     Easy,
-    /// The same with another port.
+    /// As Linux's netfilter: the port is kept where nobody else has it towards the same destination.
+    Netfilter,
+    /// As an easy one, with another port.
     Remap,
     /// Endpoint-independent mapping, address-dependent filtering.
     Address,
@@ -116,6 +118,9 @@ pub enum What {
     Heal,
     /// A machine is in another network.
     Roam(usize, Place),
+    /// A machine reaches nobody for a while, and is then in the network where it was before it roamed, or stayed in it, with
+    /// another local address.
+    Return(usize, Duration),
     /// A machine's router has another public address and knows nothing of before.
     NewWan(usize),
     /// A machine's router forgets its mappings.
@@ -151,6 +156,8 @@ const GAPS: [u64; 16] = [
     3_000, 0, 50, 200, 500, 1_000, 1_500, 2_000, 5_000, 7_000, 10_000, 12_000, 15_000, 20_000, 30_000, 45_000,
 ];
 const NAPS: [u64; 8] = [1, 5, 20, 40, 100, 200, 400, 700];
+/// Mostly longer than a mapping lives that nothing keeps, and shorter than a session.
+const AWAY: [u64; 8] = [40, 70, 100, 40, 130, 70, 5, 400];
 const JUMPS: [i64; 8] = [-1, 1, -60, 60, -3_600, 3_600, -31_536_000, 31_536_000];
 const SIZES: [u16; 8] = [1_280, 1_500, 1_400, 1_300, 1_492, 1_281, 1_340, 1_460];
 /// Of a line that carries what Ethernet carries.
@@ -173,6 +180,8 @@ const SITES: [Site; 16] = [
     Site::Shared,
     Site::SameLan,
 ];
+/// Bytes that stand for an easy router, but for one of this kind.
+const NETFILTER: Range<u8> = 0x80..0xf0;
 
 impl<'a> Arbitrary<'a> for Plan {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
@@ -181,7 +190,9 @@ impl<'a> Arbitrary<'a> for Plan {
         let hosts = (0..count)
             .map(|_| {
                 let (place, flags) = (Place::arbitrary(u)?, byte(u)?);
-                Ok(HostPlan { place, fixed: flags % 8 == 7, pool: flags >> 5 == 7 })
+                // Where it takes them most, every second machine has many sockets.
+                let least = if place.site == Site::Netfilter { 4 } else { 7 };
+                Ok(HostPlan { place, fixed: flags % 8 == 7, pool: flags >> 5 >= least })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut events = Vec::new();
@@ -195,14 +206,18 @@ impl<'a> Arbitrary<'a> for Plan {
 
 impl<'a> Arbitrary<'a> for Place {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let site = pick(u, &SITES)?;
+        let number = byte(u)?;
+        let site = match SITES[usize::from(number) % SITES.len()] {
+            Site::Easy if NETFILTER.contains(&number) => Site::Netfilter,
+            site => site,
+        };
         let line = Line::arbitrary(u)?;
         let flags = usize::from(byte(u)?);
         Ok(Self {
             site,
             line,
             hairpin: flags & 1 != 0,
-            life: Duration::from_secs(LIVES[flags >> 1 & 3]),
+            life: Duration::from_secs(LIVES[flags >> 1 & if site == Site::Netfilter { 1 } else { 3 }]),
             v6: flags >> 3 & 3 == 3 || site == Site::OnlyV6,
             range: (flags >> 5) as u8 % 3,
         })
@@ -242,6 +257,7 @@ fn what(u: &mut Unstructured<'_>, hosts: usize, relays: usize) -> Result<What> {
     let host = usize::from(who) % hosts;
     let relay = usize::from(how) % relays;
     Ok(match kind {
+        17 | 18 if who >= 128 => What::Return(host, Duration::from_secs(AWAY[usize::from(how) & 7])),
         0 | 17 => {
             let place = Place::arbitrary(&mut Unstructured::new(&[how, who, how.rotate_left(3)]))?;
             What::Roam(host, place)

@@ -43,6 +43,9 @@ pub(crate) fn event(what: What) -> String {
         What::Offline(host) => format!("{host} reaches nobody"),
         What::Heal => "all lines and relays are there again".to_owned(),
         What::Roam(host, to) => format!("{host} roams: {}", place(to)),
+        What::Return(host, time) => {
+            format!("{host} reaches nobody for {time:?}, and is back then with another local address")
+        }
         What::NewWan(host) => format!("the router of {host} has another public address"),
         What::Flush(host) => format!("the router of {host} forgets its mappings"),
         What::Sleep(host, time) => format!("{host} sleeps for {time:?}"),

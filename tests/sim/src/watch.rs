@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::net::Way;
+
 /// Traffic passes again within this after anything that stopped it was over, if both machines have a relay in common: what
 /// WireGuard takes at the latest to notice that a session leads nowhere (15 s), and a round trip. Nearly always it is a second.
 pub(crate) const HEALED: Duration = Duration::from_secs(16);
@@ -10,6 +12,16 @@ pub(crate) const HEALED: Duration = Duration::from_secs(16);
 pub(crate) const HEALED_LARGE: Duration = Duration::from_secs(20);
 /// A direct path is used within this after it became possible.
 pub(crate) const DIRECT: Duration = Duration::from_secs(45);
+/// The same where a router gives the other machine alone another port, so that it takes many sockets of the one behind it
+/// (decision 021): each of the two has its turn twice, the first within 42 s, the last after 127 s, and each lasts 25 s. One
+/// turn in a hundred leads nowhere, for chance and what lines lose.
+pub(crate) const SOUGHT: Duration = Duration::from_secs(180);
+/// Four turns may be had at once, and these are three: so many may have been used up since data went directly.
+const USED: u32 = 1;
+/// When a machine that nobody answers begins a turn: not before, and again not before…
+const ALONE: [Duration; 2] = [Duration::from_secs(40), Duration::from_secs(100)];
+/// …and when either of two begins one that reach each other: one of them moved perhaps, or is behind a hard NAT.
+const TOGETHER: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(31), Duration::from_secs(70)];
 /// What is direct so long after something happened did not only look like it before it was noticed.
 const SURE: Duration = Duration::from_secs(5);
 /// No session is older (WireGuard's REJECT_AFTER_TIME, and a late look).
@@ -104,9 +116,12 @@ pub(crate) struct Pair {
     seen: Vec<u64>,
     /// Both ways were direct and nothing has happened since.
     pub(crate) steady: bool,
-    possible: bool,
+    /// A direct path is used within this, if there can be one.
+    within: Option<Duration>,
     possible_since: Duration,
     direct_at: Duration,
+    /// Turns with many sockets since then, at most.
+    turns: u32,
     improved: bool,
     met: bool,
 }
@@ -124,9 +139,10 @@ impl Pair {
             number: 0,
             seen: Vec::new(),
             steady: false,
-            possible: false,
+            within: None,
             possible_since: Duration::ZERO,
             direct_at: Duration::ZERO,
+            turns: 0,
             improved: false,
             met: false,
         }
@@ -134,6 +150,9 @@ impl Pair {
 
     /// Something happened that concerns the pair.
     pub(crate) fn touch(&mut self, now: Duration, cause: Cause) {
+        let spell = now - self.touched.max(self.direct_at);
+        let begin = if self.expected { &TOGETHER[..] } else { &ALONE };
+        self.turns += begin.iter().filter(|begin| spell >= **begin).count() as u32;
         (self.touched, self.cause, self.recovered, self.steady) = (now, cause, false, false);
         (self.possible_since, self.improved, self.passes) = (now, false, false);
         self.met = false;
@@ -177,39 +196,48 @@ impl Pair {
 
     /// Both ways are direct, as they are by many sockets alone.
     pub(crate) fn met(&mut self, now: Duration, report: &mut Report) {
-        if !std::mem::replace(&mut self.met, true) {
+        if !std::mem::replace(&mut self.met, true) && !self.improved {
             report.met.all.push(now - self.touched);
         }
     }
 
-    /// Whether it could be direct, is not, and has time yet; or traffic is awaited.
-    pub(crate) fn waits(&self, now: Duration) -> bool {
-        (self.possible && !self.improved && now < self.possible_since + DIRECT + WINDOW)
-            || (self.expected && !self.recovered)
+    /// How long it may take from now on if it could be direct, is not, and has time yet; or if traffic is awaited.
+    pub(crate) fn waits(&self, now: Duration) -> Option<Duration> {
+        let direct =
+            self.within.filter(|within| !self.improved && now < self.possible_since + *within + WINDOW);
+        let passes = (self.expected && !self.recovered).then_some(DIRECT);
+        direct.max(passes)
     }
 
-    /// Looks at the paths; `possible` says whether they can be direct, `direct` whether both are.
+    /// Looks at the paths; `way` says whether they can be direct, `asked` whether the two have what they need to find that out,
+    /// `direct` whether both are.
     pub(crate) fn look(
         &mut self,
         now: Duration,
-        possible: bool,
+        (way, asked): (Way, bool),
         direct: bool,
         report: &mut Report,
     ) -> Option<String> {
-        if possible && !self.possible {
+        let within = match way {
+            Way::Open if asked => Some(DIRECT),
+            Way::Sought(_) if asked && self.turns <= USED => Some(SOUGHT),
+            _ => None,
+        };
+        if within.is_some() && within != self.within {
             (self.possible_since, self.improved) = (now, false);
         }
-        self.possible = possible;
-        if direct {
-            self.direct_at = now;
-            self.steady = self.passes && now >= self.touched + SURE;
-            if possible && !self.improved {
-                self.improved = true;
+        self.within = within;
+        if direct && way != Way::No {
+            (self.direct_at, self.turns) = (now, 0);
+            if way == Way::Open {
+                self.steady = self.passes && now >= self.touched + SURE;
+            }
+            if within.is_some() && !std::mem::replace(&mut self.improved, true) && way == Way::Open {
                 report.direct[self.cause as usize].all.push(now - self.possible_since);
             }
         }
         let late = now.saturating_sub(self.possible_since.max(self.direct_at));
-        (possible && late > DIRECT).then(|| {
+        within.filter(|within| late > *within).map(|_| {
             format!("not direct for {late:?} though it can be, after: {}", CAUSES[self.cause as usize])
         })
     }

@@ -1,17 +1,13 @@
 //! Virtual time: what is due next happens next, and nothing happens between.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::Reverse,
     collections::{BTreeSet, BinaryHeap},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use proto::{
-    metadata::Endpoint,
-    pipe::{PathView, ToData},
-    stun,
-};
+use proto::{metadata::Endpoint, pipe::ToData, stun};
 
 use crate::{
     core::To,
@@ -19,15 +15,13 @@ use crate::{
     host::{DATA, Data, Host, MTU, PORT, SEALED, Said, port, shows_plaintext},
     net::{Flight, Landing, Net},
     plan::{Plan, What},
-    watch::{
-        AT_ONCE, CALM, CHATTER, Cause, FRESH, HEALED, HEALED_LARGE, Pair, Report, SEEKS, SILENT, STORM,
-        WINDOW,
-    },
+    watch::{AT_ONCE, Cause, HEALED, HEALED_LARGE, Pair, Report, SILENT},
 };
 
 mod control;
 mod frames;
 mod happen;
+mod look;
 
 /// Between two packets of a machine to each of its peers.
 const TRAFFIC: Duration = Duration::from_millis(500);
@@ -51,6 +45,9 @@ pub(crate) struct World {
     /// What is due, by place.
     tasks: Vec<Option<Task>>,
     free: Vec<u32>,
+    /// What a core said, and buffers of datagrams that have arrived: both used again.
+    said: Said,
+    spare: Vec<Vec<u8>>,
     hosts: Vec<Host>,
     net: Net,
     /// Whether each relay runs.
@@ -77,13 +74,18 @@ pub(crate) struct World {
     window: Duration,
     /// When everything was mended, after the last event.
     mended: Option<Duration>,
+    /// When the last that returns is there.
+    returned: Duration,
     report: Report,
     /// What happened, if anybody reads it.
     notes: Option<Vec<String>>,
 }
 
+/// What comes first is less.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
-    at: Duration,
+    /// In nanoseconds.
+    at: u64,
     number: u64,
     /// Where the task is: it is large, and the queue moves what it holds.
     place: u32,
@@ -100,6 +102,7 @@ enum Task {
     Look,
     Resume,
     Wake(usize, Duration),
+    Return(usize),
     Locals(usize),
     Connect { host: usize, relay: usize, attempt: u64 },
     Open { host: usize, relay: usize, attempt: u64 },
@@ -123,6 +126,8 @@ impl World {
             queue: BinaryHeap::new(),
             tasks: Vec::new(),
             free: Vec::new(),
+            said: Said::default(),
+            spare: Vec::new(),
             hosts: (0..count)
                 .map(|host| Host::new(start, host, plan.hosts[host].pool, count, plan.relays))
                 .collect(),
@@ -144,6 +149,7 @@ impl World {
             chatter: vec![0; count],
             window: Duration::ZERO,
             mended: None,
+            returned: Duration::ZERO,
             report: Report::default(),
             notes: notes.then(Vec::new),
             plan: plan.clone(),
@@ -159,7 +165,7 @@ impl World {
             }
             let timer = |host: &Host| host.next.filter(|_| host.awake);
             let timeout = self.hosts.iter().filter_map(timer).min();
-            let task = self.queue.peek().map(|Reverse(due)| due.at);
+            let task = self.queue.peek().map(|Reverse(due)| Duration::from_nanos(due.at));
             let Some(next) = timeout.into_iter().chain(task).min() else { return self.ended() };
             at_once = if next > self.now { 0 } else { at_once + 1 };
             if at_once > MOST_AT_ONCE {
@@ -177,8 +183,8 @@ impl World {
             }
             for host in 0..self.hosts.len() {
                 if timer(&self.hosts[host]).is_some_and(|at| at <= self.now) {
-                    let said = self.hosts[host].timeout(self.now);
-                    self.take(host, said);
+                    self.hosts[host].timeout(self.now, &mut self.said);
+                    self.take(host);
                 }
             }
         }
@@ -215,7 +221,8 @@ impl World {
             (self.tasks.len() - 1) as u32
         });
         self.tasks[place as usize] = Some(task);
-        self.queue.push(Reverse(Due { at: self.now + time, number: self.count, place }));
+        let at = (self.now + time).as_nanos() as u64;
+        self.queue.push(Reverse(Due { at, number: self.count, place }));
     }
 
     fn begin(&mut self) {
@@ -263,19 +270,26 @@ impl World {
     }
 
     fn tell(&mut self, host: usize, frame: ToData<'_>) {
-        let said = self.hosts[host].apply(self.now, frame);
-        self.take(host, said);
+        self.hosts[host].apply(self.now, frame, &mut self.said);
+        self.take(host);
     }
 
     fn perform(&mut self, task: Task) {
         match task {
-            Task::Datagram { flight, sender, sent, bytes } => self.arrive(&flight, sender, sent, &bytes),
+            Task::Datagram { flight, sender, sent, bytes } => {
+                self.arrive(&flight, sender, sent, &bytes);
+                self.spare.push(bytes);
+            }
             Task::Answer { flight, bytes } => {
                 if let Some(Landing::Host(host, port, from)) = self.net.arrive(self.now, &flight) {
                     self.deliver(host, port, from, &bytes);
                 }
+                self.spare.push(bytes);
             }
-            Task::Frame { relay, sender, from, to, bytes } => self.frame(relay, (sender, from), to, &bytes),
+            Task::Frame { relay, sender, from, to, bytes } => {
+                self.frame(relay, (sender, from), to, &bytes);
+                self.spare.push(bytes);
+            }
             Task::Gone { relay, host, handle } => {
                 if self.hosts[host].awake {
                     self.tell(host, ToData::RelayGone { relay: relay as u8, handle });
@@ -292,6 +306,7 @@ impl World {
             Task::Look => self.look(),
             Task::Resume => self.resume(),
             Task::Wake(host, slept) => self.wake(host, slept),
+            Task::Return(host) => self.come_back(host),
             Task::Locals(host) => {
                 if self.hosts[host].awake {
                     let locals = self.net.locals(host);
@@ -309,18 +324,19 @@ impl World {
     }
 
     /// What a core said goes its way.
-    fn take(&mut self, host: usize, said: Said) {
-        for packet in said.packets {
-            self.came_out(host, &packet);
+    fn take(&mut self, host: usize) {
+        let mut said = std::mem::take(&mut self.said);
+        for packet in said.packets() {
+            self.came_out(host, packet);
         }
-        let at_once = said.datagrams.len() as u64 / (self.hosts.len() as u64 - 1);
+        let at_once = said.datagrams().len() as u64 / (self.hosts.len() as u64 - 1);
         self.report.at_once = self.report.at_once.max(at_once);
         if at_once > AT_ONCE {
             self.broken(format!("machine {host} has {at_once} datagrams for each peer to send at once"));
         }
-        for (to, bytes) in said.datagrams {
+        for (to, bytes) in said.datagrams() {
             self.said(host, &to, bytes.len());
-            if shows_plaintext(&bytes) {
+            if shows_plaintext(bytes) {
                 self.broken(format!("machine {host} sent plaintext"));
             }
             match to {
@@ -331,16 +347,26 @@ impl World {
                 }
             }
         }
+        said.clear();
+        self.said = said;
     }
 
-    fn send_udp(&mut self, host: usize, socket: u8, dst: SocketAddr, bytes: Vec<u8>) {
+    fn send_udp(&mut self, host: usize, socket: u8, dst: SocketAddr, bytes: &[u8]) {
         if self.hosts[host].offline {
             return;
         }
         if let Some(flight) = self.net.send(self.now, host, port(socket), dst, bytes.len()) {
-            let sent = self.now;
+            let (sent, bytes) = (self.now, self.copy(bytes));
             self.after(flight.takes, Task::Datagram { flight, sender: host, sent, bytes });
         }
+    }
+
+    /// What goes its way, in a buffer of its own.
+    fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        copy
     }
 
     fn arrive(&mut self, flight: &Flight, sender: usize, sent: Duration, bytes: &[u8]) {
@@ -373,8 +399,8 @@ impl World {
 
     fn deliver(&mut self, host: usize, port: u16, from: SocketAddr, bytes: &[u8]) {
         if self.hosts[host].awake && !self.hosts[host].offline {
-            let said = self.hosts[host].datagram(self.now, from, port, bytes);
-            self.take(host, said);
+            self.hosts[host].datagram(self.now, from, port, bytes, &mut self.said);
+            self.take(host);
         }
     }
 
@@ -410,8 +436,8 @@ impl World {
 
     fn speak(&mut self, host: usize, data: Data) {
         self.data_at[host] = self.now;
-        let said = self.hosts[host].packet(self.now, &data.write());
-        self.take(host, said);
+        self.hosts[host].packet(self.now, data.write(&mut [0; MTU as usize]), &mut self.said);
+        self.take(host);
     }
 
     /// An inner packet came out of a machine's TUN.
@@ -458,77 +484,6 @@ impl World {
         from * self.hosts.len() + to
     }
 
-    /// Looks at what the machines say of their paths.
-    fn look(&mut self) {
-        self.after(LOOK, Task::Look);
-        if self.now >= self.window + WINDOW {
-            self.window = self.now;
-            let peers = self.hosts.len() as u64 - 1;
-            for host in 0..self.hosts.len() {
-                let each = std::mem::take(&mut self.chatter[host]) / peers;
-                self.report.chatter = self.report.chatter.max(each);
-                let calm = self.now >= self.stirred[host] + CALM + WINDOW;
-                let seeks = if self.plan.has_pools() { SEEKS / peers } else { 0 };
-                if each > seeks + if calm { CHATTER } else { STORM } {
-                    self.broken(format!("machine {host} sent {each} datagrams for each peer in {WINDOW:?}"));
-                }
-            }
-        }
-        if self.quiet {
-            return;
-        }
-        for host in 0..self.hosts.len() {
-            if self.hosts[host].awake {
-                let before = self.notes.as_ref().map(|_| self.hosts[host].paths.clone());
-                self.tell(host, ToData::StatusRequest { token: 0 });
-                self.note_paths(host, before);
-            }
-        }
-        let direct = |hosts: &[Host], a: usize, b: usize| matches!(hosts[a].paths[b].0, PathView::Direct(_));
-        for a in 0..self.hosts.len() {
-            for b in 0..self.hosts.len() {
-                if a == b || !self.hosts[a].awake {
-                    continue;
-                }
-                let (path, age) = self.hosts[a].paths[b];
-                // (One who has just woken has not looked at its sessions yet.)
-                let woken = self.now < self.stirred[a] + LOOK;
-                if path != PathView::Idle && !woken && age.is_none_or(|age| age > FRESH) {
-                    self.broken(format!("machine {a} shows a path to {b} on a session of age {age:?}"));
-                }
-                let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);
-                let open = self.net.can_be_direct(a, b) && !self.is_cut(a, b);
-                let possible = open && self.can_meet(a, b) && self.share_relay(a, b);
-                let at = self.at(a, b);
-                if both && !open && !self.is_cut(a, b) {
-                    self.pairs[at].met(self.now, &mut self.report);
-                }
-                if let Some(broken) = self.pairs[at].look(self.now, possible, both && open, &mut self.report)
-                {
-                    self.broken(format!("machine {a} to {b}: {broken}"));
-                }
-            }
-        }
-    }
-
-    /// Tells which paths changed.
-    fn note_paths(&mut self, host: usize, before: Option<Vec<(PathView, Option<Duration>)>>) {
-        for (peer, (before, _)) in before.into_iter().flatten().enumerate() {
-            let path = self.hosts[host].paths[peer].0;
-            if path != before {
-                self.note(|| match path {
-                    PathView::Idle => format!("  {host} has no path to {peer}"),
-                    PathView::Relay(relay) => format!("  {host} to {peer} over relay {relay}"),
-                    PathView::Direct(Endpoint(to)) => format!("  {host} to {peer} at {to}"),
-                });
-            }
-        }
-    }
-
-    fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cut.contains(&(a.min(b), a.max(b))) || self.hosts[a].offline || self.hosts[b].offline
-    }
-
     /// Counts what a machine says.
     fn said(&mut self, host: usize, to: &To, len: usize) {
         self.report.datagrams += 1;
@@ -562,25 +517,5 @@ impl World {
                 }
             }
         }
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
     }
 }

@@ -16,6 +16,15 @@ fn every_kept_input_holds_and_tells_the_story_that_it_was_kept_for() {
     }
 }
 
+/// As it is the one that moved, it has the first turn.
+#[test]
+fn a_machine_that_its_router_remembers_at_another_address_is_met_in_its_first_turn() {
+    let kept = corpus::read(&corpus::folder().join("a_router_that_remembers_who_was_there.seed")).unwrap();
+    let met = run(&kept.bytes).met;
+    let (times, longest) = (met.count(), met.percentile(100));
+    assert!(times == 2 && (10..=37).contains(&longest.as_secs()), "{times} {longest:?}");
+}
+
 #[test]
 fn the_first_seeds_hold() {
     for seed in 0..300 {

@@ -19,10 +19,13 @@ pub(crate) fn bytes(mut h: u64, bytes: &[u8]) -> u64 {
 /// Adds a key stream, or takes it away again.
 pub(crate) fn stream(key: u64, data: &mut [u8]) {
     let mut h = key;
-    for chunk in data.chunks_mut(8) {
+    let mut words = data.chunks_exact_mut(8);
+    for chunk in &mut words {
         h = word(h, FACTOR);
-        for (byte, pad) in chunk.iter_mut().zip(h.to_le_bytes()) {
-            *byte ^= pad;
-        }
+        let mixed = u64::from_le_bytes((&*chunk).try_into().expect("a chunk of eight")) ^ h;
+        chunk.copy_from_slice(&mixed.to_le_bytes());
+    }
+    for (byte, pad) in words.into_remainder().iter_mut().zip(word(h, FACTOR).to_le_bytes()) {
+        *byte ^= pad;
     }
 }

@@ -119,7 +119,7 @@ impl World {
                     self.after(GIVE_UP, Task::GiveUp { host, relay, id });
                 } else if reaches && link.dark.take().is_some() {
                     for (to, bytes) in std::mem::take(&mut link.stalled) {
-                        self.send_frame(host, relay, to, bytes);
+                        self.send_frame(host, relay, to, &bytes);
                     }
                 }
             }

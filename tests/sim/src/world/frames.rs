@@ -28,7 +28,7 @@ impl World {
     }
 
     /// Sends a frame over a relay to whom it is for.
-    pub(super) fn send_frame(&mut self, host: usize, relay: usize, to: RelayTo, bytes: Vec<u8>) {
+    pub(super) fn send_frame(&mut self, host: usize, relay: usize, to: RelayTo, bytes: &[u8]) {
         let link = &mut self.hosts[host].links[relay];
         let Some(id) = link.up else { return };
         if link.broken {
@@ -36,7 +36,7 @@ impl World {
             return self.after(back, Task::Close { host, relay, id });
         }
         if link.dark.is_some() {
-            return link.stall(to, bytes);
+            return link.stall(to, bytes.to_vec());
         }
         let target = match to {
             RelayTo::Peer { peer, epoch } => {
@@ -57,6 +57,7 @@ impl World {
         let link = &mut self.hosts[host].links[relay];
         link.last = link.last.max(self.now + takes);
         let takes = link.last - self.now;
+        let bytes = self.copy(bytes);
         self.after(takes, Task::Frame { relay, sender: host, from: id, to: target, bytes });
     }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{PATIENCE, SETTLE, Task, World};
 use crate::{
+    host::Host,
     plan::{Place, What},
     relay::RESTART,
-    watch::{Cause, DIRECT},
+    watch::Cause,
 };
 
 /// The kernel tells of new addresses within this.
@@ -32,8 +33,9 @@ impl World {
     pub(super) fn is_over(&mut self, task: &Task) -> bool {
         let Task::Look = task else { return false };
         let Some(mended) = self.mended else { return false };
-        let waits = self.pairs.iter().chain(&self.large).any(|pair| pair.waits(self.now));
-        self.now >= mended + SETTLE && (!waits || self.now >= mended + DIRECT + PATIENCE)
+        let mended = mended.max(self.returned);
+        let waits = self.pairs.iter().chain(&self.large).filter_map(|pair| pair.waits(self.now)).max();
+        self.now >= mended + SETTLE && waits.is_none_or(|longest| self.now >= mended + longest + PATIENCE)
     }
 
     pub(super) fn happen(&mut self, what: What) {
@@ -47,13 +49,18 @@ impl World {
                 self.touch(Cause::Cut, true, |a, _| a == host);
                 self.check_lines();
             }
-            What::Offline(host) => {
-                self.hosts[host].offline = true;
-                self.touch(Cause::Offline, false, |a, _| a == host);
-                self.check_lines();
-            }
+            What::Offline(host) => self.go_offline(host),
             What::Heal => self.heal(),
             What::Roam(host, place) => self.roam(host, place),
+            What::Return(host, time) => {
+                if self.hosts[host].away {
+                    return;
+                }
+                self.hosts[host].away = true;
+                self.go_offline(host);
+                self.returned = self.returned.max(self.now + time);
+                self.after(time, Task::Return(host));
+            }
             What::NewWan(host) => {
                 if !self.net.new_wan(host) {
                     let place = self.net.place(host);
@@ -112,8 +119,8 @@ impl World {
     fn heal(&mut self) {
         let was_cut = std::mem::take(&mut self.cut);
         let cut_relay = std::mem::take(&mut self.cut_relay);
-        let offline: Vec<bool> =
-            self.hosts.iter_mut().map(|host| std::mem::take(&mut host.offline)).collect();
+        let back = |host: &mut Host| std::mem::replace(&mut host.offline, host.away) && !host.away;
+        let offline: Vec<bool> = self.hosts.iter_mut().map(back).collect();
         self.touch(Cause::Heal, false, |a, b| was_cut.contains(&(a.min(b), a.max(b))) || offline[a]);
         self.touch(Cause::Heal, true, |a, _| cut_relay.iter().any(|(host, _)| *host == a));
         for relay in 0..self.relays.len() {
@@ -124,14 +131,7 @@ impl World {
             self.mended = Some(self.now);
         }
         for host in 0..self.hosts.len() {
-            for relay in 0..self.relays.len() {
-                // Networks that come back are noticed, and connecting begins anew.
-                let link = &mut self.hosts[host].links[relay];
-                link.reset();
-                if link.up.is_none() && self.hosts[host].awake {
-                    self.connect(host, relay, NETLINK);
-                }
-            }
+            self.reconnect(host);
         }
     }
 
@@ -139,8 +139,38 @@ impl World {
         !self.tasks.iter().flatten().any(|task| matches!(task, Task::Event(_) | Task::Mend))
     }
 
+    fn go_offline(&mut self, host: usize) {
+        self.hosts[host].offline = true;
+        self.touch(Cause::Offline, false, |a, _| a == host);
+        self.check_lines();
+    }
+
+    pub(super) fn come_back(&mut self, host: usize) {
+        self.net.go_back(host);
+        (self.hosts[host].offline, self.hosts[host].away) = (false, false);
+        self.moved(host);
+        self.check_lines();
+        self.reconnect(host);
+    }
+
+    /// A machine notices that there is a network, and connecting begins anew.
+    fn reconnect(&mut self, host: usize) {
+        for relay in 0..self.relays.len() {
+            let link = &mut self.hosts[host].links[relay];
+            link.reset();
+            if link.up.is_none() && self.hosts[host].awake {
+                self.connect(host, relay, NETLINK);
+            }
+        }
+    }
+
     fn roam(&mut self, host: usize, place: Place) {
         self.net.settle(host, place);
+        self.moved(host);
+    }
+
+    /// A machine has other addresses.
+    fn moved(&mut self, host: usize) {
         self.break_links(host, |a| a == host, Cause::Roam);
         self.after(NETLINK, Task::Locals(host));
         for relay in 0..self.relays.len() {
