@@ -49,6 +49,8 @@ struct Question {
     server: SocketAddr,
     id: TransactionId,
     due: Option<Instant>,
+    /// It is repeated because there is data.
+    again: bool,
     tries: usize,
     answer: Option<(Instant, SocketAddr)>,
     /// Since when it is that.
@@ -77,6 +79,7 @@ impl Stun {
                     server,
                     id: TransactionId([0; 12]),
                     due: Some(now),
+                    again: false,
                     tries: 0,
                     answer: None,
                     since: None,
@@ -89,7 +92,7 @@ impl Stun {
     /// Asks again: our addresses changed (`changed`: the old answers are void), or there is data after a silence.
     pub(crate) fn ask(&mut self, now: Instant, changed: bool) {
         for question in &mut self.questions {
-            (question.due, question.tries) = (Some(now), 0);
+            (question.due, question.again, question.tries) = (Some(now), false, 0);
             if changed {
                 question.answer = None;
             }
@@ -105,7 +108,7 @@ impl Stun {
         }
     }
 
-    /// Sends what is due. Answered questions are asked again only while `active`.
+    /// Sends what is due. Questions are asked again only while `active`.
     pub(crate) fn send(&mut self, now: Instant, active: bool, rng: &mut dyn CryptoRngCore, out: &mut Outbox) {
         for at in 0..self.questions.len() {
             if self.questions[at].due.is_none_or(|due| due > now) {
@@ -113,7 +116,7 @@ impl Stun {
             }
             let silent = self.is_silent(at);
             let question = &mut self.questions[at];
-            if question.tries == 0 && !active && question.answer.is_some() {
+            if question.tries == 0 && !active && (question.again || question.answer.is_some()) {
                 question.due = None;
                 continue;
             }
@@ -130,7 +133,7 @@ impl Stun {
                     Some(now + wait)
                 }
                 None => {
-                    question.tries = 0;
+                    (question.tries, question.again) = (0, true);
                     active.then_some(now + if silent { RARELY } else { REFRESH })
                 }
             };
@@ -336,6 +339,29 @@ mod tests {
         assert!(out.poll().is_none() && stun.deadline().is_none());
         stun.ask(now, false);
         assert_eq!(asked(&mut stun, now).len(), 1, "with data again it asks");
+    }
+
+    #[test]
+    fn a_question_that_nobody_answered_is_asked_no_more_once_the_data_ended() {
+        let now = Instant::now();
+        let (mut stun, _) = stun(now);
+        let all = |stun: &mut Stun, active: bool| {
+            let mut out = Outbox::default();
+            (0..60_000).step_by(100).for_each(|ms| {
+                stun.send(now + Duration::from_millis(ms), active, &mut OsRng, &mut out);
+            });
+            std::iter::from_fn(|| out.poll().map(|t| t.datagrams().count())).sum::<usize>()
+        };
+        let mut idle = all(&mut stun, false);
+        assert_eq!(idle, RETRY.len(), "the first time whether there is data or not");
+        stun.ask(now, false);
+        let mut out = Outbox::default();
+        (0..5_000)
+            .step_by(100)
+            .for_each(|ms| stun.send(now + Duration::from_millis(ms), true, &mut OsRng, &mut out));
+        idle = all(&mut stun, false);
+        assert_eq!(idle, 0);
+        assert!(stun.deadline().is_none());
     }
 
     #[test]
