@@ -9,8 +9,15 @@ use std::{
 
 use super::Socket;
 
-/// Buffers in a batch. Within noise between 16 and 256; coalesced buffers of 64 KB make this 2 MB under load.
+/// Buffers in a batch, at most: what small datagrams fill.
 pub const SLOTS: usize = 32;
+
+/// Buffers in a batch at first, and at least: coalesced ones of 64 KB make this half a megabyte, which a caller works through in a
+/// millisecond. What waits for its turn meanwhile waits no longer, and buffers that are not used take no memory.
+const FEW: usize = 8;
+
+/// A full batch with fewer bytes than this makes the next one larger, one with more bytes smaller.
+const ENOUGH: usize = FEW * (16 << 10);
 
 /// Bytes of a slot: the largest coalesced datagram (65,535), and so much more that slots do not fall on the same
 /// sets of the cache, as they would at a power of two.
@@ -31,6 +38,8 @@ pub struct Batch {
     controls: [Control; SLOTS],
     received: [Received; SLOTS],
     count: usize,
+    /// Buffers that the next call may fill.
+    open: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -77,6 +86,17 @@ impl Batch {
             controls: [Control([0; CONTROL]); SLOTS],
             received: [Received::default(); SLOTS],
             count: 0,
+            open: FEW,
+        }
+    }
+
+    /// Opens as many buffers to the next call as fit what the last one brought.
+    fn adapt(&mut self) {
+        let bytes: usize = self.received[..self.count].iter().map(|received| received.len).sum();
+        if bytes > ENOUGH {
+            self.open = (self.open / 2).max(FEW);
+        } else if self.count == self.open {
+            self.open = (self.open * 2).min(SLOTS);
         }
     }
 
@@ -139,7 +159,7 @@ impl Socket {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
                 headers.as_mut_ptr(),
-                SLOTS as libc::c_uint,
+                batch.open as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -162,6 +182,7 @@ impl Socket {
             let segment = segment.filter(|&s| s > 0).unwrap_or(len).min(len);
             batch.received[i] = Received { len, segment, class };
         }
+        batch.adapt();
         Ok(batch.count)
     }
 }

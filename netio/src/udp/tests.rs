@@ -136,3 +136,27 @@ fn a_socket_is_taken_over_by_descriptor_and_nothing_else_is() {
     let (rx, _tx) = io::pipe().unwrap();
     assert!(matches!(Socket::from_fd(rx.into()), Err(UdpError::NotUdp)));
 }
+
+#[test]
+fn large_buffers_come_few_at_a_time_and_small_ones_many() {
+    let (mut a, b, dst) = pair(Family::V4);
+    let mut batch = Batch::new();
+    let mut most = |sends: usize, data: &[u8], segment: usize| {
+        // Not more at once than a socket's buffer holds.
+        let mut counts = Vec::new();
+        for _ in 0..4 {
+            (0..sends).for_each(|_| a.send(dst, 0, segment, data).unwrap());
+            while counts.last() != Some(&0) {
+                counts.push(b.recv(&mut batch).unwrap());
+            }
+            counts.pop();
+        }
+        counts.into_iter().max().unwrap()
+    };
+    let large = datagrams(1_400, 40, 1_400);
+    assert!(most(20, &large, 1_400) <= SLOTS / 4);
+    // None of another size follows, so that nothing is coalesced.
+    assert_eq!(most(200, &[7; 100], 100), SLOTS);
+    most(20, &large, 1_400);
+    assert!(most(20, &large, 1_400) <= SLOTS / 4, "and large ones again");
+}
