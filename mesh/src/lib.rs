@@ -15,6 +15,7 @@
 //! | `ecn` | congestion that routers report, into the tunnel and out of it |
 //! | `icmp`, `tcp`, `pieces` | what is too large for a path: its sender is told, or it goes in pieces |
 //! | `device` | [`Device`]: a plain WireGuard interface, instead of all of the above that is the mesh's |
+//! | `share` | a machine's peers shared out among several workers |
 //! | `table`, `waiting`, `ping`, `batch`, `timers` | peers by what names them, packets without a session yet, round trips, buffers, deadlines |
 //!
 //! # From nothing to a direct path
@@ -54,6 +55,7 @@ mod pieces;
 mod ping;
 mod route;
 mod session;
+mod share;
 mod stun;
 mod table;
 mod tcp;
@@ -63,4 +65,5 @@ mod waiting;
 pub use device::Device;
 pub use mesh::Mesh;
 pub use out::{Event, To, Transmit, TunBatch};
-pub use session::initiator;
+pub use session::{WORKER_BYTE, WORKER_MASK, WORKER_SHIFT, initiator};
+pub use share::{Handed, MAX_WORKERS, Share, addressee};

@@ -26,6 +26,7 @@ use crate::{
     path::{Birthday, Budget, IDLE, Via, may_announce},
     peer::answer_to,
     session::{Indexes, Keys, Limiter, SCRATCH, Source},
+    share::{Handed, Others, Share},
     stun::Stun,
     timers::Timers,
 };
@@ -42,6 +43,12 @@ const DEFAULT_MTU: u16 = 1_280;
 pub(crate) struct Machine {
     /// When it was made.
     began: Instant,
+    /// Which of the machine's peers are here.
+    pub(crate) share: Share,
+    /// Those that are not.
+    pub(crate) others: Others,
+    /// Initiations for them.
+    pub(crate) handed: VecDeque<Handed>,
     pub(crate) rng: Box<dyn CryptoRngCore + Send>,
     pub(crate) keys: Option<Keys>,
     pub(crate) mtu: u16,
@@ -81,11 +88,15 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(now: Instant, mut rng: Box<dyn CryptoRngCore + Send>, sockets: &[SocketAddr]) -> Self {
-        let indexes = Indexes::new(&mut *rng);
+        let share = Share::whole();
+        let indexes = Indexes::new(&mut *rng, share);
         let limiter = Limiter::new(rng.next_u64());
         let start = rng.next_u64();
         Self {
             began: now,
+            share,
+            others: Others::default(),
+            handed: VecDeque::new(),
             rng,
             keys: None,
             mtu: DEFAULT_MTU,
@@ -115,12 +126,37 @@ impl Machine {
         }
     }
 
+    /// Takes a share of the machine's peers, before there are any.
+    pub(crate) fn take_share(&mut self, share: Share) {
+        self.share = share;
+        self.indexes = Indexes::new(&mut *self.rng, share);
+    }
+
+    /// The worker that has the peer which a route names; nobody, if that is none or it has gone.
+    #[cold]
+    pub(crate) fn elsewhere(&mut self, owner: Option<u32>) -> Option<u8> {
+        let worker = owner.and_then(|owner| self.others.worker(owner));
+        self.drops.unroutable += u64::from(worker.is_none());
+        worker
+    }
+
+    /// Who made an initiation is no peer here: one of another worker, which is handed it, or nobody's.
+    pub(crate) fn hand_over(&mut self, key: &[u8; 32], source: Source, datagram: &[u8]) {
+        match self.others.of_key(key) {
+            Some((worker, peer)) => {
+                self.handed.push_back(Handed { worker, peer, source, datagram: datagram.into() });
+            }
+            None => self.drops.handshake += 1,
+        }
+    }
+
     /// Gives back the buffers that nothing waits in.
     pub(crate) fn forget(&mut self) {
         self.out.forget();
         self.inbox.forget();
         (self.pad, self.message) = (Vec::new(), Vec::new());
         self.events = self.events.drain(..).collect();
+        self.handed = self.handed.drain(..).collect();
     }
 
     /// Who made an initiation, as it claims, if we are to look at it: the limit of its source comes first, then the MAC (or the

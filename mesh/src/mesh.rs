@@ -18,13 +18,17 @@ use crate::{
     out::{Event, To, Transmit, TunBatch},
     peer::{Inner, Peer, addresses, receiver},
     route::Routes,
-    session::{Keys, OVERHEAD, Source, host_slot, tag_of},
+    session::{Keys, MAX_SHARED_SLOTS, OVERHEAD, Source, host_slot, tag_of},
+    share::{Handed, Share},
     table::Table,
     timers,
 };
 
 /// Peers that may be guests at once: more than wake in the same minutes, and the memory for it is small.
 const MAX_GUESTS: usize = 256;
+
+/// Where an initiation names its sender's index.
+const SENDER: usize = 4;
 
 /// One machine's sessions, routes and paths.
 ///
@@ -60,6 +64,24 @@ impl Mesh {
     pub fn showing_class(mut self) -> Self {
         self.machine.shown = Shown::Class;
         self
+    }
+
+    /// With a share of its peers alone, the other workers having the rest; before it has any. Frames from control are for every
+    /// worker, but those that carry a datagram or name one peer to do something with; what is another's comes out of the
+    /// calls here.
+    #[must_use]
+    pub fn sharing(mut self, share: Share) -> Self {
+        self.machine.take_share(share);
+        if share.of() > 1 {
+            self.peers = Table::with_room(MAX_SHARED_SLOTS);
+        }
+        self
+    }
+
+    /// Which share that is.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.machine.share
     }
 
     /// Takes a frame from control.
@@ -107,23 +129,25 @@ impl Mesh {
         }
     }
 
-    /// Takes an inner packet that was read from the TUN, and seals it into a batch.
-    pub fn handle_tun(&mut self, now: Instant, packet: &[u8]) {
+    /// Takes an inner packet that was read from the TUN, and seals it into a batch. One for a peer of another worker is that
+    /// worker's: its number.
+    pub fn handle_tun(&mut self, now: Instant, packet: &[u8]) -> Option<u8> {
         let drops = &mut self.machine.drops;
         let Some((from, to)) = addresses(packet).filter(|_| packet.len() + OVERHEAD <= batch::MAX_BYTES)
         else {
             drops.malformed += 1;
-            return;
+            return None;
         };
         if is_reserved(from) || is_reserved(to) {
             drops.reserved += 1;
-            return;
+            return None;
         }
-        let Some(peer) = self.routes.owner(to).and_then(|slot| self.peers.get(slot)) else {
-            drops.unroutable += 1;
-            return;
+        let owner = self.routes.owner(to);
+        let Some(peer) = owner.and_then(|slot| self.peers.get(slot)) else {
+            return self.machine.elsewhere(owner);
         };
         peer.send(now, packet, &mut self.machine);
+        None
     }
 
     /// Takes datagrams that were received from `src` on `socket`, all with the type of service or traffic class `class`:
@@ -139,6 +163,17 @@ impl Mesh {
         // Every segment by itself: a new session may begin in the middle.
         for datagram in data.chunks(segment.max(1)) {
             self.datagram(now, Source::Udp { socket, src, class }, datagram);
+        }
+    }
+
+    /// Takes an initiation that another worker read.
+    pub fn handle_handed(&mut self, now: Instant, handed: &Handed) {
+        let tag = receiver(&handed.datagram, SENDER).map(tag_of);
+        match self.peers.of_id(handed.peer).zip(tag) {
+            Some(((_, peer), tag)) => {
+                peer.initiated(now, handed.source, tag, &handed.datagram, &mut self.machine);
+            }
+            None => self.machine.drops.handshake += 1,
         }
     }
 
@@ -179,6 +214,11 @@ impl Mesh {
         self.machine.events.pop_front()
     }
 
+    /// An initiation to hand to another worker.
+    pub fn poll_handed(&mut self) -> Option<Handed> {
+        self.machine.handed.pop_front()
+    }
+
     /// Gives up what earlier packets left in buffers that are used again: addresses of a peer that was removed are in
     /// there too. For when everything was drained.
     pub fn forget(&mut self) {
@@ -188,7 +228,7 @@ impl Mesh {
     fn configure(&mut self, now: Instant, config: pipe::Config) {
         let same = self.machine.keys.as_ref().is_some_and(|keys| keys.secret.as_bytes() == &*config.secret);
         if !same {
-            self.machine.keys = Some(Keys::new(&config.secret));
+            self.machine.keys = Some(Keys::new(&config.secret, self.machine.share));
             self.each_peer(|peer, _| peer.forget_sessions());
         }
         self.machine.own = config.own;
@@ -197,6 +237,11 @@ impl Mesh {
     }
 
     fn set_peer(&mut self, now: Instant, config: pipe::Peer) {
+        let share = self.machine.share;
+        if !share.has(config.id) {
+            let named = (config.id, config.wireguard);
+            return self.machine.others.set(share, named, config.allowed, &mut self.routes);
+        }
         if self.peers.of_id(config.id).is_some_and(|(_, peer)| *peer.key() != config.wireguard) {
             self.remove_peer(config.id);
         }
@@ -219,7 +264,9 @@ impl Mesh {
     }
 
     fn remove_peer(&mut self, id: u32) {
-        let Some((slot, peer)) = self.peers.remove(id) else { return };
+        let Some((slot, peer)) = self.peers.remove(id) else {
+            return self.machine.others.remove(id, &mut self.routes);
+        };
         for net in &peer.allowed {
             self.routes.remove(*net, slot);
         }
@@ -338,7 +385,9 @@ impl Mesh {
     fn initiator(&mut self, now: Instant, source: Source, datagram: &[u8]) -> Option<(u32, EpochTag)> {
         let half = self.machine.initiator(now, source, datagram)?;
         let slot = self.peers.of_key(&half.peer_static_public);
-        self.machine.drops.handshake += u64::from(slot.is_none());
+        if slot.is_none() {
+            self.machine.hand_over(&half.peer_static_public, source, datagram);
+        }
         Some((slot?, tag_of(half.peer_index)))
     }
 

@@ -8,6 +8,8 @@ use crate::session::MAX_SLOTS;
 pub(crate) struct Table<P> {
     slots: Vec<Option<Box<Entry<P>>>>,
     free: Vec<u32>,
+    /// Slots at most.
+    most: usize,
     by_id: HashMap<u32, u32>,
     by_key: HashMap<[u8; 32], u32>,
 }
@@ -19,11 +21,22 @@ struct Entry<P> {
 
 impl<P> Default for Table<P> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), by_id: HashMap::new(), by_key: HashMap::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            most: MAX_SLOTS,
+            by_id: HashMap::new(),
+            by_key: HashMap::new(),
+        }
     }
 }
 
 impl<P> Table<P> {
+    /// For so many peers at most.
+    pub(crate) fn with_room(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
     /// The peer in a slot.
     pub(crate) fn get(&mut self, slot: u32) -> Option<&mut P> {
         Some(&mut self.slots.get_mut(slot as usize)?.as_mut()?.peer)
@@ -35,6 +48,12 @@ impl<P> Table<P> {
         Some((slot, self.get(slot)?))
     }
 
+    /// The key of the peer that control calls so.
+    pub(crate) fn key_of(&self, id: u32) -> Option<[u8; 32]> {
+        let slot = *self.by_id.get(&id)?;
+        Some(self.slots.get(slot as usize)?.as_ref()?.key)
+    }
+
     /// The slot of the peer with this public key. Of two with the same the one that came last.
     pub(crate) fn of_key(&self, key: &[u8; 32]) -> Option<u32> {
         self.by_key.get(key).copied()
@@ -44,7 +63,7 @@ impl<P> Table<P> {
     pub(crate) fn insert(&mut self, id: u32, key: [u8; 32], make: impl FnOnce(u32) -> P) -> Option<u32> {
         let slot = self.free.pop().or_else(|| {
             let slot = self.slots.len();
-            (slot < MAX_SLOTS).then(|| {
+            (slot < self.most).then(|| {
                 self.slots.push(None);
                 slot as u32
             })

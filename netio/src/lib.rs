@@ -4,7 +4,8 @@
 //!   packets; many packets of one flow leave in one write.
 //! * [`udp`]: wildcard sockets that are never connected, receiving batches with `UDP_GRO` and sending with
 //!   `UDP_SEGMENT`.
-//! * [`epoll`], [`pipe`], [`inherit`]: the loop, the two pipes, and what a process inherits.
+//! * [`epoll`], [`pipe`], [`bell`], [`inherit`]: the loop, the two pipes, what wakes another thread's loop, and what a
+//!   process inherits.
 //! * [`netlink`]: addresses, routes and links, asynchronous, for control.
 //!
 //! Every `unsafe` block of the project is in this crate and in `sandbox`. Errors name what failed and the system's reason, never an
@@ -12,6 +13,7 @@
 
 #![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod bell;
 pub mod epoll;
 pub mod inherit;
 pub mod netlink;

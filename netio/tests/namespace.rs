@@ -486,3 +486,43 @@ fn what_is_said_to_every_host_of_a_link_comes_from_the_address_and_port_that_oth
         }
     });
 }
+
+#[test]
+fn a_flow_comes_to_the_queue_that_its_answers_were_written_to() {
+    in_namespace(async |netlink| {
+        let mut queues = Tun::create_queues("many0", 3).unwrap();
+        assert!(matches!(Tun::create("many0"), Err(TunError::NameTaken)));
+        let link = netlink.index("many0").await.unwrap();
+        netlink.add_address(link, (HERE[0], 24)).await.unwrap();
+        netlink.set_up(link).await.unwrap();
+        let (mut frame, mut coalescer) = (Frame::new(), Coalescer::new());
+        let mut read = |queues: &[Tun]| {
+            let end = Instant::now() + Duration::from_secs(5);
+            loop {
+                for (at, queue) in queues.iter().enumerate() {
+                    let Some(Ok(mut split)) = queue.read(&mut frame).unwrap() else { continue };
+                    let packet = split.next_packet().unwrap().to_vec();
+                    // What the kernel says to routers of its own accord is no flow of ours.
+                    if packet[0] >> 4 == 4 {
+                        return (at, packet);
+                    }
+                }
+                assert!(Instant::now() < end, "no packet came");
+            }
+        };
+        for n in 0..12 {
+            let socket = std::net::UdpSocket::bind((HERE[0], 0)).unwrap();
+            socket.send_to(b"question", (THERE[0], 7)).unwrap();
+            let (came, mut packet) = read(&queues);
+            let (src, dst) = packet[12..20].split_at_mut(4);
+            src.swap_with_slice(dst);
+            let (src, dst) = packet[20..24].split_at_mut(2);
+            src.swap_with_slice(dst);
+            let answered = (came + 1 + n % 2) % 3;
+            assert_eq!(queues[answered].write([&packet[..]], &mut coalescer).dropped, 0);
+            socket.recv(&mut [0; 16]).unwrap();
+            socket.send_to(b"once more", (THERE[0], 7)).unwrap();
+            assert_eq!(read(&queues).0, answered);
+        }
+    });
+}

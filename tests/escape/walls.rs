@@ -116,9 +116,10 @@ impl Walls {
             tun: held.device,
             udp,
             pool: held.pool.clone(),
-            rx: held.rx,
-            tx: held.tx,
+            rx: Some(held.rx),
+            tx: Some(held.tx),
             epoll: held.epoll,
+            bells: Vec::new(),
         };
         match self {
             Self::None => Ok(()),

@@ -10,12 +10,7 @@
 mod link;
 mod process;
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use netio::udp;
 use nix::sys::signal::{Signal, raise};
@@ -60,9 +55,9 @@ pub enum ChildError {
 
 /// What the data path holds, kept open over its restarts.
 pub struct Descriptors {
-    /// The TUN device.
-    pub tun: OwnedFd,
-    /// The UDP sockets, IPv4 first.
+    /// The TUN device: its queues, one for each worker.
+    pub tun: Vec<OwnedFd>,
+    /// The UDP sockets, worker by worker, IPv4 first.
     pub udp: Vec<OwnedFd>,
     /// Its sockets besides.
     pub pool: Pool,
@@ -200,8 +195,8 @@ impl Pool {
 
 impl Descriptors {
     /// Copies for one process; they are closed here once it is spawned.
-    fn copies(&self) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
-        let udp = self.udp.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
-        Ok((self.tun.try_clone()?, udp))
+    fn copies(&self) -> io::Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
+        let copies = |fds: &[OwnedFd]| fds.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>();
+        Ok((copies(&self.tun)?, copies(&self.udp)?))
     }
 }

@@ -25,6 +25,7 @@
 //! | [`harden`] | what a process that holds keys does first |
 //! | [`walls`] | what control gives up before it serves anybody |
 //! | [`data_path`] | the data path's own process |
+//! | [`workers`] | how many threads carry the packets |
 //! | [`device`] | instead of all that: a plain WireGuard interface |
 
 #![deny(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
@@ -52,3 +53,4 @@ pub mod network;
 pub mod relay;
 pub mod state;
 pub mod walls;
+pub mod workers;

@@ -41,7 +41,7 @@ impl Actor {
         let null = || File::open("/dev/null").unwrap().into();
         Child::start_program(
             program,
-            Descriptors { tun: null(), udp: vec![null()], pool: Pool::Mesh },
+            Descriptors { tun: vec![null()], udp: vec![null()], pool: Pool::Mesh },
             Missing::Refuse,
         )
         .unwrap()

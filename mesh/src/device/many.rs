@@ -132,7 +132,9 @@ fn nothing_is_done_for_peers_that_nothing_passes_and_little_is_kept() {
     assert_eq!(tunnels(&server), ACTIVE as usize);
 
     // Back, to all of them in one turn: each gets its own.
-    (0..ACTIVE).for_each(|n| server.handle_tun(now, &packet(SERVER, n)));
+    for n in 0..ACTIVE {
+        server.handle_tun(now, &packet(SERVER, n));
+    }
     let back = sent(&mut server);
     assert_eq!(back.len(), ACTIVE as usize);
     for ((n, peer), (to, datagram)) in (0..).zip(&mut peers).zip(back) {

@@ -25,7 +25,8 @@ use crate::{
     out::{To, Transmit, TunBatch},
     peer::{addresses, receiver},
     route::Routes,
-    session::{Keys, OVERHEAD, Source},
+    session::{Keys, MAX_SHARED_SLOTS, OVERHEAD, Source},
+    share::{Handed, Share},
     table::Table,
     timers,
 };
@@ -77,11 +78,29 @@ impl Device {
         self
     }
 
+    /// With a share of its peers alone, the other workers having the rest; before it has any. Frames from control are for every
+    /// worker, and what is another's comes out of the calls here.
+    #[must_use]
+    pub fn sharing(mut self, share: Share) -> Self {
+        self.machine.take_share(share);
+        if share.of() > 1 {
+            self.peers = Table::with_room(MAX_SHARED_SLOTS);
+        }
+        self
+    }
+
+    /// Which share that is.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.machine.share
+    }
+
     /// Takes a frame from control. Those that are for the mesh alone change nothing.
     pub fn apply(&mut self, now: Instant, frame: ToData<'_>) {
         match frame {
             ToData::Plain(ToPlain::Key(key)) => {
-                self.machine.keys = key.as_ref().map(Keys::new);
+                let share = self.machine.share;
+                self.machine.keys = key.as_ref().map(|key| Keys::new(key, share));
                 self.each_peer(|peer, machine| {
                     peer.forget_sessions(machine);
                     peer.revive(now, machine);
@@ -104,17 +123,32 @@ impl Device {
     }
 
     /// As [`crate::Mesh::handle_tun`].
-    pub fn handle_tun(&mut self, now: Instant, packet: &[u8]) {
-        let drops = &mut self.machine.drops;
+    pub fn handle_tun(&mut self, now: Instant, packet: &[u8]) -> Option<u8> {
         let Some((_, to)) = addresses(packet).filter(|_| packet.len() + OVERHEAD <= batch::MAX_BYTES) else {
-            drops.malformed += 1;
-            return;
+            self.machine.drops.malformed += 1;
+            return None;
         };
-        let Some(peer) = self.routes.owner(to).and_then(|slot| self.peers.get(slot)) else {
-            drops.unroutable += 1;
-            return;
+        let owner = self.routes.owner(to);
+        let Some(peer) = owner.and_then(|slot| self.peers.get(slot)) else {
+            return self.machine.elsewhere(owner);
         };
         peer.send(now, packet, &mut self.machine);
+        None
+    }
+
+    /// As [`crate::Mesh::handle_handed`].
+    pub fn handle_handed(&mut self, now: Instant, handed: &Handed) {
+        match self.peers.of_id(handed.peer) {
+            Some((_, peer)) if self.up => {
+                peer.initiated(now, handed.source, &handed.datagram, &mut self.machine);
+            }
+            _ => self.machine.drops.handshake += 1,
+        }
+    }
+
+    /// As [`crate::Mesh::poll_handed`].
+    pub fn poll_handed(&mut self) -> Option<Handed> {
+        self.machine.handed.pop_front()
     }
 
     /// As [`crate::Mesh::handle_udp`].
@@ -173,6 +207,11 @@ impl Device {
     }
 
     fn set_peer(&mut self, now: Instant, mut config: PlainPeer) {
+        let share = self.machine.share;
+        if !share.has(config.id) {
+            let named = (config.id, config.wireguard);
+            return self.machine.others.set(share, named, config.allowed, &mut self.routes);
+        }
         if self.peers.of_id(config.id).is_some_and(|(_, peer)| *peer.key() != config.wireguard) {
             self.remove_peer(config.id);
         }
@@ -196,7 +235,9 @@ impl Device {
     }
 
     fn remove_peer(&mut self, id: u32) {
-        let Some((slot, peer)) = self.peers.remove(id) else { return };
+        let Some((slot, peer)) = self.peers.remove(id) else {
+            return self.machine.others.remove(id, &mut self.routes);
+        };
         for net in &peer.allowed {
             self.routes.remove(*net, slot);
         }
@@ -259,7 +300,7 @@ impl Device {
         let slot = self.peers.of_key(&half.peer_static_public);
         match slot.and_then(|slot| self.peers.get(slot)) {
             Some(peer) => peer.initiated(now, source, datagram, &mut self.machine),
-            None => self.machine.drops.handshake += 1,
+            None => self.machine.hand_over(&half.peer_static_public, source, datagram),
         }
     }
 

@@ -28,7 +28,10 @@ use proto::pipe::EpochTag;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub(crate) use index::{Indexes, MAX_SLOTS, guest_slot, host_slot, tag_of};
+use crate::share::Share;
+
+pub(crate) use index::{Indexes, MAX_SHARED_SLOTS, MAX_SLOTS, guest_slot, host_slot, tag_of, worker_in};
+pub use index::{WORKER_BYTE, WORKER_MASK, WORKER_SHIFT};
 pub(crate) use limiter::{COOKIE_OVER, Limiter, Source};
 pub(crate) use seen::Seen;
 
@@ -109,11 +112,13 @@ pub fn initiator(secret: &Zeroizing<[u8; 32]>, initiation: &[u8]) -> Option<[u8;
 }
 
 impl Keys {
-    pub(crate) fn new(secret: &Zeroizing<[u8; 32]>) -> Self {
+    pub(crate) fn new(secret: &Zeroizing<[u8; 32]>, share: Share) -> Self {
         let secret = StaticSecret::from(**secret);
         let public = PublicKey::from(&secret);
         // Initiations pass this limiter twice: once before we look for the peer, once inside `Tunn`.
-        let cookies = Arc::new(RateLimiter::new(&public, 2 * COOKIE_OVER));
+        // What comes to another worker than the first passed the first one's, whose cookies are not the other's.
+        let limit = if share.me() == 0 { 2 * COOKIE_OVER } else { u64::MAX };
+        let cookies = Arc::new(RateLimiter::new(&public, limit));
         Self { secret, public, cookies }
     }
 }

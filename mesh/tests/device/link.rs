@@ -26,7 +26,7 @@ pub struct Link {
 
 pub struct Side {
     pub device: Device,
-    secret: [u8; 32],
+    pub secret: [u8; 32],
     pub addr: SocketAddr,
     /// What was written to the TUN.
     pub tun: Vec<Vec<u8>>,

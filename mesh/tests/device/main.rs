@@ -5,3 +5,4 @@ mod link;
 mod others;
 mod rules;
 mod sessions;
+mod sharing;

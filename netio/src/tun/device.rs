@@ -60,32 +60,22 @@ impl Tun {
     /// # Errors
     /// [`TunError`].
     pub fn create(name: &str) -> Result<Self, TunError> {
-        let mut request = request(name)?;
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(DEVICE)
-            .map_err(|e| match e.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::Missing,
-                Some(libc::EACCES | libc::EPERM) => TunError::NotPermitted,
-                _ => TunError::Io(e),
-            })?;
-        // SAFETY: `request` is an `ifreq`, as TUNSETIFF reads and writes, and lives over the call.
-        #[allow(unsafe_code)]
-        let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-        if done < 0 {
-            let e = io::Error::last_os_error();
-            return Err(match e.raw_os_error() {
-                Some(libc::EBUSY | libc::EEXIST) => TunError::NameTaken,
-                Some(libc::EPERM | libc::EACCES) => TunError::NotPermitted,
-                Some(libc::EBADFD | libc::ENODEV) => TunError::Missing,
-                _ => TunError::Io(e),
-            });
+        Ok(Self::with_offload(attach(name, libc::IFF_TUN_EXCL)?))
+    }
+
+    /// Makes the interface `name`, which must not exist, with this many queues, each a device to read and write by itself.
+    /// The kernel hands a flow's packets to the queue that a packet of the same flow, or an answer, was written to last;
+    /// those of a flow that it has not seen to any.
+    ///
+    /// # Errors
+    /// [`TunError`].
+    pub fn create_queues(name: &str, count: usize) -> Result<Vec<Self>, TunError> {
+        if count < 2 {
+            return Ok(vec![Self::create(name)?]);
         }
-        Ok(Self::with_offload(file.into()))
+        let first = attach(name, libc::IFF_TUN_EXCL | libc::IFF_MULTI_QUEUE)?;
+        let others = (1..count).map(|_| attach(name, libc::IFF_MULTI_QUEUE));
+        std::iter::once(Ok(first)).chain(others).map(|fd| Ok(Self::with_offload(fd?))).collect()
     }
 
     /// Takes a device that another process made with [`Tun::create`].
@@ -138,6 +128,36 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Opens the interface `name`, or makes it, for packets without link-layer header.
+fn attach(name: &str, more: libc::c_int) -> Result<OwnedFd, TunError> {
+    let mut request = request(name)?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | more;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(DEVICE)
+        .map_err(|e| match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::Missing,
+            Some(libc::EACCES | libc::EPERM) => TunError::NotPermitted,
+            _ => TunError::Io(e),
+        })?;
+    // SAFETY: `request` is an `ifreq`, as TUNSETIFF reads and writes, and lives over the call.
+    #[allow(unsafe_code)]
+    let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if done < 0 {
+        let e = io::Error::last_os_error();
+        return Err(match e.raw_os_error() {
+            Some(libc::EBUSY | libc::EEXIST) => TunError::NameTaken,
+            Some(libc::EPERM | libc::EACCES) => TunError::NotPermitted,
+            Some(libc::EBADFD | libc::ENODEV) => TunError::Missing,
+            _ => TunError::Io(e),
+        });
+    }
+    Ok(file.into())
 }
 
 /// Whether a descriptor is a device of the kind that [`Tun::create`] makes, whose interface exists.

@@ -23,18 +23,19 @@ pub fn spare(family: Family) -> Result<OwnedFd, UdpError> {
 ///
 /// # Errors
 /// [`UdpError`]; the socket can be bound to another port then.
-pub fn bind_spare(fd: &OwnedFd, family: Family, port: u16) -> Result<u16, UdpError> {
+pub fn bind_spare(fd: &impl AsFd, family: Family, port: u16) -> Result<u16, UdpError> {
     let addr = match family {
         Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
         Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
     };
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(addr)).map_err(|e| match e {
+    let fd = fd.as_fd().as_raw_fd();
+    bind(fd, &SockaddrStorage::from(addr)).map_err(|e| match e {
         nix::Error::EADDRINUSE => UdpError::PortTaken(port),
         nix::Error::EACCES => UdpError::NotPermitted(port),
         nix::Error::EADDRNOTAVAIL | nix::Error::EAFNOSUPPORT => UdpError::NoFamily,
         e => UdpError::Io(e.into()),
     })?;
-    let bound: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(io::Error::from)?;
+    let bound: SockaddrStorage = getsockname(fd).map_err(io::Error::from)?;
     let v4 = bound.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::port);
     Ok(v4.or(bound.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port)).unwrap_or(port))
 }

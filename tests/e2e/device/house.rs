@@ -43,6 +43,8 @@ pub(super) struct Side {
     private: String,
     pub(super) public: String,
     process: Option<Process>,
+    /// Of ours, if it is said how many.
+    pub(super) workers: Option<u8>,
 }
 
 /// What one side is told of the other.
@@ -77,10 +79,19 @@ impl Kind {
 
 impl Side {
     pub(super) fn new(lab: &Arc<Lab>, host: &str, number: u8, kind: Kind) -> Self {
+        Self::of(lab, host, number, kind, None)
+    }
+
+    /// Ours, with so many workers.
+    pub(super) fn sharing(lab: &Arc<Lab>, host: &str, number: u8, workers: u8) -> Self {
+        Self::of(lab, host, number, Kind::Tacet, Some(workers))
+    }
+
+    fn of(lab: &Arc<Lab>, host: &str, number: u8, kind: Kind, workers: Option<u8>) -> Self {
         let host = lab.host(host);
         let private = said(Command::new("wg").arg("genkey"));
         let public = piped("wg pubkey", &private);
-        let mut side = Self { host, kind, number, private, public, process: None };
+        let mut side = Self { host, kind, number, private, public, process: None, workers };
         side.start();
         side
     }
@@ -89,7 +100,8 @@ impl Side {
     pub(super) fn start(&mut self) {
         let (program, options) = self.kind.program().unwrap();
         let mut command = self.command(&program.to_string_lossy());
-        command.args(options).arg(IF);
+        command.args(options);
+        command.args(self.workers.map(|workers| format!("--workers={workers}"))).arg(IF);
         let log = self.host.folder().join(format!("{:?}.log", self.kind));
         self.process = Some(Process::start("interface", &mut command, log).unwrap());
         let process = self.process.as_mut().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
     sync::Arc,
@@ -48,17 +48,16 @@ impl Process {
         let pool = start.descriptors.pool.sockets();
         let plain = matches!(start.descriptors.pool, Pool::Plain(_));
         let pool_numbers = Numbers(pool.iter().map(AsRawFd::as_raw_fd).collect());
-        let numbers: Vec<String> = udp.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let numbers = |fds: &[OwnedFd]| {
+            let numbers: Vec<String> = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+            numbers.join(",")
+        };
         let mut command = Command::new(&start.program);
         command
             .arg0("vpnd")
             .arg("data-path")
-            .args(["--tun", &tun.as_raw_fd().to_string()])
-            .args(if plain {
-                vec!["--plain".to_owned()]
-            } else {
-                vec!["--udp".to_owned(), numbers.join(",")]
-            })
+            .args(["--tun", &numbers(&tun)])
+            .args(if plain { vec!["--plain".to_owned()] } else { vec!["--udp".to_owned(), numbers(&udp)] })
             .args(["--rx", &rx.as_raw_fd().to_string(), "--tx", &tx.as_raw_fd().to_string()])
             .args((!pool.is_empty()).then(|| format!("--pool={pool_numbers}")))
             .args(start.manner.show_dscp.then_some("--show-dscp"))
@@ -72,7 +71,8 @@ impl Process {
             .process_group(0);
         #[cfg(feature = "leaks")]
         crate::leaks::start(&mut command);
-        udp.extend([tun, rx, tx]);
+        udp.extend(tun);
+        udp.extend([rx, tx]);
         udp.extend(pool);
         inherit::pass(&mut command, udp);
         let mut command = tokio::process::Command::from(command);

@@ -1,7 +1,14 @@
 //! The two pipes to control, seen from the data path.
 
+use std::sync::Arc;
+
 use netio::pipe::{PipeError, Reader, Writer};
 use proto::pipe::{FrameReader, FrameWriter, FromData};
+
+use super::post::{Letter, Post};
+
+/// Before a frame, in bytes: its length.
+pub(super) const LENGTH: usize = 4;
 
 /// Bytes of relayed datagrams that wait for control; more are dropped. A quarter of a second at 4 MB/s.
 const RELAY_BACKLOG: usize = 1 << 20;
@@ -9,16 +16,23 @@ const RELAY_BACKLOG: usize = 1 << 20;
 /// Bytes that wait for control in all: answers to its own questions, which it does not ask without reading.
 const BACKLOG: usize = 4 << 20;
 
-pub(super) struct Control {
+/// Where control's frames come from.
+pub(super) struct Inlet {
     pub(super) rx: Reader,
-    pub(super) tx: Writer,
     pub(super) frames: FrameReader,
-    out: FrameWriter,
 }
 
-impl Control {
-    pub(super) fn new(rx: Reader, tx: Writer) -> Self {
-        Self { rx, tx, frames: FrameReader::new(), out: FrameWriter::new() }
+/// Where frames for control go.
+pub(super) enum Outlet {
+    /// Over the pipe, and what waits for it.
+    Pipe(Writer, FrameWriter),
+    /// Through the first worker, and room for one frame.
+    Post(Arc<Post>, FrameWriter),
+}
+
+impl Inlet {
+    pub(super) fn new(rx: Reader) -> Self {
+        Self { rx, frames: FrameReader::new() }
     }
 
     /// Reads once; returns whether anything came.
@@ -27,29 +41,50 @@ impl Control {
         self.frames.filled(n);
         Ok(n > 0)
     }
+}
+
+impl Outlet {
+    pub(super) fn pipe(tx: Writer) -> Self {
+        Self::Pipe(tx, FrameWriter::new())
+    }
+
+    pub(super) fn post(post: Arc<Post>) -> Self {
+        Self::Post(post, FrameWriter::new())
+    }
 
     /// Queues a frame for control, and says whether there was room: control that does not read loses frames, and
     /// neither blocks the data path nor makes it grow.
     pub(super) fn send(&mut self, frame: &FromData<'_>) -> bool {
-        let limit = match frame {
-            FromData::RelaySend { .. } => RELAY_BACKLOG,
-            _ => BACKLOG,
-        };
-        if self.out.len() >= limit {
-            return false;
+        match self {
+            Self::Pipe(_, out) => {
+                let limit = match frame {
+                    FromData::RelaySend { .. } => RELAY_BACKLOG,
+                    _ => BACKLOG,
+                };
+                if out.len() >= limit {
+                    return false;
+                }
+                out.from_data(frame);
+                true
+            }
+            Self::Post(post, out) => {
+                out.from_data(frame);
+                let sent = post.send(0, Letter::Said, out.pending().get(LENGTH..).unwrap_or_default());
+                out.written(out.len());
+                sent
+            }
         }
-        self.out.from_data(frame);
-        true
     }
 
     /// Writes what the pipe takes; returns whether something is left.
     pub(super) fn flush(&mut self) -> Result<bool, PipeError> {
-        while !self.out.is_empty() {
-            let n = self.tx.write(self.out.pending())?;
+        let Self::Pipe(tx, out) = self else { return Ok(false) };
+        while !out.is_empty() {
+            let n = tx.write(out.pending())?;
             if n == 0 {
                 return Ok(true);
             }
-            self.out.written(n);
+            out.written(n);
         }
         Ok(false)
     }
@@ -64,8 +99,8 @@ mod tests {
 
     #[test]
     fn control_that_does_not_read_loses_relayed_datagrams_and_keeps_answers() {
-        let ((other_rx, tx), (rx, _other_tx)) = (pipe().unwrap(), pipe().unwrap());
-        let mut control = Control::new(Reader::new(rx), Writer::new(tx));
+        let (other_rx, tx) = pipe().unwrap();
+        let mut control = Outlet::pipe(Writer::new(tx));
         let relayed = FromData::RelaySend {
             relay: 1,
             to: RelayTo::Peer { peer: 2, epoch: EpochTag::of(1) },
@@ -76,7 +111,8 @@ mod tests {
             queued += 1;
             control.flush().unwrap();
         }
-        assert!(control.flush().unwrap() && control.out.len() <= RELAY_BACKLOG + 2_000);
+        let Outlet::Pipe(_, out) = &control else { panic!("it is a pipe") };
+        assert!(out.len() <= RELAY_BACKLOG + 2_000 && control.flush().unwrap());
         assert!(!control.send(&relayed) && control.send(&FromData::Pong(Pong { token: 3, result: None })));
 
         let (other, mut frames, mut received, mut pong) =

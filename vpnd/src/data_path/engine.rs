@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use mesh::{Device, Event, Mesh, To, Transmit, TunBatch};
+use mesh::{Device, Event, Handed, Mesh, Share, To, Transmit, TunBatch};
 use proto::pipe::{FromData, ToData};
 
-use super::{control::Control, event_loop::Dropped};
+use super::{event_loop::Dropped, post::Letter};
 
 /// A core without I/O, as [`mesh::Mesh`] describes its calls. The loop is compiled once for each.
 pub(super) trait Engine {
     fn apply(&mut self, now: Instant, frame: ToData<'_>);
-    fn handle_tun(&mut self, now: Instant, packet: &[u8]);
+    fn handle_tun(&mut self, now: Instant, packet: &[u8]) -> Option<u8>;
     fn handle_udp(&mut self, now: Instant, from: (u8, SocketAddr), class: u8, segment: usize, data: &[u8]);
     fn handle_too_large(&mut self, now: Instant, to: To, len: usize);
     fn handle_timeout(&mut self, now: Instant);
@@ -19,7 +19,22 @@ pub(super) trait Engine {
     fn poll_tun(&mut self) -> Option<TunBatch<'_>>;
     fn forget(&mut self);
     /// Tells control what it is to be told.
-    fn tell(&mut self, control: &mut Control, dropped: &Dropped);
+    fn tell(&mut self, dropped: &Dropped, say: &mut dyn FnMut(FromData<'_>));
+
+    /// Takes what another worker handed over.
+    fn handle_letter(&mut self, _: Instant, _: Letter, _: &[u8]) {}
+
+    /// What another worker says to control, as control is to be told it.
+    fn gather<'f>(&mut self, said: FromData<'f>) -> Option<FromData<'f>> {
+        Some(said)
+    }
+}
+
+/// A core that can have a share of a machine's peers.
+pub(super) trait Shared: Engine {
+    fn share(&self) -> Share;
+    fn handle_handed(&mut self, now: Instant, handed: &Handed);
+    fn poll_handed(&mut self) -> Option<Handed>;
 }
 
 macro_rules! calls_of {
@@ -28,8 +43,8 @@ macro_rules! calls_of {
             <$core>::apply(self, now, frame);
         }
 
-        fn handle_tun(&mut self, now: Instant, packet: &[u8]) {
-            <$core>::handle_tun(self, now, packet);
+        fn handle_tun(&mut self, now: Instant, packet: &[u8]) -> Option<u8> {
+            <$core>::handle_tun(self, now, packet)
         }
 
         fn handle_udp(
@@ -72,7 +87,7 @@ impl Engine for Mesh {
         Self::handle_too_large(self, now, to, len);
     }
 
-    fn tell(&mut self, control: &mut Control, dropped: &Dropped) {
+    fn tell(&mut self, dropped: &Dropped, say: &mut dyn FnMut(FromData<'_>)) {
         while let Some(event) = self.poll_event() {
             match event {
                 Event::Status(mut status) => {
@@ -80,17 +95,11 @@ impl Engine for Mesh {
                     status.drops.unsent = dropped.unsent;
                     status.drops.undelivered = dropped.undelivered;
                     status.drops.unrelayed = dropped.unrelayed;
-                    control.send(&FromData::Status(status));
+                    say(FromData::Status(status));
                 }
-                Event::Pong(pong) => {
-                    control.send(&FromData::Pong(pong));
-                }
-                Event::PeerFloor { peer, floor } => {
-                    control.send(&FromData::PeerFloor { peer, floor });
-                }
-                Event::Seek(peer) => {
-                    control.send(&FromData::Seek(peer));
-                }
+                Event::Pong(pong) => say(FromData::Pong(pong)),
+                Event::PeerFloor { peer, floor } => say(FromData::PeerFloor { peer, floor }),
+                Event::Seek(peer) => say(FromData::Seek(peer)),
             }
         }
     }
@@ -102,9 +111,33 @@ impl Engine for Device {
     /// Its datagrams may go in fragments; what is refused all the same is lost, as on a link.
     fn handle_too_large(&mut self, _: Instant, _: To, _: usize) {}
 
-    fn tell(&mut self, control: &mut Control, _: &Dropped) {
+    fn tell(&mut self, _: &Dropped, say: &mut dyn FnMut(FromData<'_>)) {
         while let Some(status) = self.poll_status() {
-            control.send(&FromData::PlainStatus(status));
+            say(FromData::PlainStatus(status));
         }
     }
+}
+
+macro_rules! shared_calls_of {
+    ($core:ty) => {
+        fn share(&self) -> Share {
+            <$core>::share(self)
+        }
+
+        fn handle_handed(&mut self, now: Instant, handed: &Handed) {
+            <$core>::handle_handed(self, now, handed);
+        }
+
+        fn poll_handed(&mut self) -> Option<Handed> {
+            <$core>::poll_handed(self)
+        }
+    };
+}
+
+impl Shared for Device {
+    shared_calls_of!(Device);
+}
+
+impl Shared for Mesh {
+    shared_calls_of!(Mesh);
 }

@@ -6,7 +6,7 @@
 //! Level-triggered: what a turn leaves unread shows up in the next. Each source has its share of a turn, so that
 //! neither a flood from one side nor a busy control starves the others.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use mesh::To;
 use netio::{
@@ -20,7 +20,12 @@ use proto::{
     pipe::{FromData, ToData, ToPlain},
 };
 
-use super::{DataPathError, control::Control, engine::Engine};
+use super::{
+    DataPathError,
+    control::{Inlet, Outlet},
+    engine::Engine,
+    post::{Letter, Letters, Post},
+};
 
 /// Reads from the device in one turn.
 const TUN_READS: usize = 64;
@@ -34,14 +39,15 @@ const CONTROL_READS: usize = 4;
 const TUN: u64 = 0;
 const RX: u64 = 1;
 const TX: u64 = 2;
+const BELL: u64 = 3;
 /// The first socket; the others follow.
-const SOCKETS: u64 = 3;
+const SOCKETS: u64 = 4;
 
 /// Sockets at most, in words of a set.
 const WORDS: usize = (u8::MAX as usize + 1) / u64::BITS as usize;
 
 /// What was dropped outside the core, in packets.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Dropped {
     pub(super) malformed: u64,
     pub(super) unsent: u64,
@@ -54,6 +60,10 @@ pub(super) struct EventLoop<E> {
     frame: Frame,
     batch: Batch,
     core: Core<E>,
+    /// Where frames come from, on the worker that control speaks with.
+    inlet: Option<Inlet>,
+    /// Where there are other workers.
+    desk: Option<Desk>,
     /// The sockets that a plain interface goes by.
     used: [Option<u8>; 2],
     /// Whether the pipe to control is full, and its becoming writable is waited for.
@@ -66,9 +76,39 @@ struct Core<E> {
     tun: Tun,
     /// The two of the machine, and the pool's. One that was closed leaves its place empty.
     sockets: Vec<Option<Socket>>,
-    control: Control,
+    outlet: Outlet,
     coalescer: Coalescer,
     dropped: Dropped,
+}
+
+/// What a loop has to do with besides packets.
+pub(super) struct Ends {
+    pub(super) inlet: Option<Inlet>,
+    pub(super) outlet: Outlet,
+    pub(super) desk: Option<Desk>,
+}
+
+/// A worker's place among several.
+pub(super) struct Desk {
+    post: Arc<Post>,
+    me: u8,
+    /// What was taken from its box last.
+    taken: Letters,
+}
+
+impl Desk {
+    pub(super) fn new(post: Arc<Post>, me: u8) -> Self {
+        Self { post, me, taken: Letters::default() }
+    }
+}
+
+/// What control said that concerns the loop.
+#[derive(Default)]
+struct Heard {
+    /// A peer was removed.
+    removed: bool,
+    /// Everything was told.
+    begin: bool,
 }
 
 /// Why a turn ended the loop: control is gone, which is the ordinary end, or something failed.
@@ -97,19 +137,28 @@ impl<E: Engine> EventLoop<E> {
         tun: Tun,
         mut sockets: Vec<Socket>,
         engine: E,
-        control: Control,
+        ends: Ends,
     ) -> Result<Self, DataPathError> {
         epoll.add(&tun, TUN, Interest::None)?;
-        epoll.add(&control.rx, RX, Interest::Read)?;
-        epoll.add(&control.tx, TX, Interest::None)?;
+        let Ends { inlet, outlet, desk } = ends;
+        if let Some(inlet) = &inlet {
+            epoll.add(&inlet.rx, RX, Interest::Read)?;
+        }
+        if let Outlet::Pipe(tx, _) = &outlet {
+            epoll.add(tx, TX, Interest::None)?;
+        }
+        if let Some(desk) = &desk {
+            epoll.add(desk.post.bell(desk.me), BELL, Interest::Read)?;
+        }
         sockets.truncate(u8::MAX.into());
         for (token, socket) in (SOCKETS..).zip(&sockets) {
             epoll.add(socket, token, Interest::None)?;
         }
         let sockets = sockets.into_iter().map(Some).collect();
         let (coalescer, dropped) = (Coalescer::new(), Dropped::default());
-        let core = Core { engine, tun, sockets, control, coalescer, dropped };
-        Ok(Self { epoll, frame: Frame::new(), batch: Batch::new(), core, used: [None; 2], waiting: false })
+        let core = Core { engine, tun, sockets, outlet, coalescer, dropped };
+        let (frame, batch) = (Frame::new(), Batch::new());
+        Ok(Self { epoll, frame, batch, core, inlet, desk, used: [None; 2], waiting: false })
     }
 
     /// Runs until control closes a pipe.
@@ -126,11 +175,12 @@ impl<E: Engine> EventLoop<E> {
     fn turn(&mut self) -> Result<(), End> {
         self.flush_control()?;
         let timeout = self.core.engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
-        let (mut tun, mut rx, mut readable) = (false, false, [0_u64; WORDS]);
+        let (mut tun, mut rx, mut bell, mut readable) = (false, false, false, [0_u64; WORDS]);
         for Ready { token, readable: ready, closed, .. } in self.epoll.wait(timeout)? {
             match token {
                 TUN => tun = ready,
                 RX => rx = ready,
+                BELL => bell = ready,
                 TX if closed => return Err(End::Closed),
                 // The next turn starts with writing to it.
                 TX => {}
@@ -149,6 +199,9 @@ impl<E: Engine> EventLoop<E> {
         if rx && self.read_control(now)? {
             self.forget();
         }
+        if bell && self.read_post(now)? {
+            self.forget();
+        }
         // By the sockets that are ready, not by those that there are.
         for (word, mut set) in readable.into_iter().enumerate() {
             while set != 0 {
@@ -164,27 +217,50 @@ impl<E: Engine> EventLoop<E> {
 
     /// Returns whether a peer was removed.
     fn read_control(&mut self, now: Instant) -> Result<bool, End> {
-        let (mut removed, mut begin) = (false, false);
+        let Some(inlet) = &mut self.inlet else { return Ok(false) };
+        let mut heard = Heard::default();
         for _ in 0..CONTROL_READS {
-            if !self.core.control.fill().map_err(piped)? {
+            if !inlet.fill().map_err(piped)? {
                 break;
             }
-            while let Some(frame) = self.core.control.frames.next_frame()? {
+            while let Some(frame) = inlet.frames.next_frame()? {
                 let frame = ToData::decode(frame)?;
-                removed |= matches!(frame, ToData::RemovePeer(_));
-                begin |= matches!(frame, ToData::Begin);
-                if let ToData::Beacon { link, from, datagram } = frame {
-                    let said = say(&self.core.sockets, (link, from), datagram);
-                    self.core.dropped.unsent += u64::from(!said);
-                }
-                if let ToData::Plain(ToPlain::Sockets { v4, v6 }) = frame {
-                    use_sockets(&self.epoll, &mut self.core.sockets, &mut self.used, [v4, v6])?;
-                }
-                self.core.engine.apply(now, frame);
+                self.core.heed(now, frame, &self.epoll, &mut self.used, &mut heard)?;
             }
             self.core.flush();
         }
-        if begin {
+        self.begin(&heard)
+    }
+
+    /// Takes what other workers handed over. Returns whether a peer was removed.
+    fn read_post(&mut self, now: Instant) -> Result<bool, End> {
+        let Some(desk) = &mut self.desk else { return Ok(false) };
+        desk.post.take(desk.me, &mut desk.taken);
+        let (mut heard, mut at, mut flushed) = (Heard::default(), 0, 0);
+        for (letter, len) in desk.taken.letters.drain(..) {
+            let bytes = &desk.taken.bytes[at..at + len];
+            at += len;
+            match letter {
+                Letter::Frame => {
+                    let frame = ToData::decode(bytes)?;
+                    self.core.heed(now, frame, &self.epoll, &mut self.used, &mut heard)?;
+                }
+                Letter::Said => self.core.pass_on(FromData::decode(bytes)?),
+                letter => self.core.engine.handle_letter(now, letter, bytes),
+            }
+            if at - flushed >= FLUSH_BYTES {
+                self.core.flush();
+                flushed = at;
+            }
+        }
+        desk.taken.clear();
+        self.core.flush();
+        self.begin(&heard)
+    }
+
+    /// Once everything was told, packets are read. Returns whether a peer was removed.
+    fn begin(&self, heard: &Heard) -> Result<bool, End> {
+        if heard.begin {
             self.epoll.modify(&self.core.tun, TUN, Interest::Read)?;
             for (token, socket) in (SOCKETS..).zip(&self.core.sockets) {
                 if let Some(socket) = socket {
@@ -192,13 +268,16 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
         }
-        Ok(removed)
+        Ok(heard.removed)
     }
 
     /// Of a peer that was removed nothing stays, in no buffer that would be used again.
     fn forget(&mut self) {
         self.core.engine.forget();
         (self.frame, self.batch) = (Frame::new(), Batch::new());
+        if let Some(desk) = &mut self.desk {
+            desk.taken = Letters::default();
+        }
         self.core.coalescer = Coalescer::new();
         sandbox::wipe::stack();
     }
@@ -234,7 +313,8 @@ impl<E: Engine> EventLoop<E> {
                 }
             };
             while let Some(packet) = split.next_packet() {
-                self.core.engine.handle_tun(now, packet);
+                // For another worker: the core that shares handed it over.
+                let _ = self.core.engine.handle_tun(now, packet);
                 taken += packet.len();
             }
             if taken >= FLUSH_BYTES {
@@ -252,10 +332,12 @@ impl<E: Engine> EventLoop<E> {
 
     /// Writes to control, and watches for room if some is missing.
     fn flush_control(&mut self) -> Result<(), End> {
-        let left = self.core.control.flush().map_err(piped)?;
+        let left = self.core.outlet.flush().map_err(piped)?;
         if left != self.waiting {
             let interest = if left { Interest::Write } else { Interest::None };
-            self.epoll.modify(&self.core.control.tx, TX, interest)?;
+            if let Outlet::Pipe(tx, _) = &self.core.outlet {
+                self.epoll.modify(tx, TX, interest)?;
+            }
             self.waiting = left;
         }
         Ok(())
@@ -263,6 +345,35 @@ impl<E: Engine> EventLoop<E> {
 }
 
 impl<E: Engine> Core<E> {
+    /// A frame from control.
+    fn heed(
+        &mut self,
+        now: Instant,
+        frame: ToData<'_>,
+        epoll: &Epoll,
+        used: &mut [Option<u8>; 2],
+        heard: &mut Heard,
+    ) -> Result<(), End> {
+        heard.removed |= matches!(frame, ToData::RemovePeer(_));
+        heard.begin |= matches!(frame, ToData::Begin);
+        if let ToData::Beacon { link, from, datagram } = frame {
+            let said = say(&self.sockets, (link, from), datagram);
+            self.dropped.unsent += u64::from(!said);
+        }
+        if let ToData::Plain(ToPlain::Sockets { v4, v6 }) = frame {
+            use_sockets(epoll, &mut self.sockets, used, [v4, v6])?;
+        }
+        self.engine.apply(now, frame);
+        Ok(())
+    }
+
+    /// What another worker says to control.
+    fn pass_on(&mut self, said: FromData<'_>) {
+        let relayed = matches!(said, FromData::RelaySend { .. });
+        let sent = self.engine.gather(said).is_none_or(|said| self.outlet.send(&said));
+        self.dropped.unrelayed += u64::from(relayed && !sent);
+    }
+
     /// Writes everything that the core has to give.
     fn flush(&mut self) {
         while let Some(out) = self.engine.poll_transmit() {
@@ -280,7 +391,7 @@ impl<E: Engine> Core<E> {
                 }
                 To::Relay { relay, to } => {
                     for payload in out.datagrams() {
-                        let room = self.control.send(&FromData::RelaySend { relay, to, payload });
+                        let room = self.outlet.send(&FromData::RelaySend { relay, to, payload });
                         self.dropped.unrelayed += u64::from(!room);
                     }
                 }
@@ -290,7 +401,10 @@ impl<E: Engine> Core<E> {
             let written = self.tun.write(batch.packets(), &mut self.coalescer);
             self.dropped.undelivered += written.dropped as u64;
         }
-        self.engine.tell(&mut self.control, &self.dropped);
+        let outlet = &mut self.outlet;
+        self.engine.tell(&self.dropped, &mut |said| {
+            outlet.send(&said);
+        });
     }
 }
 

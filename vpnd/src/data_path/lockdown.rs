@@ -26,19 +26,29 @@ pub struct Held {
     pub udp: Vec<RawFd>,
     /// The UDP sockets of the pool, without a gap.
     pub pool: Option<RangeInclusive<RawFd>>,
-    /// The pipe from control.
-    pub rx: RawFd,
-    /// The pipe to control.
-    pub tx: RawFd,
+    /// The pipe from control; one worker of several has it.
+    pub rx: Option<RawFd>,
+    /// The pipe to control; one worker of several has it.
+    pub tx: Option<RawFd>,
     /// Its own epoll instance.
     pub epoll: RawFd,
+    /// By which other workers wake this one, and this one them: a bell each, its own first.
+    pub bells: Vec<RawFd>,
 }
 
 impl Held {
     fn all(&self) -> Vec<RawFd> {
-        let mut all = vec![self.tun, self.rx, self.tx, self.epoll];
-        all.extend(&self.udp);
+        let mut all = vec![self.tun, self.epoll];
+        all.extend(self.rx.iter().chain(&self.tx).chain(&self.udp).chain(&self.bells));
         all
+    }
+
+    fn read(&self) -> Vec<RawFd> {
+        [Some(self.tun), self.rx, self.bells.first().copied()].into_iter().flatten().collect()
+    }
+
+    fn written(&self) -> Vec<RawFd> {
+        [Some(self.tun), self.tx].into_iter().flatten().chain(self.bells.iter().copied()).collect()
     }
 
     fn with_pool(&self) -> Vec<RawFd> {
@@ -51,13 +61,23 @@ impl Held {
 /// # Errors
 /// If one could not be put up: the process must not go on.
 pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
+    prepare(std::slice::from_ref(held), missing)?;
+    missing.tolerate(close_calls(held))
+}
+
+/// Puts up every wall but the last, which each thread puts up for itself: before there is a thread besides this one, so that all
+/// begin behind these. Of the descriptors those of every worker stay.
+///
+/// # Errors
+/// As [`lockdown`].
+pub(super) fn prepare(workers: &[Held], missing: Missing) -> Result<(), SandboxError> {
     silence_panics();
-    give_up_powers(held)?;
+    give_up_all_but(&workers.iter().flat_map(Held::with_pool).collect::<Vec<_>>())?;
     missing.tolerate(close_files())?;
     process::no_new_descriptors()?;
     // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
     let _ = memory::lock();
-    missing.tolerate(close_calls(held))
+    Ok(())
 }
 
 /// Gives up all descriptors but those held (standard input, output and error too), every capability and the ways to
@@ -66,8 +86,12 @@ pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
 /// # Errors
 /// As [`lockdown`].
 pub fn give_up_powers(held: &Held) -> Result<(), SandboxError> {
+    give_up_all_but(&held.with_pool())
+}
+
+fn give_up_all_but(descriptors: &[RawFd]) -> Result<(), SandboxError> {
     process::single_threaded()?;
-    process::close_all_but(&held.with_pool())?;
+    process::close_all_but(descriptors)?;
     process::no_new_privileges()?;
     // Before the capability to raise it goes.
     let _ = memory::allow_locking();
@@ -92,8 +116,8 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
     const RECEIVE: [c_long; 3] = [libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg];
     const SEND: [c_long; 3] = [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg];
     let mut calls = Calls::of_every_process()
-        .on(&[held.tun, held.rx], &[libc::SYS_read, libc::SYS_readv])
-        .on(&[held.tun, held.tx], &[libc::SYS_write, libc::SYS_writev])
+        .on(&held.read(), &[libc::SYS_read, libc::SYS_readv])
+        .on(&held.written(), &[libc::SYS_write, libc::SYS_writev])
         .on(&held.udp, &RECEIVE)
         .on(&held.udp, &SEND)
         .on(&[held.epoll], &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2])
@@ -121,8 +145,11 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
 /// A panic ends the process at once, without a word: what it would print could hold metadata, and a process that is in
 /// a state nobody thought of handles no more packets.
 fn silence_panics() {
-    std::panic::set_hook(Box::new(|_| {
-        #[allow(clippy::exit)]
-        std::process::exit(101)
-    }));
+    std::panic::set_hook(Box::new(|_| end()));
+}
+
+/// Ends the process with all its threads: control starts another.
+pub(super) fn end() -> ! {
+    #[allow(clippy::exit)]
+    std::process::exit(101)
 }

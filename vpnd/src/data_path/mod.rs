@@ -1,4 +1,5 @@
-//! The data path's own process: one thread that runs every batch of packets to completion.
+//! The data path's own process: a thread that runs every batch of packets to completion, or several that share the peers
+//! ([`workers`]).
 //!
 //! It inherits all it will ever hold: the TUN device, the UDP sockets (a pool of silent ones among them) and two pipes to control, by number. It opens its
 //! epoll instance, takes every other power from itself ([`lockdown`]), says that it is ready, and from then on only
@@ -14,6 +15,9 @@ mod control;
 mod engine;
 mod event_loop;
 pub mod lockdown;
+mod post;
+mod shard;
+mod workers;
 
 use std::{
     ffi::CStr,
@@ -37,7 +41,11 @@ use proto::pipe::FromData;
 use rand_core::OsRng;
 use sandbox::{Missing, process};
 
-use self::{control::Control, engine::Engine, event_loop::EventLoop, lockdown::Held};
+use self::{
+    control::{Inlet, Outlet},
+    lockdown::Held,
+    workers::{Pipes, Place},
+};
 
 /// What `ps` shows of it: it is started from a link called `exe`.
 const NAME: &CStr = c"vpnd-data-path";
@@ -45,9 +53,9 @@ const NAME: &CStr = c"vpnd-data-path";
 /// `vpnd data-path`: started by vpnd alone, with its descriptors inherited by number.
 #[derive(Args)]
 pub struct Options {
-    /// The TUN device.
-    #[arg(long, value_name = "FD")]
-    tun: RawFd,
+    /// The TUN device's queues, one for each worker. There are as many sockets for each.
+    #[arg(long, value_name = "FD,FD", value_delimiter = ',', required = true)]
+    tun: Vec<RawFd>,
     /// The UDP sockets.
     #[arg(long, value_name = "FD,FD", value_delimiter = ',', required_unless_present = "plain")]
     udp: Vec<RawFd>,
@@ -100,48 +108,60 @@ pub enum DataPathError {
 /// [`DataPathError`].
 pub fn run(options: &Options) -> Result<(), DataPathError> {
     process::call_it(NAME)?;
-    let tun = Tun::from_fd(inherit::take(options.tun)?)?;
     let take = |&fd: &RawFd| Ok(Socket::from_fd(inherit::take(fd)?)?);
+    let tuns = options.tun.iter().map(|&fd| Ok(Tun::from_fd(inherit::take(fd)?)?));
+    let tuns = tuns.collect::<Result<Vec<Tun>, DataPathError>>()?;
     let sockets = options.udp.iter().map(take).collect::<Result<Vec<Socket>, DataPathError>>()?;
-    let rx = pipe::Reader::new(inherit::take(options.rx)?);
-    let tx = pipe::Writer::new(inherit::take(options.tx)?);
+    let inlet = Inlet::new(pipe::Reader::new(inherit::take(options.rx)?));
+    let mut outlet = Outlet::pipe(pipe::Writer::new(inherit::take(options.tx)?));
     let pool = pool(options)?;
-    let epoll = Epoll::new()?;
 
-    let held = Held {
-        tun: options.tun,
-        udp: options.udp.clone(),
-        pool: row(&pool),
-        rx: options.rx,
-        tx: options.tx,
-        epoll: epoll.as_fd().as_raw_fd(),
-    };
     // Waits until the loop runs.
-    let mut control = Control::new(rx, tx);
-    control.send(&FromData::Ready);
+    outlet.send(&FromData::Ready);
     let missing = if options.allow_unsandboxed { Missing::Allow } else { Missing::Refuse };
     let now = Instant::now();
+    let places = places(tuns, sockets, pool)?;
+    let pipes = Pipes { inlet, outlet, numbers: (options.rx, options.tx) };
     if options.plain {
-        let device = Device::new(now, Box::new(OsRng));
-        let device = if options.show_dscp { device.showing_class() } else { device };
-        return confined(EventLoop::new(epoll, tun, pool, device, control)?, &held, missing);
+        let device = |_: &Place, share| {
+            let device = Device::new(now, Box::new(OsRng)).sharing(share);
+            if options.show_dscp { device.showing_class() } else { device }
+        };
+        return workers::run(places, pipes, missing, device);
     }
-    let addresses = sockets.iter().map(wildcard).collect::<io::Result<Vec<_>>>()?;
-    let first = sockets.len();
-    let all: Vec<Socket> = sockets.into_iter().chain(pool).take(u8::MAX.into()).collect();
-    let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(first as u8..all.len() as u8);
-    let mesh = if options.show_dscp { mesh.showing_class() } else { mesh };
-    confined(EventLoop::new(epoll, tun, all, mesh, control)?, &held, missing)
+    let bound =
+        |place: &Place| place.sockets.iter().take(place.bound).map(wildcard).collect::<io::Result<Vec<_>>>();
+    let addresses = places.first().map(bound).transpose()?.unwrap_or_default();
+    let mesh = |place: &Place, share| {
+        let pool = place.bound as u8..place.sockets.len() as u8;
+        let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(pool).sharing(share);
+        if options.show_dscp { mesh.showing_class() } else { mesh }
+    };
+    workers::run(places, pipes, missing, mesh)
 }
 
-/// Behind its walls, the loop.
-fn confined<E: Engine>(event_loop: EventLoop<E>, held: &Held, missing: Missing) -> Result<(), DataPathError> {
-    #[cfg(feature = "leaks")]
-    if crate::leaks::chosen("no-walls") {
-        return event_loop.run();
-    }
-    lockdown::lockdown(held, missing)?;
-    event_loop.run()
+/// What each worker has: a queue of the device, and its share of the sockets, which are as many for each.
+fn places(tuns: Vec<Tun>, sockets: Vec<Socket>, pool: Vec<Socket>) -> Result<Vec<Place>, DataPathError> {
+    let workers = tuns.len();
+    let (bound, spare) = (sockets.len() / workers, pool.len() / workers);
+    let (mut sockets, mut pool) = (sockets.into_iter(), pool.into_iter());
+    let places = tuns.into_iter().map(|tun| {
+        let own: Vec<Socket> = sockets.by_ref().take(bound).collect();
+        let pool: Vec<Socket> = pool.by_ref().take(spare).collect();
+        let epoll = Epoll::new()?;
+        let held = Held {
+            tun: tun.as_fd().as_raw_fd(),
+            udp: own.iter().map(number).collect(),
+            pool: row(&pool),
+            rx: None,
+            tx: None,
+            epoll: epoll.as_fd().as_raw_fd(),
+            bells: Vec::new(),
+        };
+        let sockets = own.into_iter().chain(pool).take(u8::MAX.into()).collect();
+        Ok(Place { tun, sockets, bound, epoll, held })
+    });
+    places.collect()
 }
 
 /// What a socket is bound to.
@@ -167,6 +187,9 @@ fn pool(options: &Options) -> Result<Vec<Socket>, DataPathError> {
 
 /// From the first descriptor to the last.
 fn row(pool: &[Socket]) -> Option<RangeInclusive<RawFd>> {
-    let number = |socket: &Socket| socket.as_fd().as_raw_fd();
     Some(number(pool.first()?)..=number(pool.last()?))
+}
+
+fn number(socket: &Socket) -> RawFd {
+    socket.as_fd().as_raw_fd()
 }

@@ -30,6 +30,7 @@ pub(super) fn start(options: &Options) -> Result<(), DeviceError> {
         .arg0("vpnd")
         .args(["device", "--foreground", "--ready", &writer.as_raw_fd().to_string()])
         .args(options.show_dscp.then_some("--show-dscp"))
+        .args(options.workers.map(|workers| format!("--workers={workers}")))
         .args(options.allow_unsandboxed.then_some("--allow-unsandboxed"))
         .args(["--", &options.name])
         .current_dir("/")

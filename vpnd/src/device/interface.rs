@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, Instant},
 };
 
@@ -55,7 +56,8 @@ const SAME: Duration = Duration::from_millis(500);
 
 pub(super) struct Interface {
     index: u32,
-    tun: Tun,
+    /// Its queues, one for each worker.
+    tuns: Vec<Tun>,
     netlink: Netlink,
     manner: Manner,
     config: Config,
@@ -97,7 +99,7 @@ impl Interface {
     /// Makes the interface ready for callers, off and without peers.
     pub(super) async fn open(
         name: &str,
-        tun: Tun,
+        tuns: Vec<Tun>,
         ports: Ports,
         manner: Manner,
     ) -> Result<Self, DeviceError> {
@@ -107,7 +109,7 @@ impl Interface {
         let (_, events) = mpsc::channel(1);
         let mut interface = Self {
             index,
-            tun,
+            tuns,
             netlink,
             manner,
             config: Config::default(),
@@ -157,12 +159,12 @@ impl Interface {
                     }
                     Some(event) = self.events.recv() => {
                         self.heed(event);
-                        if !self.tun.exists() {
+                        if !self.exists() {
                             break End::Gone;
                         }
                     }
                     () = sleep(MOVED_LOOK), if self.moved => {
-                        if !self.tun.exists() {
+                        if !self.exists() {
                             break End::Gone;
                         }
                     }
@@ -171,7 +173,7 @@ impl Interface {
                         if ours || change == Change::Lost {
                             self.look().await;
                         }
-                        if ours && !self.tun.exists() {
+                        if ours && !self.exists() {
                             break End::Gone;
                         }
                     }
@@ -188,11 +190,16 @@ impl Interface {
         Ok(())
     }
 
+    fn exists(&self) -> bool {
+        self.tuns.first().is_some_and(Tun::exists)
+    }
+
     /// Starts a data path, and waits until it is up and has been told everything.
     async fn start(&mut self) -> Result<(), DeviceError> {
         let ports = self.ports.clone();
         let pool = Pool::Plain(Box::new(move || ports.copies()));
-        let descriptors = Descriptors { tun: self.tun.try_clone_fd()?, udp: Vec::new(), pool };
+        let tun = self.tuns.iter().map(Tun::try_clone_fd).collect::<io::Result<_>>()?;
+        let descriptors = Descriptors { tun, udp: Vec::new(), pool };
         let (child, events) = Child::start(descriptors, self.manner)?;
         (self.child, self.events, self.link) = (Some(child), events, None);
         let up = async {
@@ -252,7 +259,7 @@ impl Interface {
         let (up, mtu) = match self.netlink.state(self.index).await {
             Ok((up, mtu)) => (up, u16::try_from(mtu).unwrap_or(u16::MAX)),
             // It was moved to another network namespace, where nothing tells us: it is taken to be on.
-            Err(NetlinkError::NoLink) if self.tun.exists() => {
+            Err(NetlinkError::NoLink) if self.exists() => {
                 self.moved = true;
                 (true, self.mtu)
             }

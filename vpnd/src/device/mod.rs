@@ -38,6 +38,7 @@ use crate::{
     child::{ChildError, Manner},
     cli::interface_name,
     message::Message,
+    workers,
 };
 
 /// What `ps` shows of it.
@@ -68,6 +69,9 @@ pub struct Options {
     /// downloads by it.
     #[arg(long)]
     pub show_dscp: bool,
+    /// How many threads share the peers, 1 to 16 [default: by the processors, one for up to two].
+    #[arg(long, value_name = "N", value_parser = workers::number())]
+    pub workers: Option<u8>,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,
@@ -149,14 +153,15 @@ pub fn run(options: &Options) -> Result<(), DeviceError> {
     }
     let manner = Manner { missing, show_dscp: options.show_dscp };
     let ready = Readiness::take(options.ready)?;
-    let tun = Tun::create(&options.name)?;
-    let ports = Ports::new()?;
+    let workers = options.workers.unwrap_or_else(workers::of_this_machine);
+    let tuns = Tun::create_queues(&options.name, workers.into())?;
+    let ports = Ports::new(workers)?;
     let listener = Listener::bind(&options.name)?;
     walls::put_up(listener.folder(), missing).map_err(DeviceError::Walls)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let interface = Interface::open(&options.name, tun, ports, manner).await?;
+        let interface = Interface::open(&options.name, tuns, ports, manner).await?;
         interface.serve(listener, ready).await
     })
 }

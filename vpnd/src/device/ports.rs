@@ -11,10 +11,22 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use netio::udp::{Family, UdpError, bind_spare, set_mark, spare};
+use netio::udp::{Choice, Family, UdpError, bind_spare, set_mark, share, spare};
 
-/// Pairs of sockets in a pool: so often the port changes before a data path has to be started anew.
+/// Pairs of sockets in a pool: so often the port changes before a data path has to be started anew. Where each is as many sockets
+/// as there are workers, there are fewer, but [`FEWEST`] at least.
 const PAIRS: usize = 32;
+
+/// See [`PAIRS`].
+const FEWEST: usize = 4;
+
+/// How the kernel finds the worker that a datagram is for.
+const CHOICE: Choice = Choice {
+    start: [4, 0, 0, 0],
+    byte: mesh::WORKER_BYTE,
+    shift: mesh::WORKER_SHIFT,
+    mask: mesh::WORKER_MASK,
+};
 
 /// Ports that are tried where any will do, and the one that is free for IPv4 is not for IPv6.
 const TRIES: usize = 16;
@@ -47,8 +59,9 @@ pub struct Ports {
     places: Arc<Mutex<Vec<Place>>>,
 }
 
+/// One socket, or one for each worker on the same port.
 struct Place {
-    fd: OwnedFd,
+    fds: Vec<OwnedFd>,
     family: Family,
     bound: bool,
     /// Counts the sockets that were here.
@@ -58,16 +71,16 @@ struct Place {
 }
 
 impl Ports {
-    /// A pool of both families, or of the one that the system has.
+    /// A pool of both families, or of the one that the system has, with sockets for so many workers.
     ///
     /// # Errors
     /// No socket may be opened.
-    pub fn new() -> Result<Self, UdpError> {
+    pub fn new(workers: u8) -> Result<Self, UdpError> {
         let mut places = Vec::new();
         for family in [Family::V4, Family::V6] {
-            for _ in 0..PAIRS {
-                match spare(family) {
-                    Ok(fd) => places.push(Place { fd, family, bound: false, serial: 0, given: None }),
+            for _ in 0..(PAIRS / usize::from(workers)).max(FEWEST) {
+                match spares(family, workers.into()) {
+                    Ok(fds) => places.push(Place { fds, family, bound: false, serial: 0, given: None }),
                     Err(UdpError::NoFamily) => break,
                     Err(e) => return Err(e),
                 }
@@ -79,11 +92,14 @@ impl Ports {
         Ok(Self { places: Arc::new(Mutex::new(places)) })
     }
 
-    /// Copies of all for one more data path, in their order; none if the system refuses.
+    /// Copies of all for one more data path, worker by worker, each worker's in their order; none if the system refuses.
     #[must_use]
     pub fn copies(&self) -> Vec<OwnedFd> {
         let mut places = self.lock();
-        let copies: io::Result<Vec<OwnedFd>> = places.iter().map(|place| place.fd.try_clone()).collect();
+        let workers = places.first().map_or(0, |place| place.fds.len());
+        let all =
+            (0..workers).flat_map(|worker| places.iter().filter_map(move |place| place.fds.get(worker)));
+        let copies: io::Result<Vec<OwnedFd>> = all.map(OwnedFd::try_clone).collect();
         for place in places.iter_mut() {
             place.given = Some(place.serial);
         }
@@ -131,11 +147,17 @@ impl Ports {
             |place: &Place| place.family == family && !place.bound && place.given == Some(place.serial);
         let at = places.iter().position(free).ok_or(PortError::Exhausted)?;
         let place = &mut places[at];
-        if mark != 0 {
-            set_mark(&place.fd, mark).map_err(UdpError::from)?;
-        }
-        let port = bind_spare(&place.fd, family, port)?;
+        place.mark(mark).map_err(UdpError::from)?;
+        let [first, others @ ..] = place.fds.as_slice() else { return Err(PortError::Exhausted) };
+        let port = bind_spare(first, family, port)?;
+        // Whatever comes of it now, these sockets can be bound to nothing else.
         place.bound = true;
+        if !others.is_empty()
+            && let Err(e) = share(first, others, family, port, CHOICE)
+        {
+            place.renew();
+            return Err(e.into());
+        }
         Ok((at as u8, port))
     }
 
@@ -144,12 +166,7 @@ impl Ports {
         let mut places = self.lock();
         for at in [used.v4, used.v6].into_iter().flatten() {
             let Some(place) = places.get_mut(usize::from(at)) else { continue };
-            // One that cannot be replaced stays as it is, and is not used any more.
-            if let Ok(fd) = spare(place.family) {
-                place.fd = fd;
-                place.bound = false;
-            }
-            place.serial += 1;
+            place.renew();
         }
     }
 
@@ -168,8 +185,8 @@ impl Ports {
     /// As `setsockopt(2)`.
     pub fn mark(&self, used: Used, mark: u32) -> io::Result<()> {
         let places = self.lock();
-        let mut fds = [used.v4, used.v6].into_iter().flatten().filter_map(|at| places.get(usize::from(at)));
-        fds.try_for_each(|place| set_mark(&place.fd, mark))
+        let mut used = [used.v4, used.v6].into_iter().flatten().filter_map(|at| places.get(usize::from(at)));
+        used.try_for_each(|place| place.fds.iter().try_for_each(|fd| set_mark(fd, mark)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
@@ -177,13 +194,35 @@ impl Ports {
     }
 }
 
+impl Place {
+    /// Closes the sockets here, and puts fresh ones in their place. Those that cannot be replaced stay as they are, and are not
+    /// used any more.
+    fn renew(&mut self) {
+        if let Ok(fds) = spares(self.family, self.fds.len()) {
+            self.fds = fds;
+            self.bound = false;
+        }
+        self.serial += 1;
+    }
+
+    fn mark(&self, mark: u32) -> io::Result<()> {
+        if mark == 0 { Ok(()) } else { self.fds.iter().try_for_each(|fd| set_mark(fd, mark)) }
+    }
+}
+
+fn spares(family: Family, count: usize) -> Result<Vec<OwnedFd>, UdpError> {
+    (0..count).map(|_| spare(family)).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use netio::udp::Socket;
+
     use super::*;
 
     #[test]
     fn a_port_changes_as_often_as_there_are_pairs_and_then_again_with_a_new_data_path() {
-        let ports = Ports::new().unwrap();
+        let ports = Ports::new(1).unwrap();
         assert!(matches!(ports.bind(0, 0), Err(PortError::Exhausted)), "no data path has any");
         for _ in 0..2 {
             let copies = ports.copies();
@@ -203,12 +242,32 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_in_one_family_is_not_kept_in_the_other() {
-        let ports = Ports::new().unwrap();
+        let ports = Ports::new(1).unwrap();
         let copies = ports.copies();
         let taken = std::net::UdpSocket::bind("[::1]:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         assert!(matches!(ports.bind(port, 0), Err(PortError::Udp(UdpError::PortTaken(_)))));
         drop(copies);
         assert!(std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok());
+    }
+
+    #[test]
+    fn every_worker_has_a_socket_on_the_port_and_the_next_port_has_as_many() {
+        let ports = Ports::new(3).unwrap();
+        let copies = ports.copies();
+        let each = copies.len() / 3;
+        assert_eq!(each, 2 * (PAIRS / 3));
+        let mut before = None;
+        for _ in 0..3 {
+            let used = ports.bind(0, 0).unwrap();
+            let place = usize::from(used.v4.unwrap());
+            for worker in 0..3 {
+                let copy = Socket::from_fd(copies[worker * each + place].try_clone().unwrap()).unwrap();
+                assert_eq!(copy.port().unwrap(), used.port);
+            }
+            if let Some(before) = before.replace(used) {
+                ports.close(before);
+            }
+        }
     }
 }

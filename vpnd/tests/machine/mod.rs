@@ -131,7 +131,7 @@ impl Machine {
         assert_eq!(port, PORT);
         let socket = v4.as_fd().try_clone_to_owned().unwrap();
         let udp = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
-        let descriptors = Descriptors { tun: tun.into_fd(), udp, pool: Pool::Mesh };
+        let descriptors = Descriptors { tun: vec![tun.into_fd()], udp, pool: Pool::Mesh };
         let program = env!("CARGO_BIN_EXE_vpnd").into();
         let (child, mut events) = Child::start_program(program, descriptors, Missing::Refuse).unwrap();
 

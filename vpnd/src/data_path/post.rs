@@ -1,0 +1,160 @@
+//! What workers hand each other: one box for each, with a bell.
+//!
+//! A packet is copied into its worker's box, where the worker takes all that waits at once, by exchanging it for what it has
+//! emptied: in a steady state nothing is allocated. A box takes a bounded number of bytes; packets that come to a
+//! full one are dropped, as they are by a socket. Nobody waits for anybody.
+//!
+//! There is none of this where there is one worker.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use mesh::Handed;
+use netio::bell::Bell;
+use zeroize::Zeroize;
+
+/// Bytes of packets that wait for a worker: what a socket's buffer holds for the moment that a worker takes for its turn.
+const PACKETS: usize = 1 << 20;
+
+/// Bytes of frames that wait: more than control lets wait for a data path. A worker that leaves more is stuck.
+const FRAMES: usize = 64 << 20;
+
+/// One thing handed over; its bytes follow those of the one before.
+pub(super) enum Letter {
+    /// An inner packet that came to the wrong queue.
+    Packet,
+    /// Datagrams that came to the wrong socket: from whom, with which class, and how long each is.
+    Datagrams((u8, SocketAddr), u8, usize),
+    /// An initiation, which only who has the key could tell whose it is.
+    Handed(Handed),
+    /// A frame of control's.
+    Frame,
+    /// A frame for control.
+    Said,
+}
+
+/// What was handed over.
+#[derive(Default)]
+pub(super) struct Letters {
+    pub(super) letters: Vec<(Letter, usize)>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Letters {
+    /// Leaves room for others, and nothing of these: frames carry keys.
+    pub(super) fn clear(&mut self) {
+        self.bytes.as_mut_slice().zeroize();
+        self.letters.clear();
+        self.bytes.clear();
+    }
+}
+
+/// Every worker's box.
+pub(super) struct Post(Vec<Place>);
+
+struct Place {
+    waiting: Mutex<Letters>,
+    bell: Bell,
+}
+
+impl Post {
+    /// For so many workers.
+    pub(super) fn new(workers: usize) -> io::Result<Self> {
+        let place = || Ok(Place { waiting: Mutex::default(), bell: Bell::new()? });
+        Ok(Self((0..workers).map(|_| place()).collect::<io::Result<_>>()?))
+    }
+
+    /// Hands over, and says whether there was room.
+    pub(super) fn send(&self, to: u8, letter: Letter, bytes: &[u8]) -> bool {
+        let Some(place) = self.0.get(usize::from(to)) else { return false };
+        let most = if matches!(letter, Letter::Frame) { FRAMES } else { PACKETS };
+        let mut waiting = place.lock();
+        if waiting.bytes.len() + bytes.len() > most {
+            return false;
+        }
+        let first = waiting.letters.is_empty();
+        waiting.bytes.extend_from_slice(bytes);
+        waiting.letters.push((letter, bytes.len()));
+        drop(waiting);
+        if first {
+            place.bell.ring();
+        }
+        true
+    }
+
+    /// Takes what waits for a worker, in exchange for `empty`.
+    pub(super) fn take(&self, me: u8, empty: &mut Letters) {
+        let Some(place) = self.0.get(usize::from(me)) else { return };
+        // Before looking: what comes after is rung for again.
+        place.bell.silence();
+        std::mem::swap(&mut *place.lock(), empty);
+    }
+
+    /// The bell of a worker.
+    pub(super) fn bell(&self, me: u8) -> &Bell {
+        &self.0[usize::from(me)].bell
+    }
+
+    /// The bells by their descriptors.
+    pub(super) fn bells(&self) -> Vec<RawFd> {
+        self.0.iter().map(|place| place.bell.as_fd().as_raw_fd()).collect()
+    }
+
+    /// Gives up the room in a worker's box, where addresses of what was taken are, if nothing waits there.
+    pub(super) fn forget(&self, me: u8) {
+        let Some(place) = self.0.get(usize::from(me)) else { return };
+        let mut waiting = place.lock();
+        if waiting.letters.is_empty() {
+            *waiting = Letters::default();
+        }
+    }
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netio::epoll::{Epoll, Interest};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_handed_over_is_rung_for_and_comes_in_order_to_that_worker_alone() {
+        let post = Post::new(2).unwrap();
+        let mut epoll = Epoll::new().unwrap();
+        epoll.add(post.bell(1), 0, Interest::Read).unwrap();
+        let mut rung = || epoll.wait(Some(Duration::ZERO)).unwrap().count();
+        assert_eq!(rung(), 0);
+        assert!(post.send(1, Letter::Packet, &[1; 3]) && post.send(1, Letter::Frame, &[2; 2]));
+        assert_eq!(rung(), 1);
+        let mut taken = Letters::default();
+        post.take(0, &mut taken);
+        assert!(taken.letters.is_empty());
+        post.take(1, &mut taken);
+        assert_eq!(rung(), 0);
+        let sizes: Vec<usize> = taken.letters.iter().map(|(_, len)| *len).collect();
+        assert!(sizes == [3, 2] && taken.bytes == [1, 1, 1, 2, 2]);
+        taken.clear();
+        assert!(!post.send(2, Letter::Packet, &[]), "there is no third");
+    }
+
+    #[test]
+    fn a_full_box_drops_packets_and_takes_frames() {
+        let post = Post::new(2).unwrap();
+        let taken = (0..).take_while(|_| post.send(1, Letter::Packet, &[0; 1_400])).count();
+        assert_eq!(taken, PACKETS / 1_400);
+        assert!(post.send(1, Letter::Frame, &[0; 1_400]));
+        let mut letters = Letters::default();
+        post.take(1, &mut letters);
+        assert!(post.send(1, Letter::Packet, &[0; 1_400]));
+    }
+}
