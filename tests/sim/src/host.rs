@@ -146,7 +146,9 @@ impl Host {
     }
 
     pub(crate) fn packet(&mut self, now: Duration, packet: &[u8], said: &mut Said) {
-        self.call(now, said, |mesh, at| mesh.handle_tun(at, packet));
+        self.call(now, said, |mesh, at| {
+            mesh.handle_tun(at, packet);
+        });
     }
 
     pub(crate) fn timeout(&mut self, now: Duration, said: &mut Said) {

@@ -247,7 +247,7 @@ impl Peer {
         match &mut self.core {
             Core::Plain(core) => core.handle_tun(now, &packet),
             Core::Mesh(core) => core.handle_tun(now, &packet),
-        }
+        };
     }
 
     fn take(&mut self, now: Instant, from: SocketAddr, segment: usize, data: &[u8]) {
