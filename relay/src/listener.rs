@@ -65,6 +65,10 @@ pub const LINGER: Duration = Duration::from_secs(8);
 /// Waiting connections that the kernel keeps for us.
 const BACKLOG: i32 = 1_024;
 
+/// The largest TCP segment on a connection that comes in, in bytes: what fits 1280 with IPv6, which every link carries. Machines
+/// see to that themselves where they connect; a proxy between them and us does not.
+const SEGMENT: u32 = 1_220;
+
 /// A pause after a failed accept: the usual cause is too many open files, which time alone cures.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -149,7 +153,10 @@ impl Port {
     /// As `bind(2)`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         raise_file_limit();
-        bind(address, Type::STREAM, Protocol::TCP).map(Self)
+        let port = bind(address, Type::STREAM, Protocol::TCP)?;
+        // A kernel that refuses does no harm on most paths.
+        let _ = port.set_tcp_mss(SEGMENT);
+        Ok(Self(port))
     }
 
     /// The address bound, with its port.

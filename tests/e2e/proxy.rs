@@ -77,6 +77,13 @@ fn machines_behind_proxies_join_and_reach_each_other_over_the_relay() {
     }
     assert_eq!(bank.status().unwrap()["warnings"], Value::Null);
 
+    // Beyond the proxies it is they who speak with the relay: what they send must fit a narrow path, too.
+    for site in ["office", "bank"] {
+        lab.natlab(&["hole", site, "1280"]).unwrap();
+    }
+    let there = bank.address("ipv4").unwrap();
+    office.host().run("ping", &["-n", "-c", "3", "-i", "0.2", "-W", "5", "-s", "1380", &there]).unwrap();
+
     // A proxy that changes its mind later is told by the status.
     credentials(&host, "lab:secret\n");
     bank.start_again().unwrap();

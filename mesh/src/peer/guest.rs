@@ -174,6 +174,7 @@ impl Peer {
         }
         self.rx_bytes += len as u64;
         self.data(now, machine);
+        self.unheard = None;
         Inner::Packet(len)
     }
 

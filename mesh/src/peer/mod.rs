@@ -49,6 +49,8 @@ const SOONEST: Duration = Duration::from_millis(1);
 /// and no later than this when one is owed: a peer that restarts again and again must not wait for `Tunn`'s own timers,
 /// which take 15 seconds.
 const UNASKED_HANDSHAKE: Duration = Duration::from_secs(1);
+/// A peer that data is sent to and nothing is heard of for so long is not there: another path would have been found by then.
+const SILENT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Peer {
     pub(crate) id: u32,
@@ -82,6 +84,8 @@ pub(crate) struct Peer {
     tx_bytes: u64,
     /// Inner data in either direction.
     last_data: Option<Instant>,
+    /// Since when data is sent without anything heard of the peer.
+    unheard: Option<Instant>,
     last_unasked: Option<Instant>,
     /// One more was due before it was allowed, in this epoch.
     owes_handshake: Option<EpochTag>,
@@ -118,6 +122,7 @@ impl Peer {
             rx_bytes: 0,
             tx_bytes: 0,
             last_data: None,
+            unheard: None,
             last_unasked: None,
             owes_handshake: None,
             reply_to: None,
@@ -256,10 +261,13 @@ impl Peer {
     /// What status shows.
     pub(crate) fn status(&self, now: Instant, mtu: u16) -> PeerStatus {
         let session = self.keyed.iter().find(|k| k.is_open());
-        let chosen = self.paths.chosen().filter(|_| session.is_some() && self.is_active(now));
+        let active = self.is_active(now);
+        let silent = active && self.unheard.is_some_and(|since| now >= since + SILENT);
+        let chosen = self.paths.chosen().filter(|_| session.is_some() && active && !silent);
+        let none = if silent { PathView::Silent } else { PathView::Idle };
         PeerStatus {
             peer: self.id,
-            path: chosen.map_or(PathView::Idle, |(via, _)| view(via)),
+            path: chosen.map_or(none, |(via, _)| view(via)),
             rtt: chosen.and_then(|(_, rtt)| rtt),
             mtu: if chosen.is_some() { self.paths.whole() } else { mtu },
             rx_bytes: self.rx_bytes,
@@ -272,6 +280,7 @@ impl Peer {
     pub(crate) fn ping(&mut self, now: Instant, token: u64, machine: &mut Machine) {
         self.pings.add(now, token);
         self.data(now, machine);
+        self.unheard.get_or_insert(now);
         self.kick(now, machine);
         self.ping_now(now, machine);
         self.schedule(now, machine);
@@ -346,6 +355,7 @@ impl Peer {
         machine.data(now);
         self.last_data = Some(now);
         if !self.paths.is_awake() {
+            self.unheard = None;
             self.paths.wake(now);
             self.announce.renew(now);
             self.schedule(now, machine);

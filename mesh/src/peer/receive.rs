@@ -123,6 +123,7 @@ impl Peer {
         let keyed = &mut self.keyed[at];
         let was_live = keyed.is_live();
         let Some(made) = unseal(keyed, source, datagram, machine) else { return Inner::Gone };
+        self.unheard = None;
         self.heard_in(now, at, machine);
         let via = Via::of(source);
         self.paths.heard(via);
@@ -304,6 +305,7 @@ impl Peer {
         }
         self.end_guest(now);
         self.epoch_up(now, at, machine);
+        self.unheard = None;
         self.paths.heard(Via::of(source));
         self.reply_to = Some(answer_to(source));
         if !was_live {

@@ -28,6 +28,7 @@ impl Peer {
     /// Seals an inner packet, or keeps it until there is a session and a path.
     pub(crate) fn send(&mut self, now: Instant, packet: &[u8], machine: &mut Machine) {
         self.data(now, machine);
+        self.unheard.get_or_insert(now);
         let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) else {
             if self.send_sync(packet, machine) {
                 return self.schedule(now, machine);

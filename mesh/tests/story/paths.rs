@@ -252,6 +252,31 @@ fn an_idle_pair_sends_nothing_and_wakes_over_the_relay() {
 }
 
 #[test]
+fn a_peer_that_nothing_is_heard_of_any_more_is_silent_until_it_is_heard_again_and_idle_once_nothing_is_sent()
+{
+    let mut world = two_homes();
+    let ask = |world: &mut World, seconds| {
+        for _ in 0..seconds {
+            world.apply(0, ToData::Ping { token: 1, peer: 1 });
+            world.run(SECOND);
+        }
+        world.path(0, 1)
+    };
+    assert!(ask(&mut world, 3) == direct(&world, 1));
+    let (carries, relay) = (world.machines[1].carries, world.relay);
+    (world.machines[1].carries, world.relay) = (0, false);
+    assert!(ask(&mut world, 7) == PathView::Silent);
+    // Also when the session is over, and it is called in vain.
+    assert!(ask(&mut world, 200) == PathView::Silent);
+    (world.machines[1].carries, world.relay) = (carries, relay);
+    assert!(!matches!(ask(&mut world, 10), PathView::Silent | PathView::Idle));
+    (world.machines[1].carries, world.relay) = (0, false);
+    ask(&mut world, 1);
+    world.run(200 * SECOND);
+    assert!(world.path(0, 1) == PathView::Idle);
+}
+
+#[test]
 fn a_direct_path_outlives_the_relay() {
     let mut world = two_homes();
     world.relay = false;

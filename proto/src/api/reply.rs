@@ -406,6 +406,8 @@ pub struct Peer {
     pub ipv6: Ipv6Addr,
     /// Which way its data goes.
     pub path: Path,
+    /// Something is sent to it, and nothing was heard of it for seconds: it is off, asleep or cut off. There is no path then.
+    pub silent: bool,
     /// Its underlay address if the path is direct.
     pub endpoint: Option<SocketAddr>,
     /// The path's round trip in milliseconds, if it was measured.
@@ -441,7 +443,7 @@ pub enum Path {
     Direct,
     /// Through a relay.
     Relay,
-    /// There is none: nothing was sent for a while.
+    /// There is none: nothing was sent for a while, or nothing comes back.
     Idle,
 }
 

@@ -29,6 +29,8 @@ pub enum PathView {
     Relay(u8),
     /// Straight to this endpoint.
     Direct(Endpoint),
+    /// Something is sent, and nothing was heard of it for seconds.
+    Silent,
 }
 
 /// One peer's live state.
@@ -287,6 +289,7 @@ impl Wire for PathView {
                 w.u8(2);
                 endpoint.encode(w);
             }
+            Self::Silent => w.u8(3),
         }
     }
 
@@ -295,6 +298,7 @@ impl Wire for PathView {
             0 => Ok(Self::Idle),
             1 => Ok(Self::Relay(relay(r)?)),
             2 => Ok(Self::Direct(Endpoint::decode(r)?)),
+            3 => Ok(Self::Silent),
             _ => Err(WireError::Invalid("path")),
         }
     }

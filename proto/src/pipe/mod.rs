@@ -25,7 +25,7 @@ use crate::wire::{Reader, WireError, Writer};
 
 /// The version of the frames: the first byte of [`ToData::Config`] and of [`FromData::Ready`], which come first.
 /// (The child may be a newer file than its parent if it was replaced on disk in between.)
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// The largest datagram that crosses the pipe, in bytes.
 pub const MAX_PAYLOAD: usize = 65_535;

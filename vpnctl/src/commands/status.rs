@@ -71,7 +71,11 @@ fn row(peer: &Peer) -> Vec<Cell> {
     vec![
         Cell::new(&peer.name),
         address,
-        Cell::new(path_word(peer.path)).style(path_style(peer.path)),
+        if peer.silent {
+            Cell::new("no answer").style(Style::Bad)
+        } else {
+            Cell::new(path_word(peer.path)).style(path_style(peer.path))
+        },
         Cell::or_hyphen(peer.rtt_ms.map(milliseconds)),
         Cell::new(bytes(peer.rx_bytes)),
         Cell::new(bytes(peer.tx_bytes)),

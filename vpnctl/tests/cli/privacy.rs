@@ -81,6 +81,7 @@ fn status() -> Status {
         ipv4: Some("10.88.14.7".parse().unwrap()),
         ipv6: "fd12:3456:789a::7".parse().unwrap(),
         path: Path::Direct,
+        silent: false,
         endpoint: Some("203.0.113.5:51820".parse().unwrap()),
         rtt_ms: Some(12.4),
         mtu: 1420,

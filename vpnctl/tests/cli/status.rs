@@ -11,6 +11,7 @@ pub(crate) fn peer(name: &str, path: Path, rtt_ms: Option<f64>) -> Peer {
         ipv4: Some("10.188.214.109".parse().unwrap()),
         ipv6: "fd12:3456:789a::2".parse().unwrap(),
         path,
+        silent: false,
         endpoint: (path == Path::Direct).then(|| "203.0.113.5:51820".parse().unwrap()),
         rtt_ms,
         mtu: 1420,
@@ -63,6 +64,13 @@ fn a_person_sees_networks_machines_paths_and_traffic() {
 }
 
 #[test]
+fn a_machine_that_answers_nothing_is_not_called_idle() {
+    let mut home = home();
+    home.peers = vec![Peer { silent: true, ..peer("tablet", Path::Idle, None) }];
+    assert!(vpnd(vec![home]).run(&["status"]).done().contains("no answer  "));
+}
+
+#[test]
 fn wide_values_fit_80_columns() {
     let mut home = home();
     home.peers = vec![Peer {
@@ -89,9 +97,9 @@ fn the_document_is_the_one_that_is_promised() {
             "name": "home", "state": "up", "generation": 1, "version": 7, "epoch": 2,
             "machine": {"name": "server", "ipv4": "10.88.14.2", "ipv6": "fd12:3456:789a::1", "signer": true},
             "peers": [
-                {"name": "laptop", "ipv4": "10.188.214.109", "ipv6": "fd12:3456:789a::2", "path": "direct",
+                {"name": "laptop", "ipv4": "10.188.214.109", "ipv6": "fd12:3456:789a::2", "path": "direct", "silent": false,
                  "endpoint": "203.0.113.5:51820", "rtt_ms": 12.44, "mtu": 1420, "rx_bytes": 1_300_000_000, "tx_bytes": 0},
-                {"name": "phone", "ipv4": "10.188.214.109", "ipv6": "fd12:3456:789a::2", "path": "relay",
+                {"name": "phone", "ipv4": "10.188.214.109", "ipv6": "fd12:3456:789a::2", "path": "relay", "silent": false,
                  "endpoint": null, "rtt_ms": 148.0, "mtu": 1420, "rx_bytes": 1_300_000_000, "tx_bytes": 0},
             ],
         }]})

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use proto::{
     api::{
         Answer, ApiError, Command, ErrorCode, Event, Left, NetworkSummary, Password, Path, Progress, Request,
-        Status, leads_out,
+        Status, is_called, leads_out,
     },
     inventory::Record,
 };
@@ -26,6 +26,9 @@ use crate::{
 
 /// Between two probes of a ping, at least: nobody can make this machine flood another.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// How long an answer is waited for once there was one: longer than any way around the world and through a relay takes.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
 
 /// Machines that a measurement asks whether UDP passes: one that answers suffices, and some may just have gone.
 const DIRECT_MAX: usize = 3;
@@ -129,7 +132,7 @@ impl Serve for Daemon {
                 network.ask(|reply| Query::Machine(name, reply)).await.map(Answer::Machine)
             }
             Command::Ping { name, count, interval_ms } => {
-                let network = self.one(network, "there is nothing to ping")?;
+                let network = self.one_with(network, &name, "there is nothing to ping").await?;
                 let every = Duration::from_millis(interval_ms).max(PING_INTERVAL_MIN);
                 ping(&network, &name, count, every, &replies).await
             }
@@ -286,6 +289,19 @@ impl Daemon {
     }
 
     /// The network that is meant: the named one, or the only one.
+    /// The network that is meant by its name, by the address of a machine in it, or because there is no other.
+    async fn one_with(&self, name: Option<&str>, machine: &str, what: &str) -> Result<Handle, ApiError> {
+        if name.is_none() && machine.parse::<IpAddr>().is_ok() {
+            for network in self.networks() {
+                let machines = network.ask(Query::Machines).await.unwrap_or_default();
+                if machines.iter().any(|of| is_called(&of.name, of.ipv4, of.ipv6, machine)) {
+                    return Ok(network);
+                }
+            }
+        }
+        self.one(name, what)
+    }
+
     fn one(&self, name: Option<&str>, what: &str) -> Result<Handle, ApiError> {
         let (networks, damaged) = match name {
             Some(name) => self.named(what, name)?,
@@ -314,14 +330,18 @@ async fn ping(
 ) -> Result<Answer, ApiError> {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seq = 0;
+    let (mut seq, mut answered) = (0, false);
     while count == 0 || seq < count {
         ticks.tick().await;
         seq += 1;
+        let ask = network.ask(|reply| Query::Ping(name.to_owned(), reply));
+        let patience = if answered { every.max(PONG_WITHIN) } else { Duration::MAX };
         let echo = tokio::select! {
-            echo = network.ask(|reply| Query::Ping(name.to_owned(), reply)) => echo?,
+            // One that was lost must not hold up the next for as long as a first one may take.
+            echo = timeout(patience, ask) => echo.unwrap_or(Ok(None))?,
             () = replies.closed() => break,
         };
+        answered |= echo.is_some();
         let event = match echo {
             Some(echo) => Event::Pong {
                 seq,

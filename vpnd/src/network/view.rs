@@ -194,7 +194,7 @@ pub(super) fn enliven(status: &mut NetworkStatus, numbers: &HashMap<u32, Ipv6Add
 /// A path as the API tells it, and the endpoint of a direct one.
 pub(super) fn path(view: PathView) -> (Path, Option<SocketAddr>) {
     match view {
-        PathView::Idle => (Path::Idle, None),
+        PathView::Idle | PathView::Silent => (Path::Idle, None),
         PathView::Relay(_) => (Path::Relay, None),
         PathView::Direct(endpoint) => (Path::Direct, Some(endpoint.0)),
     }
@@ -202,6 +202,7 @@ pub(super) fn path(view: PathView) -> (Path, Option<SocketAddr>) {
 
 fn show(peer: &mut Peer, told: &PeerStatus) {
     (peer.path, peer.endpoint) = path(told.path);
+    peer.silent = told.path == PathView::Silent;
     #[cfg(feature = "leaks")]
     peer.endpoint.iter().for_each(|endpoint| crate::leaks::peer(&peer.name, *endpoint));
     peer.rtt_ms = told.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
@@ -216,6 +217,7 @@ fn idle(machine: &Machine) -> Peer {
         ipv4: machine.ipv4,
         ipv6: machine.ipv6,
         path: Path::Idle,
+        silent: false,
         endpoint: None,
         rtt_ms: None,
         mtu: MTU,

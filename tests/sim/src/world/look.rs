@@ -50,7 +50,7 @@ impl World {
                 let (path, age) = self.hosts[a].paths[b];
                 // (One who has just woken has not looked at its sessions yet.)
                 let woken = self.now < self.stirred[a] + LOOK;
-                if path != PathView::Idle && !woken && age.is_none_or(|age| age > FRESH) {
+                if !matches!(path, PathView::Idle | PathView::Silent) && !woken && age.is_none_or(|age| age > FRESH) {
                     self.broken(format!("machine {a} shows a path to {b} on a session of age {age:?}"));
                 }
                 let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);
@@ -74,6 +74,7 @@ impl World {
             if path != before {
                 self.note(|| match path {
                     PathView::Idle => format!("  {host} has no path to {peer}"),
+                    PathView::Silent => format!("  {host} hears nothing of {peer}"),
                     PathView::Relay(relay) => format!("  {host} to {peer} over relay {relay}"),
                     PathView::Direct(Endpoint(to)) => format!("  {host} to {peer} at {to}"),
                 });
