@@ -28,11 +28,11 @@ impl Peer {
     /// Seals an inner packet, or keeps it until there is a session and a path.
     pub(crate) fn send(&mut self, now: Instant, packet: &[u8], machine: &mut Machine) {
         self.data(now, machine);
-        self.unheard.get_or_insert(now);
         let (Some(sender), Some(to)) = (self.sender(), self.paths.route()) else {
             if self.send_sync(packet, machine) {
                 return self.schedule(now, machine);
             }
+            self.unheard.get_or_insert(now);
             machine.drops.waiting += self.waiting.push(now, packet);
             self.kick(now, machine);
             return self.schedule(now, machine);
@@ -55,6 +55,7 @@ impl Peer {
             self.seal_data((sender, whole), packet, to, machine);
         }
         self.tx_bytes += packet.len() as u64;
+        self.unheard.get_or_insert(now);
         if self.paths.sent(now, packet.len())
             && let Some(look) = self.paths.look_again(now)
         {
