@@ -50,7 +50,10 @@ impl World {
                 let (path, age) = self.hosts[a].paths[b];
                 // (One who has just woken has not looked at its sessions yet.)
                 let woken = self.now < self.stirred[a] + LOOK;
-                if !matches!(path, PathView::Idle | PathView::Silent) && !woken && age.is_none_or(|age| age > FRESH) {
+                if !matches!(path, PathView::Idle | PathView::Silent)
+                    && !woken
+                    && age.is_none_or(|age| age > FRESH)
+                {
                     self.broken(format!("machine {a} shows a path to {b} on a session of age {age:?}"));
                 }
                 let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);
