@@ -109,6 +109,7 @@ pub(super) struct Health {
     pub(super) lack: Option<Lack>,
     /// Somebody switched the interface off.
     pub(super) interface_down: bool,
+    pub(super) mended: Option<Instant>,
     pub(super) removed: bool,
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,
@@ -528,7 +529,7 @@ impl Actor {
     }
 
     /// Gives interface and data path this machine's own addresses.
-    pub(super) async fn configure(&mut self, own: MachineEntry) {
+    async fn configure(&mut self, own: MachineEntry) {
         let Some(running) = &self.running else { return };
         let done = self.set_addresses(&running.interface, &own).await;
         self.health.lack = done.is_err().then_some(Lack::Other);

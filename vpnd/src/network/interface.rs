@@ -138,20 +138,41 @@ impl Interface {
         addresses: &[Prefix],
         routes: &[(Prefix, Option<IpAddr>)],
     ) -> Result<(), NetlinkError> {
-        match self.netlink.set_addresses(self.index, addresses).await {
+        self.set(addresses, routes, true).await
+    }
+
+    /// Gives it back what somebody took: its MTU, these addresses and routes. It is not switched on.
+    ///
+    /// # Errors
+    /// [`NetlinkError`], of an interface that is off again, for instance.
+    pub(crate) async fn restore(
+        &self,
+        addresses: &[Prefix],
+        routes: &[(Prefix, Option<IpAddr>)],
+    ) -> Result<(), NetlinkError> {
+        self.netlink.set_mtu(self.index, u32::from(MTU), Some(MAX_SEGMENTS)).await?;
+        self.set(addresses, routes, false).await
+    }
+
+    async fn set(
+        &self,
+        addresses: &[Prefix],
+        routes: &[(Prefix, Option<IpAddr>)],
+        on: bool,
+    ) -> Result<(), NetlinkError> {
+        let v4 = match self.netlink.set_addresses(self.index, addresses).await {
             Err(NetlinkError::NoIpv6) => {
                 let v4: Vec<Prefix> = addresses.iter().filter(|(ip, _)| ip.is_ipv4()).copied().collect();
                 self.netlink.set_addresses(self.index, &v4).await?;
-                self.netlink.set_up(self.index).await?;
-                let v4: Vec<_> = routes.iter().filter(|((ip, _), _)| ip.is_ipv4()).copied().collect();
-                self.netlink.set_routes(self.index, &v4).await
+                true
             }
-            set => {
-                set?;
-                self.netlink.set_up(self.index).await?;
-                self.netlink.set_routes(self.index, routes).await
-            }
+            set => set.map(|()| false)?,
+        };
+        if on {
+            self.netlink.set_up(self.index).await?;
         }
+        let usable = routes.iter().filter(|((ip, _), _)| ip.is_ipv4() || !v4).copied();
+        self.netlink.set_routes(self.index, &usable.collect::<Vec<_>>()).await
     }
 
     /// Whether somebody has taken the interface away. Waits for the kernel's answer, and holds nothing meanwhile.
@@ -163,6 +184,17 @@ impl Interface {
     /// Whether it is there and switched on.
     pub(crate) async fn is_up(&self) -> bool {
         self.netlink.state(self.index).await.is_ok_and(|(up, _)| up)
+    }
+
+    /// Whether it has all of these addresses, as far as the system takes them, and the MTU that it was given.
+    pub(crate) async fn is_whole(&self, addresses: &[Prefix]) -> bool {
+        let (Ok(have), Ok((_, mtu))) =
+            (self.netlink.addresses(self.index).await, self.netlink.state(self.index).await)
+        else {
+            return true;
+        };
+        mtu == u32::from(MTU)
+            && addresses.iter().all(|&(ip, len)| have.iter().any(|a| (a.ip, a.prefix_len) == (ip, len)))
     }
 
     /// Its name.
