@@ -19,7 +19,9 @@ use tokio::{
 use vpnd::child::{Child, Descriptors, Event, Pool};
 
 /// The frame `Ready`.
-const READY: &str = r"\000\000\000\002\201\005";
+fn ready() -> String {
+    format!(r"\000\000\000\002\201\{:03o}", proto::pipe::VERSION)
+}
 
 /// A data path that notes its start and then does `what`, in which `$tx` is its pipe to control.
 struct Actor {
@@ -72,7 +74,8 @@ async fn a_process_that_is_not_ready_or_says_nonsense_is_replaced_ever_more_slow
 #[tokio::test]
 async fn each_process_gets_a_link_of_its_own_and_the_old_one_leads_nowhere() {
     let actor = Actor::new(&format!(
-        "printf '{READY}' > $tx; sleep 0.1; printf '\\000\\000\\000\\001x' > $tx; exec sleep 9"
+        "printf '{}' > $tx; sleep 0.1; printf '\\000\\000\\000\\001x' > $tx; exec sleep 9",
+        ready()
     ));
     let (child, mut events) = actor.start();
     let mut up = async || match timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap() {
@@ -90,7 +93,7 @@ async fn each_process_gets_a_link_of_its_own_and_the_old_one_leads_nowhere() {
 
 #[tokio::test]
 async fn a_process_that_does_not_read_is_replaced_before_it_makes_control_grow() {
-    let actor = Actor::new(&format!("printf '{READY}' > $tx; exec sleep 9"));
+    let actor = Actor::new(&format!("printf '{}' > $tx; exec sleep 9", ready()));
     let (child, mut events) = actor.start();
     for _ in 0..2 {
         let Event::Up(link) = timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap() else {
