@@ -12,7 +12,7 @@
 //! With each datagram goes, and comes, its type of service (IPv4) or traffic class (IPv6): what routers say of congestion is
 //! there. The kernel coalesces no datagrams that differ in it.
 //!
-//! Several sockets share a port by [`share`], each receiving what is for it by a few bits of the datagram.
+//! Several sockets share a port by [`share()`], each receiving what is for it by a few bits of the datagram.
 //!
 //! Besides, a datagram goes to every host of a link by [`Socket::say`], and what others say so is heard by [`hear`].
 
