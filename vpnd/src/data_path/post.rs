@@ -45,6 +45,19 @@ pub(super) struct Letters {
 }
 
 impl Letters {
+    /// Room that becomes too small is left empty: what frames carry must not stay in it.
+    fn push(&mut self, letter: Letter, bytes: &[u8]) {
+        let len = self.bytes.len() + bytes.len();
+        if len > self.bytes.capacity() {
+            let mut larger = Vec::with_capacity(len.next_power_of_two());
+            larger.extend_from_slice(&self.bytes);
+            self.bytes.as_mut_slice().zeroize();
+            self.bytes = larger;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.letters.push((letter, bytes.len()));
+    }
+
     /// Leaves room for others, and nothing of these: frames carry keys.
     pub(super) fn clear(&mut self) {
         self.bytes.as_mut_slice().zeroize();
@@ -77,8 +90,7 @@ impl Post {
             return false;
         }
         let first = waiting.letters.is_empty();
-        waiting.bytes.extend_from_slice(bytes);
-        waiting.letters.push((letter, bytes.len()));
+        waiting.push(letter, bytes);
         drop(waiting);
         if first {
             place.bell.ring();
