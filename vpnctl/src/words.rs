@@ -44,9 +44,7 @@ pub(crate) fn warning_text(warning: Warning) -> &'static str {
         Warning::InterfaceNameTaken => "the interface's name is taken; remove it, or change --interface",
         Warning::InterfaceForbidden => "vpnd may not make network interfaces; run it as root or by its unit",
         Warning::NoTun => "/dev/net/tun is missing; load it (modprobe tun), or give it here",
-        Warning::InterfaceDown => {
-            "the network's interface was switched off (ip link): packets for it leave by another route or not at all, unencrypted"
-        }
+        Warning::InterfaceDown => "the interface was switched off; its packets go out unencrypted",
         Warning::StateNotWritable => "the state directory cannot be written; make room, or check it",
         Warning::Renamed => "another machine had this one's name first; it got another",
         Warning::Other => "something that this vpnctl does not know; is it older than vpnd?",

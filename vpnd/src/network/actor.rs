@@ -109,7 +109,6 @@ pub(super) struct Health {
     pub(super) lack: Option<Lack>,
     /// Somebody switched the interface off.
     pub(super) interface_down: bool,
-    pub(super) mended: Option<Instant>,
     pub(super) removed: bool,
     pub(super) overused: bool,
     pub(super) clock_wrong: bool,

@@ -186,17 +186,6 @@ impl Interface {
         self.netlink.state(self.index).await.is_ok_and(|(up, _)| up)
     }
 
-    /// Whether it has all of these addresses, as far as the system takes them, and the MTU that it was given.
-    pub(crate) async fn is_whole(&self, addresses: &[Prefix]) -> bool {
-        let (Ok(have), Ok((_, mtu))) =
-            (self.netlink.addresses(self.index).await, self.netlink.state(self.index).await)
-        else {
-            return true;
-        };
-        mtu == u32::from(MTU)
-            && addresses.iter().all(|&(ip, len)| have.iter().any(|a| (a.ip, a.prefix_len) == (ip, len)))
-    }
-
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name

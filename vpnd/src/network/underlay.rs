@@ -18,9 +18,6 @@ use crate::{apply, lan::LanEvent};
 /// Links and addresses change in bursts; this long after the first change they are read anew.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Whoever takes things from the interface again and again wins: there is no fight.
-const MEND_EVERY: Duration = Duration::from_secs(5);
-
 impl Actor {
     /// Takes the kernel's word that a link, an address or a route is another one now.
     pub(super) async fn heed_change(&mut self, change: Change) {
@@ -29,8 +26,6 @@ impl Actor {
         let notes = self.notes.clone();
         match change {
             Change::Link(link) if own(link) => {
-                self.settle();
-                let Some(running) = &self.running else { return };
                 let gone = running.interface.gone();
                 tokio::spawn(async move {
                     if gone.await {
@@ -43,6 +38,7 @@ impl Actor {
             }
             // Whoever did it means it, or not: it is told, and undone by nobody but them.
             Change::Down(link) if own(link) => self.health.interface_down = true,
+            Change::Address(link) if own(link) => {}
             Change::Route => running.look_at_router(),
             Change::Address(_) | Change::Link(_) | Change::Down(_) | Change::Lost => {
                 // What was lost may have been the interface's own going down, or coming up.
@@ -75,21 +71,8 @@ impl Actor {
         let _ = running.interface.restore(&apply::interface_addresses(&own), &routes).await;
     }
 
-    /// Restores what somebody else took from the interface while it was on.
-    async fn mend_interface(&mut self) {
-        let (Some(running), Some(own)) = (&self.running, self.own()) else { return };
-        let whole = self.health.interface_down
-            || !running.interface.is_up().await
-            || running.interface.is_whole(&apply::interface_addresses(&own)).await;
-        if !whole && self.health.mended.is_none_or(|at| at.elapsed() >= MEND_EVERY) {
-            self.health.mended = Some(Instant::now());
-            self.restore_interface().await;
-        }
-    }
-
     /// Tells the data path the addresses of the underlay, and looks up where the STUN servers are.
     pub(super) async fn tell_addresses(&mut self) {
-        self.mend_interface().await;
         let Some(running) = &self.running else { return };
         let Ok(all) = self.netlink.local_addresses(Some(running.interface.index())).await else { return };
         let usable = all.into_iter().filter(|address| address.global && !address.transient);
