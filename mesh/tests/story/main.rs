@@ -10,6 +10,7 @@ mod lan;
 mod news;
 mod others;
 mod paths;
+mod plain;
 mod sessions;
 mod sizes;
 mod world;

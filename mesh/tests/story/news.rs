@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use boringtun::noise::{Tunn, TunnResult};
 use proto::{
-    pipe::{EpochTag, PathView, ToData},
+    pipe::{PathView, ToData},
     probe::{ListId, Message},
 };
-use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
 
-use crate::world::{World, floor, host, ip4};
+use crate::{
+    plain::{PLAIN, with_plain_peer},
+    world::{World, floor},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -88,7 +89,7 @@ fn news_of_a_time_when_nothing_arrived_come_when_packets_do() {
 
 #[test]
 fn a_hostile_peer_cannot_make_more_of_it_than_a_few() {
-    let (mut world, mut tunn) = with_plain_peer();
+    let (mut world, mut tunn) = in_session();
     world.has(0, 1);
     for number in 0..1_000 {
         let message = Message::Candidates {
@@ -138,22 +139,9 @@ fn talk(world: &mut World, seconds: u32) {
     }
 }
 
-/// Where the plain peer is.
-const PLAIN: &str = "203.0.113.77:7777";
-
-/// A machine whose only peer, number 5, is a WireGuard peer that says what it likes.
-fn with_plain_peer() -> (World, Tunn) {
-    let mut world = World::new(&[false]);
-    world.relay = false;
-    world.start(0);
-    let secret = StaticSecret::from([9; 32]);
-    let mut peer = world.peer(0, 0, 0);
-    (peer.id, peer.wireguard) = (5, *PublicKey::from(&secret).as_bytes());
-    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
-    peer.allowed = vec![host(ip4(5))];
-    world.apply(0, ToData::SetPeer(peer));
-    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
-    let mut tunn = Tunn::new(secret, ours, Some([7; 32]), None, 0, None);
+/// A machine whose only peer says what it likes, in a session that is up.
+fn in_session() -> (World, Tunn) {
+    let (mut world, mut tunn) = with_plain_peer(|_| ());
     let mut buf = [0; 148];
     let TunnResult::WriteToNetwork(init) = tunn.format_handshake_initiation(&mut buf, false) else {
         panic!()

@@ -3,34 +3,23 @@
 use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 use boringtun::noise::{Tunn, TunnResult};
-use proto::pipe::{Config, EpochTag, ToData};
+use proto::pipe::{Config, ToData};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::world::{MTU, World, host, ip4, sized};
+use crate::{
+    plain::{PLAIN, with_plain_peer},
+    world::{MTU, World, host, ip4, sized},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Lengths of messages, in bytes.
 const INITIATION: usize = 148;
 const RESPONSE: usize = 92;
 const COOKIE: usize = 64;
-/// Where the other end of [`asked`] is.
-const PLAIN: &str = "203.0.113.77:7777";
-
-/// A machine without a relay, and its only peer: WireGuard's messages, made by the test.
+/// A machine and its only peer, which it knows where to find.
 fn asked() -> (World, Tunn) {
-    let mut world = World::new(&[false]);
-    world.relay = false;
-    world.start(0);
-    let secret = StaticSecret::from([9; 32]);
-    let mut peer = world.peer(0, 0, 0);
-    (peer.id, peer.wireguard) = (5, *PublicKey::from(&secret).as_bytes());
-    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
-    peer.allowed = vec![host(ip4(5))];
-    peer.endpoints = vec![proto::metadata::Endpoint(PLAIN.parse().unwrap())];
-    world.apply(0, ToData::SetPeer(peer));
-    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
-    (world, Tunn::new(secret, ours, Some([7; 32]), None, 0, None))
+    with_plain_peer(|peer| peer.endpoints = vec![proto::metadata::Endpoint(PLAIN.parse().unwrap())])
 }
 
 fn initiation(tunn: &mut Tunn) -> Vec<u8> {

@@ -5,13 +5,14 @@ use std::{net::SocketAddr, time::Duration};
 use boringtun::noise::{Tunn, TunnResult};
 use proto::{
     metadata::Endpoint,
-    pipe::{EpochTag, PathView, ToData},
+    pipe::{PathView, ToData},
     probe::Message,
 };
-use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
 
-use crate::world::{DATA, World, data, host, ip4, ip6, net};
+use crate::{
+    plain::{PLAIN, with_plain_peer},
+    world::{DATA, World, data, ip4, ip6, net},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -109,7 +110,7 @@ fn a_message_from_the_tun_goes_nowhere() {
 #[test]
 fn a_message_that_was_forwarded_never_reaches_the_path_engine() {
     // A plain WireGuard peer that routes for machines behind it.
-    let (mut world, mut tunn) = with_plain_peer();
+    let (mut world, mut tunn) = with_router();
     connect(&mut world, &mut tunn, PLAIN);
     let mut packet = Vec::new();
     Message::Probe { nonce: 1, padding: 0 }.write(&mut packet);
@@ -122,7 +123,7 @@ fn a_message_that_was_forwarded_never_reaches_the_path_engine() {
 
 #[test]
 fn a_path_is_proven_only_by_the_nonce_that_was_sent_on_it() {
-    let (mut world, mut tunn) = with_plain_peer();
+    let (mut world, mut tunn) = with_router();
     connect(&mut world, &mut tunn, PLAIN);
     world.tun(0, &data(ip4(0), ip4(5), 1));
     let other = "203.0.113.78:7777";
@@ -340,7 +341,7 @@ fn a_recorded_initiation_is_not_answered_by_a_new_tunnel() {
 
 #[test]
 fn one_source_cannot_start_handshakes_without_end() {
-    let (mut world, mut tunn) = with_plain_peer();
+    let (mut world, mut tunn) = with_router();
     let sources: [SocketAddr; 2] =
         ["203.0.113.77:7777".parse().unwrap(), "203.0.113.78:7777".parse().unwrap()];
     let mut answers = |source: SocketAddr, count: usize| {
@@ -357,22 +358,9 @@ fn one_source_cannot_start_handshakes_without_end() {
     assert_eq!(answers(sources[1], 1), 1, "another source is not held up");
 }
 
-/// Where the plain peer is.
-const PLAIN: &str = "203.0.113.77:7777";
-
-/// A machine whose only peer, number 5, is a plain WireGuard one.
-fn with_plain_peer() -> (World, Tunn) {
-    let mut world = World::new(&[false]);
-    world.relay = false;
-    world.start(0);
-    let router = StaticSecret::from([9; 32]);
-    let mut peer = world.peer(0, 0, 0);
-    (peer.id, peer.wireguard) = (5, *PublicKey::from(&router).as_bytes());
-    peer.psks = vec![(EpochTag::of(0), Zeroizing::new([7; 32]))];
-    peer.allowed = vec![host(ip4(5)), net("100::/32")];
-    world.apply(0, ToData::SetPeer(peer));
-    let ours = PublicKey::from(&StaticSecret::from([1; 32]));
-    (world, Tunn::new(router, ours, Some([7; 32]), None, 0, None))
+/// A machine whose only peer is a plain WireGuard one, with a range that is reserved beside its address.
+fn with_router() -> (World, Tunn) {
+    with_plain_peer(|peer| peer.allowed.push(net("100::/32")))
 }
 
 /// The plain peer's handshake.
