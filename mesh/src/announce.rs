@@ -73,9 +73,16 @@ impl Announce {
         }
     }
 
+    /// Whether our list is to be sent now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
     /// The number of the list, if it is to be sent now.
     pub(crate) fn next(&mut self, now: Instant) -> Option<u32> {
-        self.due.filter(|due| *due <= now)?;
+        if !self.is_due(now) {
+            return None;
+        }
         self.due = RETRY.get(self.tries).map(|wait| now + *wait);
         self.tries += 1;
         Some(self.number)

@@ -208,7 +208,7 @@ impl Machine {
 
     /// Whether any peer had inner data lately.
     pub(crate) fn is_active(&self, now: Instant) -> bool {
-        self.last_data.is_some_and(|last| now.saturating_duration_since(last) < IDLE)
+        self.last_data.is_some_and(|last| now < last + IDLE)
     }
 
     /// Whether packets for this address are ours to take.

@@ -42,6 +42,8 @@ const VALID: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Stun {
     questions: Vec<Question>,
+    /// When the first of them is due: asked after every call, and changed by few.
+    next: Option<Instant>,
 }
 
 struct Question {
@@ -87,6 +89,7 @@ impl Stun {
             });
         }
         self.questions = questions;
+        self.look();
     }
 
     /// Asks again: our addresses changed (`changed`: the old answers are void), or there is data after a silence.
@@ -97,6 +100,7 @@ impl Stun {
                 question.answer = None;
             }
         }
+        self.look();
     }
 
     /// Asks those that answered before again: a direct path fell silent, so a mapping may be gone.
@@ -106,10 +110,14 @@ impl Stun {
                 question.due = Some(now);
             }
         }
+        self.look();
     }
 
     /// Sends what is due. Questions are asked again only while `active`.
     pub(crate) fn send(&mut self, now: Instant, active: bool, rng: &mut dyn CryptoRngCore, out: &mut Outbox) {
+        if self.next.is_none_or(|next| now < next) {
+            return;
+        }
         for at in 0..self.questions.len() {
             if self.questions[at].due.is_none_or(|due| due > now) {
                 continue;
@@ -138,6 +146,7 @@ impl Stun {
                 }
             };
         }
+        self.look();
     }
 
     /// Whether the one at this place never answered though its host does, by another port. (That another host answers says
@@ -160,12 +169,18 @@ impl Stun {
         question.due = active.then_some(now + REFRESH);
         question.answer = Some((now, seen));
         question.since = question.since.filter(|_| before == Some(seen)).or(Some(now));
+        self.look();
         before != Some(seen)
     }
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.questions.iter().filter_map(|q| q.due).min()
+        self.next
+    }
+
+    /// Some question is due at another time.
+    fn look(&mut self) {
+        self.next = self.questions.iter().filter_map(|q| q.due).min();
     }
 
     /// Our reflexive endpoints, without repetitions.

@@ -112,7 +112,8 @@ impl Paths {
     /// When the path at this place is in doubt, if it is the one that carries data.
     pub(super) fn doubted_at(&self, at: usize) -> Option<Instant> {
         let path = &self.table[at];
-        path.doubted_at().filter(|_| self.chosen == Some(at) && path.trusted && self.spare.is_none())
+        let may_be = self.chosen == Some(at) && path.trusted && self.spare.is_none();
+        if may_be { path.doubted_at() } else { None }
     }
 
     /// The path that has the least in common with this one: a relay before a direct path, one where the peer was heard

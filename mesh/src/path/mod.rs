@@ -438,9 +438,8 @@ impl Paths {
         self.forget_learned(now);
         for at in 0..self.table.len() {
             let path = &mut self.table[at];
-            let too_long =
-                path.unanswered.is_some_and(|since| now >= since + path.trust_for()) && path.tries >= 2;
-            if !path.trusted || !too_long {
+            let asked = path.trusted && path.tries >= 2;
+            if !asked || path.unanswered.is_none_or(|since| now < since + path.trust_for()) {
                 continue;
             }
             let kind = if path.is_relay() {

@@ -200,8 +200,8 @@ impl Peer {
     /// was any would be called for a minute and a half more.
     pub(super) fn tick_sessions(&mut self, now: Instant, machine: &mut Machine) {
         let active = self.is_active(now);
+        let mut scratch = [0; SCRATCH];
         for at in 0..self.keyed.len() {
-            let mut scratch = [0; SCRATCH];
             let made = self.keyed[at].wake(&mut scratch);
             self.sent_by_timer(now, at, &made, &scratch, machine);
             let Some(attempt) = &self.keyed[at].attempt else { continue };

@@ -148,7 +148,7 @@ impl Peer {
 
     /// Whether there was inner data lately.
     pub(crate) fn is_active(&self, now: Instant) -> bool {
-        self.last_data.is_some_and(|last| now.saturating_duration_since(last) < IDLE)
+        self.last_data.is_some_and(|last| now < last + IDLE)
     }
 
     /// Forgets sessions, as when this machine's own key changed.
@@ -343,10 +343,11 @@ impl Peer {
             .filter(|_| self.owes_handshake.is_some() && live)
             .map(|at| at + UNASKED_HANDSHAKE);
         let idle = self.last_data.filter(|_| self.paths.is_awake()).map(|last| last + IDLE);
+        let (shift, guest) = (self.shift_due(now), self.guest_due(now));
         let dues =
-            [sessions, paths, announce, attempts, owed, self.pings.deadline(), idle, self.shift_due(now)];
-        if let Some(due) = dues.into_iter().chain([seek, self.guest_due(now)]).flatten().min() {
-            machine.timers.by(self.slot, due.max(now + SOONEST));
+            [sessions, paths, seek, announce, attempts, owed, self.pings.deadline(), idle, shift, guest];
+        if let Some(due) = dues.iter().flatten().min() {
+            machine.timers.by(self.slot, (*due).max(now + SOONEST));
         }
     }
 

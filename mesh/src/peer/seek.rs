@@ -20,7 +20,9 @@ impl Peer {
             }
             return;
         }
-        let opened = self.turn(now, machine).is_some_and(|turn| self.birthday.open(now, turn, &machine.pool));
+        let may_open = self.birthday.may_open(now, &machine.pool);
+        let opened = may_open
+            && self.turn(now, machine).is_some_and(|turn| self.birthday.open(now, turn, &machine.pool));
         if opened || self.birthday.acted(now) {
             // The peer is to look at the same time.
             self.announce.renew(now);

@@ -234,6 +234,9 @@ impl Peer {
 
     /// Sends our candidates and our roster if the peer does not have them yet. A guest is not to come directly.
     pub(super) fn send_candidates(&mut self, now: Instant, machine: &mut Machine) {
+        if !self.announce.is_due(now) {
+            return;
+        }
         let guest = self.voice().is_none();
         let to = if guest { self.guest_at() } else { self.paths.route().or(self.reply_to) };
         let Some(to) = to else { return };

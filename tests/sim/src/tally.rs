@@ -13,6 +13,8 @@ pub(crate) struct Tally {
     packets: u64,
     chatter: u64,
     at_once: u64,
+    /// Of all together, in whatever order they were added: a change that only makes simulations faster leaves it as it is.
+    print: u64,
     healed: [Times; CAUSES.len()],
     large: [Times; CAUSES.len()],
     direct: [Times; CAUSES.len()],
@@ -29,6 +31,7 @@ impl Tally {
         self.packets += report.packets;
         self.chatter = self.chatter.max(report.chatter);
         self.at_once = self.at_once.max(report.at_once);
+        self.print = self.print.wrapping_add(report.print);
         merge(&mut self.healed, &report.healed);
         merge(&mut self.large, &report.large);
         merge(&mut self.direct, &report.direct);
@@ -45,6 +48,7 @@ impl Tally {
         self.packets += other.packets;
         self.chatter = self.chatter.max(other.chatter);
         self.at_once = self.at_once.max(other.at_once);
+        self.print = self.print.wrapping_add(other.print);
         merge(&mut self.healed, &other.healed);
         merge(&mut self.large, &other.large);
         merge(&mut self.direct, &other.direct);
@@ -116,6 +120,7 @@ impl Tally {
             "peak_memory_kb": peak_memory(),
             "chatter": self.chatter,
             "at_once": self.at_once,
+            "print": format!("{:016x}", self.print),
             "traffic_again": times(&self.healed),
             "large_again": times(&self.large),
             "direct": times(&self.direct),

@@ -15,11 +15,13 @@ use crate::{
     session::{Refusal, Session},
 };
 
-const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
-const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
-const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
-const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// In nanoseconds, like all times here.
+const SECOND: u64 = 1_000_000_000;
+const REKEY_AFTER_TIME: u64 = 120 * SECOND;
+const REJECT_AFTER_TIME: u64 = 180 * SECOND;
+const REKEY_ATTEMPT_TIME: u64 = 90 * SECOND;
+const REKEY_TIMEOUT: u64 = 5 * SECOND;
+const KEEPALIVE_TIMEOUT: u64 = 10 * SECOND;
 
 /// Lengths of the messages, in bytes.
 const INITIATION: usize = 148;
@@ -187,33 +189,33 @@ pub struct Tunn {
     /// only a new `Tunn` sees that the other was set.
     made: Clocks,
     sessions: [Option<Session>; SESSIONS],
-    since: [Duration; SESSIONS],
+    since: [u64; SESSIONS],
     current: usize,
     times: Times,
 }
 
 struct Clocks {
-    now: Duration,
-    wall: Duration,
+    now: u64,
+    wall: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Asked {
     index: u32,
     ephemeral: u64,
-    at: Duration,
+    at: u64,
 }
 
 /// When what happened, as of the last [`Tunn::update_timers`].
 #[derive(Clone, Copy, Default)]
 struct Times {
-    now: Duration,
-    established: Duration,
-    began: Duration,
-    heard: Duration,
-    sent: Duration,
-    data_heard: Duration,
-    data_sent: Duration,
+    now: u64,
+    established: u64,
+    began: u64,
+    heard: u64,
+    sent: u64,
+    data_heard: u64,
+    data_sent: u64,
     initiator: bool,
     want_keepalive: bool,
     want_handshake: bool,
@@ -339,7 +341,7 @@ impl Tunn {
     }
 
     fn stamp(&self) -> u128 {
-        (self.made.wall + (clock::now() - self.made.now)).as_nanos()
+        (self.made.wall + (clock::now() - self.made.now)).into()
     }
 
     /// Does what is due (the paper, section 6).
@@ -390,7 +392,7 @@ impl Tunn {
     #[must_use]
     pub fn time_since_last_handshake(&self) -> Option<Duration> {
         let there = self.sessions[self.current % SESSIONS].is_some();
-        there.then(|| clock::now() - self.times.established)
+        there.then(|| Duration::from_nanos(clock::now() - self.times.established))
     }
 
     /// Whether it has given up.
