@@ -177,7 +177,7 @@ impl Birthday {
     /// Whether [`open`](Self::open) is worth asking about whose turn it is, which takes longer than all that it asks itself.
     pub(crate) fn may_open(&self, now: Instant, sockets: &Range<u8>) -> bool {
         let waits = self.theirs.is_some() || self.next.is_some_and(|next| now < next);
-        !sockets.is_empty() && !(self.relayed.is_some() && waits)
+        !sockets.is_empty() && (self.relayed.is_none() || !waits)
     }
 
     /// Begins a round, if it is time for one; then the peer is to be told. `turn` says that our NAT is hard, or whether we are

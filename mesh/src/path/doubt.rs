@@ -105,15 +105,21 @@ impl Paths {
 
     /// Begins or ends the doubt.
     pub(super) fn doubt(&mut self, now: Instant) {
-        let doubted = self.chosen.filter(|at| self.doubted_at(*at).is_some_and(|due| due <= now));
+        let is_doubted = |path: &Path| path.trusted && path.doubted_at().is_some_and(|due| due <= now);
+        let doubted = self.chosen.filter(|at| is_doubted(&self.table[*at]));
+        self.doubted = doubted.is_some();
         self.spare = doubted.and_then(|at| self.other_than(at));
     }
 
-    /// When the path at this place is in doubt, if it is the one that carries data.
-    pub(super) fn doubted_at(&self, at: usize) -> Option<Instant> {
-        let path = &self.table[at];
-        let may_be = self.chosen == Some(at) && path.trusted && self.spare.is_none();
-        if may_be { path.doubted_at() } else { None }
+    /// The path that carries data is another one, or something was heard on it.
+    pub(super) fn end_doubt(&mut self) {
+        (self.doubted, self.spare) = (false, None);
+    }
+
+    /// When the path that carries data is in doubt, unless it is already. (There may be no spare, and so nothing more to do.)
+    pub(super) fn doubted_at(&self) -> Option<Instant> {
+        let path = &self.table[self.chosen?];
+        if path.trusted && !self.doubted { path.doubted_at() } else { None }
     }
 
     /// The path that has the least in common with this one: a relay before a direct path, one where the peer was heard

@@ -74,7 +74,8 @@ pub(crate) struct Paths {
     chosen: Option<usize>,
     /// Which one that is, for when places have shifted.
     chosen_via: Option<Via>,
-    /// Where data goes besides, while the chosen path is in doubt.
+    /// Whether the chosen path is in doubt, and where data goes besides then.
+    doubted: bool,
     spare: Option<To>,
     /// The machine's budget was empty: no probes until then.
     held: Option<Instant>,
@@ -340,7 +341,7 @@ impl Paths {
             self.choose();
         }
         if self.chosen == Some(at) {
-            self.spare = None;
+            self.end_doubt();
         }
     }
 
@@ -503,8 +504,7 @@ impl Paths {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = (0..self.table.len()).filter_map(|at| self.due(at)).chain(self.sized_due()).min();
         let due = due.map(|due| self.held.map_or(due, |until| due.max(until)));
-        let doubted = self.chosen.and_then(|at| self.doubted_at(at));
-        due.into_iter().chain(doubted).min()
+        due.into_iter().chain(self.doubted_at()).min()
     }
 
     fn probe(&mut self, now: Instant, at: usize, nonce: u64, ping: bool) -> To {
@@ -578,7 +578,7 @@ impl Paths {
         let via = self.chosen.map(|at| self.table[at].via);
         if via != self.chosen_via {
             // What was in doubt is given up, or was found to be well.
-            self.spare = None;
+            self.end_doubt();
         }
         self.chosen_via = via;
     }

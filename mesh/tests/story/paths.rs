@@ -141,6 +141,29 @@ fn data_goes_by_the_relay_too_while_its_path_is_in_doubt_and_arrives_once() {
 }
 
 #[test]
+fn a_doubt_lasts_without_a_gap_until_the_path_is_given_up_and_wakes_nobody_for_it() {
+    for relay in [true, false] {
+        let mut world = two_homes();
+        if !relay {
+            (0..2).for_each(|n| world.apply(n, ToData::RelayDown(0)));
+        }
+        world.run(SECOND);
+        world.direct = false;
+        let woken = world.woken;
+        world.send(0, 1, 1);
+        world.run(Duration::from_millis(500));
+        let (relayed, each) = (world.machines[0].relayed, 800);
+        for n in 0..each {
+            world.send(0, 1, n as u8);
+            world.run(Duration::from_millis(1));
+        }
+        assert!(world.path(0, 1) == direct(&world, 1), "it is not given up yet");
+        assert!(world.machines[0].relayed - relayed == if relay { each } else { 0 });
+        assert!(world.woken - woken < 30, "woken {} times in 1.3 s", world.woken - woken);
+    }
+}
+
+#[test]
 fn a_flow_that_nobody_answers_is_probed_rarely_and_not_doubted() {
     let mut world = two_homes();
     let (relayed, sent) = (world.machines[0].relayed, world.sent.len());
