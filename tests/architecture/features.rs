@@ -46,7 +46,7 @@ fn logging_is_compiled_out_of_every_program() {
 
 #[test]
 fn nothing_that_is_built_without_asking_for_it_has_a_clock_that_stands_still() {
-    let stub = ["mock_instant", "sim-noise"];
+    let stub = ["mock_instant", "sim-noise", "sim-curve"];
     for selection in [&["-p", "vpnd"][..], &["-p", "coordinator"], &["-p", "relay"], &["-p", "vpnctl"]] {
         for name in stub {
             assert!(features(selection, name).is_none(), "{selection:?} must not need {name}");

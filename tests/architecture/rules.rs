@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates that test, fuzz or package the others.
-const FREE: [&str; 7] = ["tests", "sim", "sim-core", "sim-noise", "hot-path", "xtask", "fuzz"];
+const FREE: [&str; 8] = ["tests", "sim", "sim-core", "sim-curve", "sim-noise", "hot-path", "xtask", "fuzz"];
 
 /// Crates that may be nowhere in the graph; `deny.toml` says why each.
 const BANNED: [&str; 16] = [

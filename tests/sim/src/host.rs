@@ -9,14 +9,14 @@ use std::{
 
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
-    pipe::{Config, EpochTag, PathView, Peer, ToData},
+    pipe::{Config, EpochTag, PathView, Peer},
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::{
     clock,
-    core::{Event, Mesh, To},
+    core::{Event, Mesh},
     dice::Dice,
     plan::MAX_HOSTS,
     relay::Link,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Public keys by machine, for they are the dearest of what there is to compute here.
 static KEYS: OnceLock<[[u8; 32]; MAX_HOSTS]> = OnceLock::new();
+/// Later than anything happens.
+pub(crate) const NEVER: u64 = u64::MAX;
 /// Every machine's port.
 pub(crate) const PORT: u16 = 51_820;
 /// Where its other sockets are, if it has many.
@@ -36,14 +38,15 @@ const MARK: [u8; 8] = *b"PLAINTXT";
 pub(crate) const DATA: usize = 128;
 /// The same as a datagram.
 pub(crate) const SEALED: usize = DATA + 32;
-/// An IPv4 header, in bytes.
+/// An IPv4 header, in bytes; and with it all of an inner packet that is not zeros.
 const HEADER: usize = 20;
+const HEAD: usize = HEADER + 20;
 /// What wall clocks showed at the start.
 const WALL: Duration = Duration::from_secs(1_700_000_000);
 
 pub(crate) struct Host {
-    /// Once it runs.
-    mesh: Option<Mesh>,
+    /// Once it runs; while it is called, with the caller.
+    mesh: Option<Box<Mesh>>,
     start: Instant,
     secret: [u8; 32],
     pub(crate) key: [u8; 32],
@@ -59,19 +62,11 @@ pub(crate) struct Host {
     pub(crate) links: Vec<Link>,
     /// Seconds by which its wall clock is wrong.
     pub(crate) skew: i64,
-    /// When it wants to be called.
-    pub(crate) next: Option<Duration>,
+    /// When it wants to be called, in nanoseconds; [`NEVER`], if it does not. And the same as it said it last.
+    pub(crate) next: u64,
+    said: Option<Instant>,
     /// By peer.
     pub(crate) paths: Vec<(PathView, Option<Duration>)>,
-}
-
-/// What came out of a core in one go.
-#[derive(Default)]
-pub(crate) struct Said {
-    /// All of it, back to back.
-    bytes: Vec<u8>,
-    datagrams: Vec<(To, Range<usize>)>,
-    packets: Vec<Range<usize>>,
 }
 
 /// An inner packet of data.
@@ -100,7 +95,8 @@ impl Host {
             epoch: 0,
             links: (0..relays).map(|_| Link::default()).collect(),
             skew: 0,
-            next: None,
+            next: NEVER,
+            said: None,
             paths: vec![(PathView::Idle, None); hosts],
         }
     }
@@ -114,9 +110,9 @@ impl Host {
         clock::set(now, self.wall(now));
         let dice = Dice::new(rand_core::RngCore::next_u64(dice));
         let mesh = Mesh::new(self.start + now, Box::new(dice), &sockets);
-        self.mesh = Some(if self.pool { mesh.with_pool(POOL) } else { mesh });
+        self.mesh = Some(Box::new(if self.pool { mesh.with_pool(POOL) } else { mesh }));
         self.paths.fill((PathView::Idle, None));
-        self.next = None;
+        (self.next, self.said) = (NEVER, None);
     }
 
     /// What control says first.
@@ -124,55 +120,30 @@ impl Host {
         Config { secret: Zeroizing::new(self.secret), own: vec![net(host)], mtu: MTU }
     }
 
-    /// Tells the core something.
-    pub(crate) fn apply(&mut self, now: Duration, frame: ToData<'_>, said: &mut Said) {
-        self.call(now, said, |mesh, at| mesh.apply(at, frame));
-    }
-
-    /// A datagram came to one of its ports.
-    pub(crate) fn datagram(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        port: u16,
-        bytes: &[u8],
-        said: &mut Said,
-    ) {
-        let socket = match port {
-            PORT => u8::from(from.is_ipv6()),
-            _ => POOL.start + port.saturating_sub(POOL_PORTS) as u8,
-        };
-        self.call(now, said, |mesh, at| mesh.handle_udp(at, (socket, from), 0, bytes.len(), bytes));
-    }
-
-    pub(crate) fn packet(&mut self, now: Duration, packet: &[u8], said: &mut Said) {
-        self.call(now, said, |mesh, at| {
-            mesh.handle_tun(at, packet);
-        });
-    }
-
-    pub(crate) fn timeout(&mut self, now: Duration, said: &mut Said) {
-        self.call(now, said, Mesh::handle_timeout);
-    }
-
-    fn call(&mut self, now: Duration, said: &mut Said, what: impl FnOnce(&mut Mesh, Instant)) {
+    /// The core, to be called now and given [back](Self::rests); and what time it is by its clock.
+    pub(crate) fn wakes(&mut self, now: Duration) -> Option<(Box<Mesh>, Instant)> {
         clock::set(now, self.wall(now));
-        let Some(mesh) = &mut self.mesh else { return };
-        what(mesh, self.start + now);
-        while let Some(batch) = mesh.poll_tun() {
-            batch.packets().for_each(|packet| said.add_packet(packet));
+        Some((self.mesh.take()?, self.start + now))
+    }
+
+    /// The core was called, and what it said is known.
+    pub(crate) fn rests(&mut self, mesh: Box<Mesh>) {
+        let said = mesh.poll_timeout();
+        if said != self.said {
+            self.said = said;
+            let after = said.map(|at| at.saturating_duration_since(self.start));
+            self.next = after.map_or(NEVER, |after| after.as_nanos() as u64);
         }
-        while let Some(event) = mesh.poll_event() {
-            let Event::Status(status) = event else { continue };
-            self.paths.fill((PathView::Idle, None));
-            for peer in status.peers {
-                self.paths[peer.peer as usize] = (peer.path, peer.since_handshake);
-            }
+        self.mesh = Some(mesh);
+    }
+
+    /// What the core tells control.
+    pub(crate) fn hear(&mut self, event: Event) {
+        let Event::Status(status) = event else { return };
+        self.paths.fill((PathView::Idle, None));
+        for peer in status.peers {
+            self.paths[peer.peer as usize] = (peer.path, peer.since_handshake);
         }
-        while let Some(transmit) = mesh.poll_transmit() {
-            transmit.datagrams().for_each(|datagram| said.add_datagram(transmit.to, datagram));
-        }
-        self.next = mesh.poll_timeout().map(|at| at.saturating_duration_since(self.start));
     }
 
     fn wall(&self, now: Duration) -> Duration {
@@ -182,44 +153,20 @@ impl Host {
     }
 }
 
-impl Said {
-    pub(crate) fn packets(&self) -> impl Iterator<Item = &[u8]> {
-        self.packets.iter().map(|range| &self.bytes[range.clone()])
-    }
-
-    pub(crate) fn datagrams(&self) -> impl ExactSizeIterator<Item = (To, &[u8])> {
-        self.datagrams.iter().map(|(to, range)| (*to, &self.bytes[range.clone()]))
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.datagrams.clear();
-        self.packets.clear();
-    }
-
-    fn add_packet(&mut self, packet: &[u8]) {
-        let range = self.add(packet);
-        self.packets.push(range);
-    }
-
-    fn add_datagram(&mut self, to: To, datagram: &[u8]) {
-        let range = self.add(datagram);
-        self.datagrams.push((to, range));
-    }
-
-    fn add(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
-    }
-}
-
 fn secret(host: usize) -> [u8; 32] {
     [host as u8 + 1; 32]
 }
 
 fn key(host: usize) -> [u8; 32] {
     *PublicKey::from(&StaticSecret::from(secret(host))).as_bytes()
+}
+
+/// The number of a machine's socket at a port, for what comes from an endpoint.
+pub(crate) fn socket(port: u16, from: SocketAddr) -> u8 {
+    match port {
+        PORT => u8::from(from.is_ipv6()),
+        _ => POOL.start + port.saturating_sub(POOL_PORTS) as u8,
+    }
 }
 
 /// The port of one of a machine's sockets.
@@ -271,17 +218,24 @@ fn net(host: usize) -> InnerNet {
 
 impl Data {
     /// The packet, in `room`.
-    pub(crate) fn write(self, room: &mut [u8; MTU as usize]) -> &[u8] {
+    pub(crate) fn write(self, room: &mut [u8]) -> &[u8] {
         let packet = &mut room[..self.len];
-        packet.fill(0);
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&(self.len as u16).to_be_bytes());
-        packet[12..16].copy_from_slice(&inner(self.from).octets());
-        packet[16..20].copy_from_slice(&inner(self.to).octets());
-        packet[HEADER..HEADER + 8].copy_from_slice(&MARK);
-        packet[HEADER + 8..HEADER + 12].copy_from_slice(&self.number.to_be_bytes());
-        packet[HEADER + 12..HEADER + 20].copy_from_slice(&(self.sent.as_nanos() as u64).to_be_bytes());
+        packet[..HEAD].copy_from_slice(&self.head());
+        packet[HEAD..].fill(0);
         packet
+    }
+
+    /// What is not zero in it.
+    fn head(self) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        head[0] = 0x45;
+        head[2..4].copy_from_slice(&(self.len as u16).to_be_bytes());
+        head[12..16].copy_from_slice(&inner(self.from).octets());
+        head[16..20].copy_from_slice(&inner(self.to).octets());
+        head[HEADER..HEADER + 8].copy_from_slice(&MARK);
+        head[HEADER + 8..HEADER + 12].copy_from_slice(&self.number.to_be_bytes());
+        head[HEADER + 12..HEADER + 20].copy_from_slice(&(self.sent.as_nanos() as u64).to_be_bytes());
+        head
     }
 
     /// The packet that came out of a TUN; none if it is not one that was put in.
@@ -299,21 +253,23 @@ impl Data {
             sent: Duration::from_nanos(sent),
             len: packet.len(),
         };
-        (data.write(&mut [0; MTU as usize]) == packet).then_some(data)
+        let (head, rest) = packet.split_at(HEAD);
+        (head == data.head() && rest.iter().fold(0, |all, byte| all | byte) == 0).then_some(data)
     }
 }
 
 /// Whether a datagram shows any of an inner packet.
 pub(crate) fn shows_plaintext(datagram: &[u8]) -> bool {
-    // Eight bytes at a time: whether one of them is the first of the mark.
-    let (firsts, ones) = (u64::from_le_bytes([MARK[0]; 8]), u64::from_le_bytes([1; 8]));
-    let may_begin = |chunk: &[u8; 8]| {
-        let other = u64::from_le_bytes(*chunk) ^ firsts;
-        other.wrapping_sub(ones) & !other & ones << 7 != 0
-    };
-    let (chunks, _) = datagram.as_chunks::<8>();
-    let begins = |at: usize| datagram[at..].starts_with(&MARK);
-    chunks.iter().enumerate().any(|(n, chunk)| may_begin(chunk) && (n * 8..n * 8 + 8).any(begins))
+    // Sixteen bytes at a time: whether one of them is the first of the mark.
+    let (chunks, rest) = datagram.as_chunks::<16>();
+    let begins = |at: usize| datagram[at] == MARK[0] && datagram[at..].starts_with(&MARK);
+    for (n, chunk) in chunks.iter().enumerate() {
+        let any = chunk.iter().fold(0, |any, byte| any | u8::from(*byte == MARK[0]));
+        if any != 0 && (n * 16..n * 16 + 16).any(begins) {
+            return true;
+        }
+    }
+    (datagram.len() - rest.len()..datagram.len()).any(begins)
 }
 
 #[cfg(test)]

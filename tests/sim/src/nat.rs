@@ -83,6 +83,8 @@ pub(crate) struct Nat {
     pub(crate) hairpin: bool,
     life: Duration,
     table: Vec<Entry>,
+    /// No mapping is dead before.
+    oldest_dies: Duration,
     inside: Option<SocketAddrV4>,
 }
 
@@ -97,7 +99,7 @@ struct Entry {
 
 impl Nat {
     pub(crate) fn new(rules: Rules, ip: Ipv4Addr, hairpin: bool, life: Duration) -> Self {
-        Self { rules, ip, hairpin, life, table: Vec::new(), inside: None }
+        Self { rules, ip, hairpin, life, table: Vec::new(), oldest_dies: Duration::ZERO, inside: None }
     }
 
     /// A packet goes out; what it seems to come from.
@@ -112,8 +114,12 @@ impl Nat {
             return None;
         }
         self.inside = Some(inner);
-        let life = self.life;
-        self.table.retain(|entry| now < entry.used + life);
+        if now >= self.oldest_dies {
+            let life = self.life;
+            self.table.retain(|entry| now < entry.used + life);
+            let oldest = self.table.iter().map(|entry| entry.used).min();
+            self.oldest_dies = oldest.unwrap_or(now) + life;
+        }
         let only = (self.rules.mapping != Mapping::Independent).then_some(dst);
         let at = match self.table.iter().position(|entry| entry.inner == inner && entry.only == only) {
             Some(at) => at,

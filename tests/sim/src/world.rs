@@ -10,9 +10,9 @@ use std::{
 use proto::{metadata::Endpoint, pipe::ToData, stun};
 
 use crate::{
-    core::To,
+    core::{Mesh, To},
     dice::Dice,
-    host::{DATA, Data, Host, MTU, PORT, SEALED, Said, port, shows_plaintext},
+    host::{DATA, Data, Host, MTU, NEVER, PORT, SEALED, port, shows_plaintext, socket},
     net::{Flight, Landing, Net},
     plan::{Plan, What},
     watch::{AT_ONCE, Cause, HEALED, HEALED_LARGE, Pair, Report, SILENT},
@@ -45,9 +45,9 @@ pub(crate) struct World {
     /// What is due, by place.
     tasks: Vec<Option<Task>>,
     free: Vec<u32>,
-    /// What a core said, and buffers of datagrams that have arrived: both used again.
-    said: Said,
+    /// Buffers of datagrams that have arrived, and an inner packet's: used again.
     spare: Vec<Vec<u8>>,
+    room: Vec<u8>,
     hosts: Vec<Host>,
     net: Net,
     /// Whether each relay runs.
@@ -81,14 +81,25 @@ pub(crate) struct World {
     notes: Option<Vec<String>>,
 }
 
-/// What comes first is less.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    /// In nanoseconds.
-    at: u64,
-    number: u64,
-    /// Where the task is: it is large, and the queue moves what it holds.
-    place: u32,
+/// When something is due, in nanoseconds, its number among all, and its place, for a task is large and the queue moves what it
+/// holds: from the highest bits to the lowest, in one number, of which the least comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due(u128);
+
+impl Due {
+    const PLACE: u32 = 24;
+
+    fn new(at: u64, number: u64, place: u32) -> Self {
+        Self(u128::from(at) << 64 | u128::from(number) << Self::PLACE | u128::from(place))
+    }
+
+    fn at(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize & ((1 << Self::PLACE) - 1)
+    }
 }
 
 enum Task {
@@ -126,8 +137,8 @@ impl World {
             queue: BinaryHeap::new(),
             tasks: Vec::new(),
             free: Vec::new(),
-            said: Said::default(),
             spare: Vec::new(),
+            room: vec![0; MTU.into()],
             hosts: (0..count)
                 .map(|host| Host::new(start, host, plan.hosts[host].pool, count, plan.relays))
                 .collect(),
@@ -158,21 +169,27 @@ impl World {
 
     pub(crate) fn run(mut self) -> (Report, Vec<String>) {
         self.begin();
-        let mut at_once = 0;
+        let (mut now, mut at_once) = (0, 0);
         for _ in 0..MOST {
             if self.report.broken.is_some() {
                 return self.ended();
             }
-            let timer = |host: &Host| host.next.filter(|_| host.awake);
-            let timeout = self.hosts.iter().filter_map(timer).min();
-            let task = self.queue.peek().map(|Reverse(due)| Duration::from_nanos(due.at));
-            let Some(next) = timeout.into_iter().chain(task).min() else { return self.ended() };
-            at_once = if next > self.now { 0 } else { at_once + 1 };
+            let timer = |host: &Host| if host.awake { host.next } else { NEVER };
+            let timeout = self.hosts.iter().map(timer).min().unwrap_or(NEVER);
+            let task = self.queue.peek().map_or(NEVER, |Reverse(due)| due.at());
+            let next = timeout.min(task);
+            if next == NEVER {
+                return self.ended();
+            }
+            at_once += 1;
+            if next > now {
+                (now, at_once) = (next, 0);
+                self.now = Duration::from_nanos(now);
+            }
             if at_once > MOST_AT_ONCE {
                 break;
             }
-            self.now = self.now.max(next);
-            if task.is_some_and(|at| at <= self.now) {
+            if task <= now {
                 if let Some(task) = self.next_task() {
                     if self.is_over(&task) {
                         return self.ended();
@@ -182,9 +199,8 @@ impl World {
                 continue;
             }
             for host in 0..self.hosts.len() {
-                if timer(&self.hosts[host]).is_some_and(|at| at <= self.now) {
-                    self.hosts[host].timeout(self.now, &mut self.said);
-                    self.take(host);
+                if timer(&self.hosts[host]) <= now {
+                    self.call(host, Mesh::handle_timeout);
                 }
             }
         }
@@ -209,9 +225,9 @@ impl World {
     }
 
     fn next_task(&mut self) -> Option<Task> {
-        let Reverse(Due { place, .. }) = self.queue.pop()?;
-        self.free.push(place);
-        self.tasks[place as usize].take()
+        let Reverse(due) = self.queue.pop()?;
+        self.free.push(due.place() as u32);
+        self.tasks[due.place()].take()
     }
 
     fn after(&mut self, time: Duration, task: Task) {
@@ -222,7 +238,7 @@ impl World {
         });
         self.tasks[place as usize] = Some(task);
         let at = (self.now + time).as_nanos() as u64;
-        self.queue.push(Reverse(Due { at, number: self.count, place }));
+        self.queue.push(Reverse(Due::new(at, self.count, place)));
     }
 
     fn begin(&mut self) {
@@ -270,8 +286,7 @@ impl World {
     }
 
     fn tell(&mut self, host: usize, frame: ToData<'_>) {
-        self.hosts[host].apply(self.now, frame, &mut self.said);
-        self.take(host);
+        self.call(host, |mesh, now| mesh.apply(now, frame));
     }
 
     fn perform(&mut self, task: Task) {
@@ -323,32 +338,49 @@ impl World {
         }
     }
 
-    /// What a core said goes its way.
-    fn take(&mut self, host: usize) {
-        let mut said = std::mem::take(&mut self.said);
-        for packet in said.packets() {
-            self.came_out(host, packet);
+    /// Calls a machine's core, and what it says goes its way.
+    fn call(&mut self, host: usize, what: impl FnOnce(&mut Mesh, Instant)) {
+        if let Some((mut mesh, now)) = self.hosts[host].wakes(self.now) {
+            what(&mut mesh, now);
+            self.take(host, &mut mesh);
+            self.hosts[host].rests(mesh);
         }
-        let at_once = said.datagrams().len() as u64 / (self.hosts.len() as u64 - 1);
+    }
+
+    fn take(&mut self, host: usize, mesh: &mut Mesh) {
+        while let Some(batch) = mesh.poll_tun() {
+            batch.packets().for_each(|packet| self.came_out(host, packet));
+        }
+        while let Some(event) = mesh.poll_event() {
+            self.hosts[host].hear(event);
+        }
+        let mut count = 0;
+        while let Some(transmit) = mesh.poll_transmit() {
+            for datagram in transmit.datagrams() {
+                count += 1;
+                self.send(host, transmit.to, datagram);
+            }
+        }
+        let at_once = count / (self.hosts.len() as u64 - 1);
         self.report.at_once = self.report.at_once.max(at_once);
         if at_once > AT_ONCE {
             self.broken(format!("machine {host} has {at_once} datagrams for each peer to send at once"));
         }
-        for (to, bytes) in said.datagrams() {
-            self.said(host, &to, bytes.len());
-            if shows_plaintext(bytes) {
-                self.broken(format!("machine {host} sent plaintext"));
-            }
-            match to {
-                To::Udp { socket, dst } => self.send_udp(host, socket, dst, bytes),
-                To::Relay { relay, to } => {
-                    self.check_addressee(host, relay.into(), to);
-                    self.send_frame(host, relay.into(), to, bytes);
-                }
+    }
+
+    /// A core sends a datagram.
+    fn send(&mut self, host: usize, to: To, bytes: &[u8]) {
+        self.said(host, &to, bytes.len());
+        if shows_plaintext(bytes) {
+            self.broken(format!("machine {host} sent plaintext"));
+        }
+        match to {
+            To::Udp { socket, dst } => self.send_udp(host, socket, dst, bytes),
+            To::Relay { relay, to } => {
+                self.check_addressee(host, relay.into(), to);
+                self.send_frame(host, relay.into(), to, bytes);
             }
         }
-        said.clear();
-        self.said = said;
     }
 
     fn send_udp(&mut self, host: usize, socket: u8, dst: SocketAddr, bytes: &[u8]) {
@@ -399,8 +431,8 @@ impl World {
 
     fn deliver(&mut self, host: usize, port: u16, from: SocketAddr, bytes: &[u8]) {
         if self.hosts[host].awake && !self.hosts[host].offline {
-            self.hosts[host].datagram(self.now, from, port, bytes, &mut self.said);
-            self.take(host);
+            let from = (socket(port, from), from);
+            self.call(host, |mesh, now| mesh.handle_udp(now, from, 0, bytes.len(), bytes));
         }
     }
 
@@ -436,8 +468,12 @@ impl World {
 
     fn speak(&mut self, host: usize, data: Data) {
         self.data_at[host] = self.now;
-        self.hosts[host].packet(self.now, data.write(&mut [0; MTU as usize]), &mut self.said);
-        self.take(host);
+        let mut room = std::mem::take(&mut self.room);
+        let packet = data.write(&mut room);
+        self.call(host, |mesh, now| {
+            mesh.handle_tun(now, packet);
+        });
+        self.room = room;
     }
 
     /// An inner packet came out of a machine's TUN.
