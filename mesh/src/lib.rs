@@ -16,6 +16,7 @@
 //! | `icmp`, `tcp`, `pieces` | what is too large for a path: its sender is told, or it goes in pieces |
 //! | `device` | [`Device`]: a plain WireGuard interface, instead of all of the above that is the mesh's |
 //! | `share` | a machine's peers shared out among several workers |
+//! | `budgets` | what a machine sends that no packet asks for |
 //! | `table`, `waiting`, `ping`, `batch`, `timers` | peers by what names them, packets without a session yet, round trips, buffers, deadlines |
 //!
 //! # From nothing to a direct path
@@ -43,6 +44,7 @@
 
 mod announce;
 mod batch;
+mod budgets;
 mod device;
 mod ecn;
 mod icmp;
@@ -62,8 +64,9 @@ mod tcp;
 mod timers;
 mod waiting;
 
+pub use budgets::Budgets;
 pub use device::Device;
 pub use mesh::Mesh;
 pub use out::{Event, To, Transmit, TunBatch};
 pub use session::{WORKER_BYTE, WORKER_MASK, WORKER_SHIFT, initiator};
-pub use share::{Handed, MAX_WORKERS, Share, addressee};
+pub use share::{Handed, MAX_WORKERS, Noted, Share, addressee};

@@ -21,22 +21,23 @@ use rand_core::CryptoRngCore;
 
 use crate::{
     batch::{Inbox, Outbox},
+    budgets::Budgets,
     ecn::Shown,
     out::Event,
-    path::{Birthday, Budget, IDLE, Via, may_announce},
+    path::{IDLE, Via, may_announce},
     peer::answer_to,
     session::{Indexes, Keys, Limiter, SCRATCH, Source},
-    share::{Handed, Others, Share},
+    share::{Handed, Note, Others, Share},
     stun::Stun,
     timers::Timers,
 };
 
 /// WireGuard pads to this, in bytes, but not beyond the MTU (its paper, section 5.4.6).
 const PAD: usize = 16;
-/// Senders are told that a packet is too large so often in a second, and at once. One answer lasts a sender for minutes,
-/// but a burst has many packets; what goes unanswered goes in pieces.
-const TOLD_PER_SECOND: u32 = 100;
-const TOLD_AT_ONCE: u32 = 20;
+/// Initiations that wait to be handed over: what a batch of coalesced datagrams can hold.
+const MAX_HANDED: usize = 512;
+/// A worker tells the first of its data this often: as often as that asks STUN servers because of it.
+const TOLD_EVERY: Duration = Duration::from_secs(25);
 /// What the interface takes before control says so: the least that IPv6 allows.
 const DEFAULT_MTU: u16 = 1_280;
 
@@ -70,11 +71,7 @@ pub(crate) struct Machine {
     pub(crate) events: VecDeque<Event>,
     pub(crate) drops: Drops,
     pub(crate) stun: Stun,
-    pub(crate) budget: Budget,
-    /// Of probes to and from many ports.
-    pub(crate) seeking: Budget,
-    /// Of ICMP to senders.
-    pub(crate) telling: Budget,
+    pub(crate) budgets: Budgets,
     pub(crate) timers: Timers,
     pub(crate) limiter: Limiter,
     pub(crate) indexes: Indexes,
@@ -84,6 +81,8 @@ pub(crate) struct Machine {
     pub(crate) floor: Option<Floor>,
     /// The last inner data of any peer.
     last_data: Option<Instant>,
+    /// Which of it the first worker was told of last.
+    told_data: Option<Instant>,
 }
 
 impl Machine {
@@ -114,15 +113,14 @@ impl Machine {
             events: VecDeque::new(),
             drops: Drops::default(),
             stun: Stun::default(),
-            budget: Budget::probes(now),
-            seeking: Birthday::budget(now),
-            telling: Budget::new(now, TOLD_PER_SECOND, TOLD_AT_ONCE),
+            budgets: Budgets::new(now),
             timers: Timers::default(),
             limiter,
             indexes,
             start,
             floor: None,
             last_data: None,
+            told_data: None,
         }
     }
 
@@ -130,6 +128,10 @@ impl Machine {
     pub(crate) fn take_share(&mut self, share: Share) {
         self.share = share;
         self.indexes = Indexes::new(&mut *self.rng, share);
+        if share.me() > 0 {
+            self.stun.asks_nobody();
+            self.limiter.is_one_of(share.of());
+        }
     }
 
     /// The worker that has the peer which a route names; nobody, if that is none or it has gone.
@@ -143,10 +145,32 @@ impl Machine {
     /// Who made an initiation is no peer here: one of another worker, which is handed it, or nobody's.
     pub(crate) fn hand_over(&mut self, key: &[u8; 32], source: Source, datagram: &[u8]) {
         match self.others.of_key(key) {
-            Some((worker, peer)) => {
+            Some((worker, peer)) if self.handed.len() < MAX_HANDED => {
                 self.handed.push_back(Handed { worker, peer, source, datagram: datagram.into() });
             }
-            None => self.drops.handshake += 1,
+            _ => self.drops.handshake += 1,
+        }
+    }
+
+    /// What the other workers are to know: what the first learned from STUN; what the first is to ask because of another.
+    pub(crate) fn note(&mut self) -> Option<Note> {
+        if self.share.me() == 0 {
+            return self.stun.news().map(Note::Outside);
+        }
+        let due = |last: &Instant| self.told_data.is_none_or(|told| *last >= told + TOLD_EVERY);
+        let (data, doubt) = (self.last_data.filter(due), self.stun.doubted());
+        self.told_data = data.or(self.told_data);
+        (data.is_some() || doubt).then_some(Note::Inside { data, doubt })
+    }
+
+    /// Another worker had data or doubts.
+    pub(crate) fn heed(&mut self, now: Instant, data: Option<Instant>, doubt: bool) {
+        if data.is_some() && !self.is_active(now) {
+            self.stun.ask(now, false);
+        }
+        self.last_data = self.last_data.max(data);
+        if doubt {
+            self.stun.doubt(now);
         }
     }
 

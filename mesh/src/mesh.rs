@@ -13,13 +13,14 @@ use rand_core::CryptoRngCore;
 
 use crate::{
     batch,
+    budgets::Budgets,
     ecn::Shown,
     machine::Machine,
     out::{Event, To, Transmit, TunBatch},
     peer::{Inner, Peer, addresses, receiver},
     route::Routes,
     session::{Keys, MAX_SHARED_SLOTS, OVERHEAD, Source, host_slot, tag_of},
-    share::{Handed, Share},
+    share::{Handed, Note, Noted, Share},
     table::Table,
     timers,
 };
@@ -78,6 +79,13 @@ impl Mesh {
         self
     }
 
+    /// With the budgets that all workers have together, instead of its own.
+    #[must_use]
+    pub fn within(mut self, budgets: Budgets) -> Self {
+        self.machine.budgets = budgets;
+        self
+    }
+
     /// Which share that is.
     #[must_use]
     pub fn share(&self) -> Share {
@@ -92,7 +100,10 @@ impl Mesh {
             ToData::RemovePeer(id) => self.remove_peer(id),
             ToData::Introduce { peer, relay, handle, initiation } => {
                 self.set_peer(now, peer);
-                self.datagram(now, Source::Relay { relay, handle }, initiation);
+                // All workers get it, and the first reads initiations.
+                if self.machine.share.me() == 0 {
+                    self.datagram(now, Source::Relay { relay, handle }, initiation);
+                }
             }
             ToData::RelayUp(relay) => {
                 self.machine.relays_up |= bit(relay);
@@ -175,6 +186,26 @@ impl Mesh {
             }
             None => self.machine.drops.handshake += 1,
         }
+    }
+
+    /// Takes what another worker noted.
+    pub fn handle_note(&mut self, now: Instant, noted: Noted) {
+        match noted.0 {
+            Note::Outside(questions) => {
+                if self.machine.stun.learn(now, questions) {
+                    self.each_peer(|peer, machine| peer.seen_elsewhere(now, machine));
+                }
+            }
+            Note::Inside { data, doubt } => {
+                self.machine.heed(now, data, doubt);
+                self.ask_stun(now);
+            }
+        }
+    }
+
+    /// What other workers are to be told: those after the first by that, and the first by the others.
+    pub fn poll_note(&mut self) -> Option<Noted> {
+        self.machine.note().map(Noted)
     }
 
     /// The system refused to send a datagram of `len` bytes: a link of this machine takes only smaller ones there.
@@ -370,11 +401,9 @@ impl Mesh {
     fn guest(&mut self, now: Instant, guest: &pipe::Guest<'_>) {
         let source = Source::Relay { relay: guest.relay, handle: guest.handle };
         let Some((slot, _)) = self.initiator(now, source, guest.initiation) else { return };
+        let most = MAX_GUESTS / usize::from(self.machine.share.of());
         let guests = self.peers.iter().filter(|peer| peer.is_guest()).count();
-        match self
-            .peers
-            .get(slot)
-            .filter(|peer| peer.id == guest.peer && (guests < MAX_GUESTS || peer.is_guest()))
+        match self.peers.get(slot).filter(|peer| peer.id == guest.peer && (guests < most || peer.is_guest()))
         {
             Some(peer) => peer.host(now, source, &guest.psk, guest.initiation, &mut self.machine),
             None => self.machine.drops.handshake += 1,

@@ -5,7 +5,11 @@
 //! What comes in says whose it is by the receiver index, in whose lower bits the worker is ([`addressee`]). An initiation says it
 //! only to who holds the key: the first worker reads it, and hands it over as [`Handed`].
 //!
+//! What one worker learns that others need is a [`Note`].
+//!
 //! With one worker nothing of this is there.
+
+use std::time::Instant;
 
 use proto::metadata::InnerNet;
 
@@ -13,6 +17,7 @@ use crate::{
     peer::receiver,
     route::Routes,
     session::{Source, worker_in},
+    stun::Question,
     table::Table,
 };
 
@@ -36,6 +41,19 @@ pub struct Handed {
     pub(crate) peer: u32,
     pub(crate) source: Source,
     pub(crate) datagram: Box<[u8]>,
+}
+
+/// What a worker tells others: the first all of them, they the first.
+#[derive(Clone)]
+pub struct Noted(pub(crate) Note);
+
+/// See [`Noted`].
+#[derive(Clone)]
+pub(crate) enum Note {
+    /// What the outside sees of our sockets.
+    Outside(Vec<Question>),
+    /// There is data, or a doubt whether the outside still sees us where it did.
+    Inside { data: Option<Instant>, doubt: bool },
 }
 
 /// What is known of the peers of other workers.

@@ -4,6 +4,9 @@
 //! reflexive candidates. They are asked again while any peer has data, so that a mapping which changed is noticed and
 //! one in use is kept; an idle machine asks nobody.
 //!
+//! Of several workers the first asks, for answers come to its socket; the others have copies of what it learned, and tell it when
+//! there is data or doubt.
+//!
 //! Servers that see one socket at different endpoints tell that a NAT gives each destination another ([`Stun::varies`]).
 
 use std::{
@@ -44,9 +47,16 @@ pub(crate) struct Stun {
     questions: Vec<Question>,
     /// When the first of them is due: asked after every call, and changed by few.
     next: Option<Instant>,
+    /// Another worker asks.
+    elsewhere: bool,
+    /// What other workers have copies of has changed.
+    changed: bool,
+    /// Answers are doubted.
+    doubted: bool,
 }
 
-struct Question {
+#[derive(Clone)]
+pub(crate) struct Question {
     socket: u8,
     server: SocketAddr,
     id: TransactionId,
@@ -67,6 +77,31 @@ impl Question {
 }
 
 impl Stun {
+    /// Another worker asks, from now on.
+    pub(crate) fn asks_nobody(&mut self) {
+        self.elsewhere = true;
+        self.look();
+    }
+
+    /// What other workers are to know, if it is something new.
+    pub(crate) fn news(&mut self) -> Option<Vec<Question>> {
+        std::mem::take(&mut self.changed).then(|| self.questions.clone())
+    }
+
+    /// Takes what the worker that asks has learned; whether it changed what we look like.
+    pub(crate) fn learn(&mut self, now: Instant, questions: Vec<Question>) -> bool {
+        let before = std::mem::replace(&mut self.questions, questions);
+        let known = |q: &Question| before.iter().find(|b| (b.socket, b.server) == (q.socket, q.server));
+        self.questions
+            .iter()
+            .any(|q| q.seen(now).is_some_and(|seen| known(q).and_then(|known| known.seen(now)) != Some(seen)))
+    }
+
+    /// Whether answers were doubted since the last call.
+    pub(crate) fn doubted(&mut self) -> bool {
+        std::mem::take(&mut self.doubted)
+    }
+
     /// Replaces the servers, and asks the new ones at once.
     pub(crate) fn set_servers(&mut self, now: Instant, servers: &[Endpoint], sockets: &[SocketAddr]) {
         let mut questions = Vec::new();
@@ -108,6 +143,7 @@ impl Stun {
         for question in self.questions.iter_mut().filter(|q| q.tries == 0) {
             if question.answer.is_some_and(|(at, _)| now >= at + DOUBT_AFTER) {
                 question.due = Some(now);
+                self.doubted = true;
             }
         }
         self.look();
@@ -126,6 +162,7 @@ impl Stun {
             let question = &mut self.questions[at];
             if question.tries == 0 && !active && (question.again || question.answer.is_some()) {
                 question.due = None;
+                self.changed = true;
                 continue;
             }
             if question.tries == 0 {
@@ -142,6 +179,7 @@ impl Stun {
                 }
                 None => {
                     (question.tries, question.again) = (0, true);
+                    self.changed = true;
                     active.then_some(now + if silent { RARELY } else { REFRESH })
                 }
             };
@@ -169,6 +207,7 @@ impl Stun {
         question.due = active.then_some(now + REFRESH);
         question.answer = Some((now, seen));
         question.since = question.since.filter(|_| before == Some(seen)).or(Some(now));
+        self.changed = true;
         self.look();
         before != Some(seen)
     }
@@ -180,7 +219,7 @@ impl Stun {
 
     /// Some question is due at another time.
     fn look(&mut self) {
-        self.next = self.questions.iter().filter_map(|q| q.due).min();
+        self.next = self.questions.iter().filter(|_| !self.elsewhere).filter_map(|q| q.due).min();
     }
 
     /// Our reflexive endpoints, without repetitions.
@@ -271,6 +310,35 @@ mod tests {
         let question = asked(&mut stun, later).pop().unwrap();
         let reply = answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap();
         assert!(stun.answered(later, true, server, &reply));
+    }
+
+    #[test]
+    fn another_worker_knows_what_was_seen_and_asks_nobody() {
+        let now = Instant::now();
+        let (mut first, server) = stun(now);
+        let (mut other, _) = stun(now);
+        other.asks_nobody();
+        assert!(asked(&mut other, now).is_empty() && other.deadline().is_none());
+        let question = asked(&mut first, now).pop().unwrap();
+        assert!(first.news().is_none());
+        assert!(first.answered(
+            now,
+            true,
+            server,
+            &answer(&question, Endpoint(SEEN.parse().unwrap())).unwrap()
+        ));
+        let news = first.news().unwrap();
+        assert!(first.news().is_none() && other.learn(now, news.clone()));
+        assert!(
+            other.seen(now).eq(first.seen(now)) && other.is_seen_at(SEEN.parse::<SocketAddr>().unwrap().ip())
+        );
+        assert!(!other.learn(now, news.clone()), "it is known");
+        other.ask(now, true);
+        assert!(other.learn(now, news), "it was void");
+        other.doubt(now);
+        assert!(!other.doubted(), "it is fresh");
+        other.doubt(now + DOUBT_AFTER);
+        assert!(other.doubted() && !other.doubted() && other.deadline().is_none());
     }
 
     /// What servers saw, in this order, all of one socket.

@@ -40,4 +40,5 @@ mod sync;
 mod tarball;
 mod trust;
 mod units;
+mod workers;
 mod world;

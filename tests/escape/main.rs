@@ -52,11 +52,14 @@ const ENOUGH: usize = 60;
 /// A test, in a folder of its own.
 type Test = fn(&Path);
 
-const TESTS: [(&str, Test); 11] = [
+const TESTS: [(&str, Test); 12] = [
     ("every_attempt_works_without_the_walls", every_attempt_works_without_the_walls),
     ("every_attempt_ends_the_locked_data_path", |folder| every_attempt_ends(Who::DataPath, folder)),
     ("every_attempt_ends_the_data_path_of_a_plain_interface", |folder| {
         every_attempt_ends(Who::PlainDataPath, folder);
+    }),
+    ("every_attempt_ends_a_later_worker_of_a_data_path", |folder| {
+        every_attempt_ends(Who::LaterWorker, folder)
     }),
     ("seccomp_alone_ends_a_data_path_too", seccomp_alone_ends_a_data_path_too),
     ("landlock_alone_refuses_every_path", landlock_alone_refuses_every_path),

@@ -14,6 +14,7 @@ use std::{
 };
 
 use netio::{
+    bell::Bell,
     epoll::{Epoll, Interest},
     inherit, pipe,
     tun::Tun,
@@ -48,9 +49,12 @@ pub(crate) struct Held {
     pub(crate) rx: RawFd,
     pub(crate) tx: RawFd,
     pub(crate) epoll: RawFd,
+    /// By which workers of a data path wake each other.
+    pub(crate) bells: Vec<RawFd>,
 }
 
 pub(crate) struct Stage {
+    who: Who,
     pub(crate) held: Held,
     /// A file, open to read and write.
     pub(crate) file: RawFd,
@@ -62,6 +66,7 @@ pub(crate) struct Stage {
     pub(crate) unbound: RawFd,
     _open: Vec<OwnedFd>,
     _epoll: Epoll,
+    _bells: Vec<Bell>,
 }
 
 /// What a careless parent left open.
@@ -83,17 +88,24 @@ impl Stage {
         furnish();
         let inherited = Inherited::open();
         match who.kind() {
-            Kind::Machine => of_a_machine(inherited),
-            Kind::Server => of_a_server(inherited, walls),
+            Kind::Machine => of_a_machine(who, inherited),
+            Kind::Server => of_a_server(who, inherited, walls),
         }
     }
 }
 
 impl Stage {
+    /// Whether a data path lives from reading from this number.
+    pub(crate) fn reads_from(&self, fd: RawFd) -> bool {
+        let other = if self.who == Who::LaterWorker { self.held.bells[0] } else { self.held.rx };
+        [self.held.device, other].contains(&fd)
+    }
+
     /// Whether it lives from writing to this number.
     pub(crate) fn writes_to(&self, fd: RawFd) -> bool {
         let Held { device, tcp, rx, tx, .. } = self.held;
         match tcp {
+            None if self.who == Who::LaterWorker => fd == device || self.held.bells.contains(&fd),
             None => [device, tx].contains(&fd),
             // A pair of sockets between two ends of the process itself leads nowhere.
             Some(tcp) => [tcp, tx, rx].contains(&fd),
@@ -140,7 +152,7 @@ impl Inherited {
 }
 
 /// Every low number is open: the walls are what closes them.
-fn of_a_machine(inherited: Inherited) -> Stage {
+fn of_a_machine(who: Who, inherited: Inherited) -> Stage {
     let tun = Tun::create(&format!("tacet{}", std::process::id() % 1_000_000)).unwrap();
     let udp::Pair { v4, v6, .. } = udp::bind_pair(0, true, None).unwrap();
     let (rx, to) = pipe::pipe().unwrap();
@@ -148,6 +160,7 @@ fn of_a_machine(inherited: Inherited) -> Stage {
     let epoll = Epoll::new().unwrap();
     epoll.add(&tx, 0, Interest::None).unwrap();
     let udp: Vec<OwnedFd> = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
+    let bells = vec![Bell::new().unwrap(), Bell::new().unwrap()];
     let pool = inherit::line_up(udp::pool(POOL, None).unwrap()).unwrap();
     let held = Held {
         device: tun.as_fd().as_raw_fd(),
@@ -157,6 +170,7 @@ fn of_a_machine(inherited: Inherited) -> Stage {
         rx: rx.as_raw_fd(),
         tx: tx.as_raw_fd(),
         epoll: epoll.as_fd().as_raw_fd(),
+        bells: bells.iter().map(|bell| bell.as_fd().as_raw_fd()).collect(),
     };
     let Inherited { file, folder, unix, unbound, .. } = &inherited;
     let [file, folder, unix, unbound] =
@@ -169,11 +183,11 @@ fn of_a_machine(inherited: Inherited) -> Stage {
     while open.last().unwrap().as_raw_fd() < NUMBERS {
         open.push(spare.try_clone().unwrap().into());
     }
-    Stage { held, file, folder, unix, unbound, _open: open, _epoll: epoll }
+    Stage { who, held, file, folder, unix, unbound, _open: open, _epoll: epoll, _bells: bells }
 }
 
 /// What it was born with is closed before it opens anything: its numbers lead nowhere then.
-fn of_a_server(inherited: Inherited, walls: bool) -> Stage {
+fn of_a_server(who: Who, inherited: Inherited, walls: bool) -> Stage {
     let far_up = |fd: BorrowedFd<'_>| fcntl(fd, FcntlArg::F_DUPFD(BORN_WITH)).unwrap();
     let Inherited { file, folder, unix, far, unbound, .. } = &inherited;
     // A pair's ends are neighbours.
@@ -205,9 +219,10 @@ fn of_a_server(inherited: Inherited, walls: bool) -> Stage {
         rx: rx.as_raw_fd(),
         tx: tx.as_raw_fd(),
         epoll: epoll.as_fd().as_raw_fd(),
+        bells: Vec::new(),
     };
     open.extend([listener.into(), tcp.into(), udp.into(), tx.into(), OwnedFd::from(rx)]);
-    Stage { held, file, folder, unix, unbound, _open: open, _epoll: epoll }
+    Stage { who, held, file, folder, unix, unbound, _open: open, _epoll: epoll, _bells: Vec::new() }
 }
 
 pub(crate) fn text(text: &str) -> CString {

@@ -21,6 +21,8 @@ pub(crate) enum Who {
     DataPath,
     /// Of a plain WireGuard interface: its sockets are those of the pool.
     PlainDataPath,
+    /// Of several the thread of one after the first: it has bells in place of the pipes, and no pool.
+    LaterWorker,
     Control,
     /// Of a plain WireGuard interface.
     PlainControl,
@@ -51,9 +53,10 @@ pub(crate) enum Walls {
     All,
 }
 
-const WHO: [(&str, Who); 7] = [
+const WHO: [(&str, Who); 8] = [
     ("data-path", Who::DataPath),
     ("plain-data-path", Who::PlainDataPath),
+    ("later-worker", Who::LaterWorker),
     ("control", Who::Control),
     ("plain-control", Who::PlainControl),
     ("relay", Who::Relay),
@@ -69,7 +72,9 @@ impl Who {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::DataPath | Self::PlainDataPath | Self::Control | Self::PlainControl => Kind::Machine,
+            Self::DataPath | Self::PlainDataPath | Self::LaterWorker | Self::Control | Self::PlainControl => {
+                Kind::Machine
+            }
             Self::Relay | Self::RelayWithCertificate | Self::Coordinator => Kind::Server,
         }
     }
@@ -95,8 +100,15 @@ impl Walls {
     pub(crate) fn put_up(self, who: Who, stage: &Stage) {
         match (self, who) {
             (Self::None, _) => Ok(()),
-            (_, Who::DataPath) => self.around_a_data_path(stage, stage.held.udp.clone()),
-            (_, Who::PlainDataPath) => self.around_a_data_path(stage, Vec::new()),
+            (_, Who::DataPath) => self.around(&of_a_data_path(stage, stage.held.udp.clone())),
+            (_, Who::PlainDataPath) => self.around(&of_a_data_path(stage, Vec::new())),
+            (_, Who::LaterWorker) => self.around(&lockdown::Held {
+                pool: None,
+                rx: None,
+                tx: None,
+                bells: stage.held.bells.clone(),
+                ..of_a_data_path(stage, stage.held.udp.clone())
+            }),
             (Self::All, Who::Control) => {
                 let places = Places { state: Path::new("state"), socket: Path::new("run/socket") };
                 vpnd::walls::put_up(&places, Missing::Refuse)
@@ -110,22 +122,12 @@ impl Walls {
         .unwrap();
     }
 
-    fn around_a_data_path(self, stage: &Stage, udp: Vec<RawFd>) -> Result<(), SandboxError> {
-        let held = &stage.held;
-        let held = lockdown::Held {
-            tun: held.device,
-            udp,
-            pool: held.pool.clone(),
-            rx: Some(held.rx),
-            tx: Some(held.tx),
-            epoll: held.epoll,
-            bells: Vec::new(),
-        };
+    fn around(self, held: &lockdown::Held) -> Result<(), SandboxError> {
         match self {
             Self::None => Ok(()),
-            Self::Files => lockdown::give_up_powers(&held).and_then(|()| close_files()),
-            Self::Calls => lockdown::give_up_powers(&held).and_then(|()| close_calls(&held)),
-            Self::All => lockdown(&held, Missing::Refuse),
+            Self::Files => lockdown::give_up_powers(held).and_then(|()| close_files()),
+            Self::Calls => lockdown::give_up_powers(held).and_then(|()| close_calls(held)),
+            Self::All => lockdown(held, Missing::Refuse),
         }
     }
 
@@ -150,5 +152,18 @@ impl Walls {
         }
         let calls = relay::walls::relay(who == Who::RelayWithCertificate);
         relay::walls::put_up(Kept { user: None, paths, calls, silent: true }, refuse)
+    }
+}
+
+fn of_a_data_path(stage: &Stage, udp: Vec<RawFd>) -> lockdown::Held {
+    let held = &stage.held;
+    lockdown::Held {
+        tun: held.device,
+        udp,
+        pool: held.pool.clone(),
+        rx: Some(held.rx),
+        tx: Some(held.tx),
+        epoll: held.epoll,
+        bells: Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use sandbox::Missing;
 
-use crate::{data_path, device};
+use crate::{data_path, device, workers};
 
 /// Tacet's daemon: keeps this machine's private networks up. Talk to it with vpnctl.
 #[derive(Parser)]
@@ -74,6 +74,9 @@ pub struct Daemon {
     /// downloads by it.
     #[arg(long)]
     pub show_dscp: bool,
+    /// How many threads share the peers of each network, 1 to 16 [default: by the processors, one for up to two].
+    #[arg(long, value_name = "N", value_parser = workers::number())]
+    pub workers: Option<u8>,
     /// Run even where the kernel lacks Landlock or seccomp, confined by what is left.
     #[arg(long)]
     pub allow_unsandboxed: bool,

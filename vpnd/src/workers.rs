@@ -4,12 +4,21 @@ use std::thread;
 
 use clap::{builder::RangedI64ValueParser, value_parser};
 use mesh::MAX_WORKERS;
+use netio::udp::Choice;
 
 /// Of this many processors one worker is as fast as several: the kernel and the programs whose packets these are take the rest.
 const FEW: usize = 2;
 
 /// More than this are used where it is said that they are to be.
 const USUAL: usize = 8;
+
+/// How the kernel finds the worker that a datagram is for.
+pub(crate) const CHOICE: Choice = Choice {
+    start: [4, 0, 0, 0],
+    byte: mesh::WORKER_BYTE,
+    shift: mesh::WORKER_SHIFT,
+    mask: mesh::WORKER_MASK,
+};
 
 /// What `--workers` takes.
 #[must_use]

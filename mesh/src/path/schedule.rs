@@ -1,6 +1,12 @@
 //! When probes are sent.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 /// A path that is not validated is probed at these times after there is reason to. Two NATs that filter by address
 /// and port open when both sides send: each side starts when it has the other's candidates, half a round trip over
@@ -51,11 +57,16 @@ const PER_SECOND: u32 = 256;
 /// And at once: the first bursts to a few peers with all their candidates.
 const AT_ONCE: u32 = 512;
 
-/// A machine-wide budget, of probes for instance.
+/// A machine-wide budget, of probes for instance. Clones are the same budget, for several workers.
+#[derive(Clone)]
 pub(crate) struct Budget {
-    full_at: Instant,
-    each: Duration,
-    at_once: u32,
+    began: Instant,
+    /// When it is full again, in nanoseconds since then.
+    full_at: Arc<AtomicU64>,
+    /// What one takes, in nanoseconds.
+    each: u64,
+    /// What may be taken at once, in nanoseconds.
+    most: u64,
 }
 
 impl Budget {
@@ -64,18 +75,19 @@ impl Budget {
     }
 
     pub(crate) fn new(now: Instant, per_second: u32, at_once: u32) -> Self {
-        Self { full_at: now, each: Duration::from_secs(1) / per_second, at_once }
+        let each = 1_000_000_000 / u64::from(per_second);
+        Self { began: now, full_at: Arc::default(), each, most: each * u64::from(at_once) }
     }
 
     /// Takes one out of the budget; otherwise when one will be in it.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let full_at = self.full_at.max(now) + self.each;
-        let latest = now + self.each * self.at_once;
-        if full_at > latest {
-            return Err(now + (full_at - latest));
-        }
-        self.full_at = full_at;
-        Ok(())
+        let since = now.saturating_duration_since(self.began).as_nanos() as u64;
+        let next = |full_at: u64| full_at.max(since) + self.each;
+        let latest = since + self.most;
+        let taken = self.full_at.fetch_update(Relaxed, Relaxed, |full_at| {
+            Some(next(full_at)).filter(|full_at| *full_at <= latest)
+        });
+        taken.map(drop).map_err(|full_at| now + Duration::from_nanos(next(full_at) - latest))
     }
 }
 
@@ -92,5 +104,13 @@ mod tests {
         assert_eq!((0..10_000).filter(|_| budget.take(later).is_ok()).count(), PER_SECOND as usize);
         let wait = budget.take(later).unwrap_err();
         assert!(wait > later && budget.take(wait).is_ok());
+    }
+
+    #[test]
+    fn several_workers_have_one_budget() {
+        let now = Instant::now();
+        let mut budgets = vec![Budget::probes(now); 4];
+        let taken = (0..10_000).filter(|n| budgets[n % 4].take(now).is_ok()).count();
+        assert_eq!(taken, AT_ONCE as usize);
     }
 }

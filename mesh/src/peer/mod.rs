@@ -308,7 +308,8 @@ impl Peer {
                 let at = self.keyed[..self.named].iter().position(|keyed| keyed.tag == owed);
                 self.initiate_unasked_on(now, at.unwrap_or(0), machine);
             }
-            while let Some(probe) = self.paths.next_probe(now, &mut machine.budget, &mut *machine.rng) {
+            while let Some(probe) = self.paths.next_probe(now, &mut machine.budgets.probes, &mut *machine.rng)
+            {
                 self.send_probe(&probe, machine);
                 if probe.last {
                     // What the peer was told may be of a router that forgot it since.

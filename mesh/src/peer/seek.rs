@@ -27,7 +27,7 @@ impl Peer {
             // The peer is to look at the same time.
             self.announce.renew(now);
         }
-        while let Some(to) = self.birthday.next(now, &mut machine.seeking) {
+        while let Some(to) = self.birthday.next(now, &mut machine.budgets.seeking) {
             // Nobody waits for an answer to this: what arrives makes the other side probe, and its probe ours.
             let nonce = machine.rng.next_u64();
             self.send_probe(&Probe { to, nonce, size: 0, last: false }, machine);

@@ -66,7 +66,9 @@ impl Peer {
     /// Tells the sender of a packet that it is too large for the path, if that is certain; whether it was told.
     fn tell(&self, now: Instant, packet: &[u8], machine: &mut Machine) -> bool {
         let too_big = self.paths.told().and_then(|mtu| TooBig::of(packet, mtu));
-        let Some(too_big) = too_big.filter(|_| machine.telling.take(now).is_ok()) else { return false };
+        let Some(too_big) = too_big.filter(|_| machine.budgets.telling.take(now).is_ok()) else {
+            return false;
+        };
         let len = too_big.write(machine.inbox.room(icmp::MAX_LEN));
         machine.inbox.keep(len);
         true

@@ -37,6 +37,8 @@ pub(crate) enum Source {
 /// Token buckets in a fixed table; two sources that fall into one bucket share it.
 pub(crate) struct Limiter {
     seed: u64,
+    /// [`REFILL`], or longer where others grant the rest.
+    refill: Duration,
     /// When each bucket is full again.
     full_at: Vec<Option<Instant>>,
 }
@@ -83,17 +85,22 @@ fn made_up(relay: u8, handle: u64) -> u128 {
 
 impl Limiter {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, full_at: vec![None; BUCKETS] }
+        Self { seed, refill: REFILL, full_at: vec![None; BUCKETS] }
+    }
+
+    /// There are so many, and all together allow what one does.
+    pub(crate) fn is_one_of(&mut self, limiters: u8) {
+        self.refill = REFILL * limiters.into();
     }
 
     /// Whether the source may send one more handshake message now.
     pub(crate) fn allows(&mut self, now: Instant, source: Source) -> bool {
         let bucket = self.bucket(source.key());
         let full_at = self.full_at[bucket].map_or(now, |at| at.max(now));
-        if full_at + REFILL > now + REFILL * BURST {
+        if full_at + self.refill > now + self.refill * BURST {
             return false;
         }
-        self.full_at[bucket] = Some(full_at + REFILL);
+        self.full_at[bucket] = Some(full_at + self.refill);
         true
     }
 

@@ -13,4 +13,5 @@ mod paths;
 mod plain;
 mod sessions;
 mod sizes;
+mod workers;
 mod world;

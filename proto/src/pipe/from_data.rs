@@ -1,6 +1,6 @@
 //! What the data path tells control.
 
-use std::time::Duration;
+use std::{ops::AddAssign, time::Duration};
 
 use super::{PlainStatus, RelayTo, VERSION, payload, relay};
 use crate::{
@@ -78,6 +78,23 @@ pub struct Drops {
     pub undelivered: u64,
     /// For a relay, while control did not read its pipe.
     pub unrelayed: u64,
+}
+
+impl AddAssign for Drops {
+    fn add_assign(&mut self, other: Self) {
+        self.unroutable += other.unroutable;
+        self.reserved += other.reserved;
+        self.spoofed += other.spoofed;
+        self.unauthenticated += other.unauthenticated;
+        self.handshake += other.handshake;
+        self.waiting += other.waiting;
+        self.guest += other.guest;
+        self.congested += other.congested;
+        self.malformed += other.malformed;
+        self.unsent += other.unsent;
+        self.undelivered += other.undelivered;
+        self.unrelayed += other.unrelayed;
+    }
 }
 
 /// The answer to [`super::ToData::StatusRequest`].

@@ -61,7 +61,7 @@ fn pool(stage: &Stage) -> RangeInclusive<RawFd> {
 fn every_number(all: &mut List) {
     for fd in 0..NUMBERS {
         all.numbered(format!("read from descriptor {fd}"), Free::Perhaps, move |stage| {
-            let (mut room, own) = ([0_u8; 8], [stage.held.device, stage.held.rx].contains(&fd));
+            let (mut room, own) = ([0_u8; 8], stage.reads_from(fd));
             Box::new(move || match own {
                 true => call!(SYS_pread64, fd, room.as_mut_ptr(), room.len(), 0),
                 false => call!(SYS_read, fd, room.as_mut_ptr(), room.len()),

@@ -36,6 +36,7 @@ use crate::{
     network::{self, Handle, Interface, Query, Wanted},
     state::{Contents, Coordinator, DamagedNetwork, NetworkFolder, StateDir, StateError, Unfinished},
     walls::{self, Places},
+    workers,
 };
 
 /// Why the daemon cannot run.
@@ -194,6 +195,7 @@ impl Daemon {
             port: self.options.port.filter(|_| first),
             first,
             manner: Manner { missing: self.options.missing(), show_dscp: self.options.show_dscp },
+            workers: self.options.workers.unwrap_or_else(workers::of_this_machine),
             map_port: !self.options.no_port_mapping,
             discover: !self.options.no_lan_discovery,
         }

@@ -69,7 +69,9 @@ impl Outlet {
             }
             Self::Post(post, out) => {
                 out.from_data(frame);
-                let sent = post.send(0, Letter::Said, out.pending().get(LENGTH..).unwrap_or_default());
+                let relayed = matches!(frame, FromData::RelaySend { .. });
+                let letter = if relayed { Letter::ToRelay } else { Letter::Said };
+                let sent = post.send(0, letter, out.pending().get(LENGTH..).unwrap_or_default());
                 out.written(out.len());
                 sent
             }

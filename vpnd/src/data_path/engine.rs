@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use mesh::{Device, Event, Handed, Mesh, Share, To, Transmit, TunBatch};
+use mesh::{Device, Event, Handed, Mesh, Noted, Share, To, Transmit, TunBatch};
 use proto::pipe::{FromData, ToData};
 
 use super::{event_loop::Dropped, post::Letter};
@@ -35,6 +35,14 @@ pub(super) trait Shared: Engine {
     fn share(&self) -> Share;
     fn handle_handed(&mut self, now: Instant, handed: &Handed);
     fn poll_handed(&mut self) -> Option<Handed>;
+
+    /// Takes what another worker noted.
+    fn handle_note(&mut self, _: Instant, _: Noted) {}
+
+    /// What other workers are to be told.
+    fn poll_note(&mut self) -> Option<Noted> {
+        None
+    }
 }
 
 macro_rules! calls_of {
@@ -140,4 +148,12 @@ impl Shared for Device {
 
 impl Shared for Mesh {
     shared_calls_of!(Mesh);
+
+    fn handle_note(&mut self, now: Instant, noted: Noted) {
+        Self::handle_note(self, now, noted);
+    }
+
+    fn poll_note(&mut self) -> Option<Noted> {
+        Self::poll_note(self)
+    }
 }

@@ -6,7 +6,11 @@
 //! Level-triggered: what a turn leaves unread shows up in the next. Each source has its share of a turn, so that
 //! neither a flood from one side nor a busy control starves the others.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use mesh::To;
 use netio::{
@@ -77,6 +81,8 @@ struct Core<E> {
     /// The two of the machine, and the pool's. One that was closed leaves its place empty.
     sockets: Vec<Option<Socket>>,
     outlet: Outlet,
+    /// How a later worker reaches the first, which has sockets that no other has.
+    first: Option<Arc<Post>>,
     coalescer: Coalescer,
     dropped: Dropped,
 }
@@ -156,7 +162,8 @@ impl<E: Engine> EventLoop<E> {
         }
         let sockets = sockets.into_iter().map(Some).collect();
         let (coalescer, dropped) = (Coalescer::new(), Dropped::default());
-        let core = Core { engine, tun, sockets, outlet, coalescer, dropped };
+        let first = desk.as_ref().filter(|desk| desk.me > 0).map(|desk| Arc::clone(&desk.post));
+        let core = Core { engine, tun, sockets, outlet, first, coalescer, dropped };
         let (frame, batch) = (Frame::new(), Batch::new());
         Ok(Self { epoll, frame, batch, core, inlet, desk, used: [None; 2], waiting: false })
     }
@@ -241,11 +248,14 @@ impl<E: Engine> EventLoop<E> {
             let bytes = &desk.taken.bytes[at..at + len];
             at += len;
             match letter {
-                Letter::Frame => {
+                Letter::Frame | Letter::FromRelay => {
                     let frame = ToData::decode(bytes)?;
                     self.core.heed(now, frame, &self.epoll, &mut self.used, &mut heard)?;
                 }
-                Letter::Said => self.core.pass_on(FromData::decode(bytes)?),
+                Letter::Leaving((socket, dst), class, segment) => {
+                    self.core.leave((socket, dst), class, segment, bytes);
+                }
+                Letter::Said | Letter::ToRelay => self.core.pass_on(FromData::decode(bytes)?),
                 letter => self.core.engine.handle_letter(now, letter, bytes),
             }
             if at - flushed >= FLUSH_BYTES {
@@ -374,15 +384,28 @@ impl<E: Engine> Core<E> {
         self.dropped.unrelayed += u64::from(relayed && !sent);
     }
 
+    /// Sends what another worker has for a socket that only this one has.
+    fn leave(&mut self, (socket, dst): (u8, SocketAddr), class: u8, segment: usize, data: &[u8]) {
+        let Some(Some(socket)) = self.sockets.get_mut(usize::from(socket)) else { return };
+        if socket.send(dst, class, segment, data).is_err() {
+            self.dropped.unsent += data.chunks(segment.max(1)).count() as u64;
+        }
+    }
+
     /// Writes everything that the core has to give.
     fn flush(&mut self) {
         while let Some(out) = self.engine.poll_transmit() {
             match out.to {
                 To::Udp { socket, dst } => {
-                    let socket = self.sockets.get_mut(usize::from(socket));
-                    let socket = socket.and_then(Option::as_mut);
-                    let sent = socket.map(|socket| socket.send(dst, out.class, out.segment, out.data));
-                    let Some(Err(e)) = sent else { continue };
+                    let Some(Some(own)) = self.sockets.get_mut(usize::from(socket)) else {
+                        if let Some(first) = &self.first {
+                            let letter = Letter::Leaving((socket, dst), out.class, out.segment);
+                            let sent = first.send(0, letter, out.data);
+                            self.dropped.unsent += if sent { 0 } else { out.datagrams().count() as u64 };
+                        }
+                        continue;
+                    };
+                    let Err(e) = own.send(dst, out.class, out.segment, out.data) else { continue };
                     self.dropped.unsent += out.datagrams().count() as u64;
                     if e == SendError::TooBig {
                         let (to, len) = (out.to, out.segment);

@@ -29,7 +29,7 @@ use std::{
 };
 
 use clap::Args;
-use mesh::{Device, Mesh};
+use mesh::{Budgets, Device, Mesh};
 use netio::{
     epoll::Epoll,
     inherit::{self, InheritError, Numbers},
@@ -120,7 +120,7 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     outlet.send(&FromData::Ready);
     let missing = if options.allow_unsandboxed { Missing::Allow } else { Missing::Refuse };
     let now = Instant::now();
-    let places = places(tuns, sockets, pool)?;
+    let places = places(tuns, sockets, pool, options.plain)?;
     let pipes = Pipes { inlet, outlet, numbers: (options.rx, options.tx) };
     if options.plain {
         let device = |_: &Place, share| {
@@ -132,18 +132,27 @@ pub fn run(options: &Options) -> Result<(), DataPathError> {
     let bound =
         |place: &Place| place.sockets.iter().take(place.bound).map(wildcard).collect::<io::Result<Vec<_>>>();
     let addresses = places.first().map(bound).transpose()?.unwrap_or_default();
-    let mesh = |place: &Place, share| {
-        let pool = place.bound as u8..place.sockets.len() as u8;
-        let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(pool).sharing(share);
+    // By the numbers that the first worker has them under.
+    let pool = places.first().map_or(0..0, |place| place.bound as u8..place.sockets.len() as u8);
+    let budgets = Budgets::new(now);
+    let mesh = |_: &Place, share| {
+        let mesh = Mesh::new(now, Box::new(OsRng), &addresses).with_pool(pool.clone());
+        let mesh = mesh.sharing(share).within(budgets.clone());
         if options.show_dscp { mesh.showing_class() } else { mesh }
     };
     workers::run(places, pipes, missing, mesh)
 }
 
-/// What each worker has: a queue of the device, and its share of the sockets, which are as many for each.
-fn places(tuns: Vec<Tun>, sockets: Vec<Socket>, pool: Vec<Socket>) -> Result<Vec<Place>, DataPathError> {
+/// What each worker has: a queue of the device, and its share of the sockets, which are as many for each. The pool of a machine
+/// in a network is the first worker's alone.
+fn places(
+    tuns: Vec<Tun>,
+    sockets: Vec<Socket>,
+    pool: Vec<Socket>,
+    plain: bool,
+) -> Result<Vec<Place>, DataPathError> {
     let workers = tuns.len();
-    let (bound, spare) = (sockets.len() / workers, pool.len() / workers);
+    let (bound, spare) = (sockets.len() / workers, if plain { pool.len() / workers } else { pool.len() });
     let (mut sockets, mut pool) = (sockets.into_iter(), pool.into_iter());
     let places = tuns.into_iter().map(|tun| {
         let own: Vec<Socket> = sockets.by_ref().take(bound).collect();

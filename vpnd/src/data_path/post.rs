@@ -13,12 +13,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use mesh::Handed;
+use mesh::{Handed, Noted};
 use netio::bell::Bell;
 use zeroize::Zeroize;
 
 /// Bytes of packets that wait for a worker: what a socket's buffer holds for the moment that a worker takes for its turn.
 const PACKETS: usize = 1 << 20;
+
+/// Things that wait, with packets among them: as many as so many bytes of small packets are.
+const LETTERS: usize = PACKETS / 64;
 
 /// Bytes of frames that wait: more than control lets wait for a data path. A worker that leaves more is stuck.
 const FRAMES: usize = 64 << 20;
@@ -31,10 +34,25 @@ pub(super) enum Letter {
     Datagrams((u8, SocketAddr), u8, usize),
     /// An initiation, which only who has the key could tell whose it is.
     Handed(Handed),
+    /// Datagrams that leave by a socket which the first worker alone has: by which, to whom, with which class, and how long each is.
+    Leaving((u8, SocketAddr), u8, usize),
+    /// What one worker learned that others need.
+    Noted(Noted),
     /// A frame of control's.
     Frame,
+    /// A frame of control's with a datagram that came over a relay.
+    FromRelay,
     /// A frame for control.
     Said,
+    /// A frame for control with a datagram that leaves over a relay.
+    ToRelay,
+}
+
+impl Letter {
+    /// Whether it may be dropped where a box is full.
+    fn is_packet(&self) -> bool {
+        !matches!(self, Self::Frame | Self::Said | Self::Noted(_))
+    }
 }
 
 /// What was handed over.
@@ -84,9 +102,9 @@ impl Post {
     /// Hands over, and says whether there was room.
     pub(super) fn send(&self, to: u8, letter: Letter, bytes: &[u8]) -> bool {
         let Some(place) = self.0.get(usize::from(to)) else { return false };
-        let most = if matches!(letter, Letter::Frame) { FRAMES } else { PACKETS };
+        let (most, letters) = if letter.is_packet() { (PACKETS, LETTERS) } else { (FRAMES, FRAMES) };
         let mut waiting = place.lock();
-        if waiting.bytes.len() + bytes.len() > most {
+        if waiting.bytes.len() + bytes.len() > most || waiting.letters.len() >= letters {
             return false;
         }
         let first = waiting.letters.is_empty();
@@ -168,5 +186,9 @@ mod tests {
         let mut letters = Letters::default();
         post.take(1, &mut letters);
         assert!(post.send(1, Letter::Packet, &[0; 1_400]));
+        // Of what is small as many as wait at most, and frames all the same.
+        let taken = (1..).take_while(|_| post.send(1, Letter::ToRelay, &[])).count();
+        assert_eq!(taken + 1, LETTERS);
+        assert!(post.send(1, Letter::Frame, &[]) && post.send(1, Letter::Said, &[]));
     }
 }

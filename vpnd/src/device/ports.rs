@@ -11,7 +11,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use netio::udp::{Choice, Family, UdpError, bind_spare, set_mark, share, spare};
+use netio::udp::{Family, UdpError, bind_spare, set_mark, share, spare};
+
+use crate::workers::CHOICE;
 
 /// Pairs of sockets in a pool: so often the port changes before a data path has to be started anew. Where each is as many sockets
 /// as there are workers, there are fewer, but [`FEWEST`] at least.
@@ -19,14 +21,6 @@ const PAIRS: usize = 32;
 
 /// See [`PAIRS`].
 const FEWEST: usize = 4;
-
-/// How the kernel finds the worker that a datagram is for.
-const CHOICE: Choice = Choice {
-    start: [4, 0, 0, 0],
-    byte: mesh::WORKER_BYTE,
-    shift: mesh::WORKER_SHIFT,
-    mask: mesh::WORKER_MASK,
-};
 
 /// Ports that are tried where any will do, and the one that is free for IPv4 is not for IPv6.
 const TRIES: usize = 16;

@@ -5,7 +5,7 @@
 //! this takes the interface away.
 
 use std::{
-    io,
+    io, iter,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
@@ -14,12 +14,12 @@ use std::{
 use netio::{
     netlink::{Netlink, NetlinkError, Prefix},
     tun::{Tun, TunError},
-    udp::{Pair, UdpError, bind_pair},
+    udp::{Pair, UdpError, bind_pair, share, spare},
 };
 use proto::api::{ApiError, ErrorCode, Warning};
 use tokio::time::sleep;
 
-use crate::{child::Manner, message::Message};
+use crate::{child::Manner, message::Message, workers::CHOICE};
 
 /// Inner packets of this size fit a 1,500-byte link with WireGuard's and IPv6's headers around them (1,420 + 80).
 pub(crate) const MTU: u16 = 1_420;
@@ -52,6 +52,8 @@ pub(crate) struct Wanted {
     pub(crate) first: bool,
     /// Of its data path.
     pub(crate) manner: Manner,
+    /// Into how many queues of the device, and sockets on the port, its packets come.
+    pub(crate) workers: u8,
     /// Whether the router is asked for a port.
     pub(crate) map_port: bool,
     /// Whether peers are looked for on the LAN.
@@ -91,8 +93,12 @@ pub(crate) enum Lack {
 pub(crate) struct Interface {
     name: String,
     index: u32,
-    tun: Tun,
+    /// The device's queues, one for each worker.
+    tuns: Vec<Tun>,
+    /// The first worker's.
     sockets: Pair,
+    /// The others', worker by worker.
+    more_sockets: Vec<OwnedFd>,
     netlink: Netlink,
 }
 
@@ -110,13 +116,15 @@ impl Interface {
                 bound => bound?,
             },
         };
-        let (name, tun) = match &wanted.name {
-            Some(name) => (name.clone(), Tun::create(name)?),
-            None => next_free()?,
+        let more_sockets = more_sockets(&sockets, wanted.workers)?;
+        let queues = wanted.workers.into();
+        let (name, tuns) = match &wanted.name {
+            Some(name) => (name.clone(), Tun::create_queues(name, queues)?),
+            None => next_free(queues)?,
         };
         let index = netlink.index(&name).await?;
         netlink.set_mtu(index, u32::from(MTU), Some(MAX_SEGMENTS)).await?;
-        Ok(Self { name, index, tun, sockets, netlink: netlink.clone() })
+        Ok(Self { name, index, tuns, sockets, more_sockets, netlink: netlink.clone() })
     }
 
     /// Whether an interface could be made now: makes one and takes it away again, before anybody is told of a network
@@ -206,21 +214,22 @@ impl Interface {
         &self.netlink
     }
 
-    /// A descriptor of the device for the data path.
+    /// Descriptors of the device's queues for the data path.
     ///
     /// # Errors
     /// As `dup(2)`.
-    pub(crate) fn tun_fd(&self) -> io::Result<OwnedFd> {
-        self.tun.try_clone_fd()
+    pub(crate) fn tun_fds(&self) -> io::Result<Vec<OwnedFd>> {
+        self.tuns.iter().map(Tun::try_clone_fd).collect()
     }
 
-    /// Descriptors of the sockets for the data path.
+    /// Descriptors of the sockets for the data path, worker by worker.
     ///
     /// # Errors
     /// As `dup(2)`.
     pub(crate) fn socket_fds(&self) -> io::Result<Vec<OwnedFd>> {
-        let sockets = std::iter::once(&self.sockets.v4).chain(&self.sockets.v6);
-        sockets.map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+        let first = iter::once(&self.sockets.v4).chain(&self.sockets.v6).map(AsFd::as_fd);
+        let sockets = first.chain(self.more_sockets.iter().map(AsFd::as_fd));
+        sockets.map(|socket| socket.try_clone_to_owned()).collect()
     }
 }
 
@@ -281,13 +290,28 @@ async fn bind(port: u16) -> Result<Pair, UdpError> {
     }
 }
 
+/// Sockets that share the port of the first worker's, for the others: worker by worker.
+fn more_sockets(first: &Pair, workers: u8) -> Result<Vec<OwnedFd>, UdpError> {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (socket, others) in [(Some(&first.v4), &mut v4), (first.v6.as_ref(), &mut v6)] {
+        let Some(socket) = socket else { continue };
+        let family = socket.family();
+        *others = (1..workers).map(|_| spare(family)).collect::<Result<Vec<_>, _>>()?;
+        if !others.is_empty() {
+            share(socket, others, family, first.port, CHOICE)?;
+        }
+    }
+    let mut v6 = v6.into_iter();
+    Ok(v4.into_iter().flat_map(|v4| iter::once(v4).chain(v6.next())).collect())
+}
+
 /// Makes the first of tacet0, tacet1, ... that does not exist.
-fn next_free() -> Result<(String, Tun), TunError> {
+fn next_free(queues: usize) -> Result<(String, Vec<Tun>), TunError> {
     let mut names = (0..MAX_NAMES).map(|n| format!("{PREFIX}{n}"));
     names
-        .find_map(|name| match Tun::create(&name) {
+        .find_map(|name| match Tun::create_queues(&name, queues) {
             Err(TunError::NameTaken) => None,
-            other => Some(other.map(|tun| (name, tun))),
+            other => Some(other.map(|tuns| (name, tuns))),
         })
         .unwrap_or(Err(TunError::NameTaken))
 }

@@ -98,7 +98,7 @@ impl Running {
         wanted: &Wanted,
     ) -> Result<(Self, Ears), StartError> {
         let descriptors =
-            Descriptors { tun: vec![interface.tun_fd()?], udp: interface.socket_fds()?, pool: Pool::Mesh };
+            Descriptors { tun: interface.tun_fds()?, udp: interface.socket_fds()?, pool: Pool::Mesh };
         let changes = changes()?;
         let (child, data) = Child::start(descriptors, wanted.manner)?;
         let (link_events, link) = mpsc::channel(QUEUE);
