@@ -59,7 +59,7 @@ const TESTS: [(&str, Test); 12] = [
         every_attempt_ends(Who::PlainDataPath, folder);
     }),
     ("every_attempt_ends_a_later_worker_of_a_data_path", |folder| {
-        every_attempt_ends(Who::LaterWorker, folder)
+        every_attempt_ends(Who::LaterWorker, folder);
     }),
     ("seccomp_alone_ends_a_data_path_too", seccomp_alone_ends_a_data_path_too),
     ("landlock_alone_refuses_every_path", landlock_alone_refuses_every_path),
