@@ -56,7 +56,7 @@ pub(crate) struct Machine {
     pub(crate) own: Vec<InnerNet>,
     pub(crate) shown: Shown,
     pub(crate) sockets: Vec<SocketAddr>,
-    /// More IPv4 sockets, silent but for [`Birthday`].
+    /// More IPv4 sockets, silent but for [`crate::path::Birthday`].
     pub(crate) pool: Range<u8>,
     pub(crate) locals: Vec<LocalAddr>,
     /// Outer addresses and ports of routers that lead here.
