@@ -74,6 +74,11 @@ impl World {
         self.touch(Cause::Relay, true, |a, _| a == host);
         self.note(|| format!("  {host} is connected to relay {relay}"));
         self.tell(host, ToData::RelayUp(relay as u8));
+        self.catch_up(host);
+    }
+
+    /// A machine is online again, and hears what it missed.
+    fn catch_up(&mut self, host: usize) {
         if self.hosts[host].epoch < self.epoch {
             self.after(CAUGHT_UP, Task::Epoch(host));
         }
@@ -121,6 +126,7 @@ impl World {
                     for (to, bytes) in std::mem::take(&mut link.stalled) {
                         self.send_frame(host, relay, to, &bytes);
                     }
+                    self.catch_up(host);
                 }
             }
         }

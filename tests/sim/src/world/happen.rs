@@ -14,6 +14,8 @@ use crate::{
 const NETLINK: Duration = Duration::from_millis(20);
 /// A new epoch does not follow another sooner: machines that are online are one apart at most.
 const EPOCHS_APART: Duration = Duration::from_secs(5);
+/// The end waits for a machine that sleeps no longer than this, for its sessions are gone then like any longer sleeper's.
+const AWAITED: Duration = Duration::from_secs(200);
 /// A machine that slept longer has no connection any more.
 const CONNECTION: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,9 @@ impl World {
                 if self.hosts[host].awake {
                     self.hosts[host].awake = false;
                     self.touch(Cause::Sleep, false, |a, _| a == host);
+                    if time <= AWAITED {
+                        self.returned = self.returned.max(self.now + time);
+                    }
                     self.after(time, Task::Wake(host, time));
                     self.check_lines();
                 }
