@@ -40,6 +40,8 @@ pub struct Batch {
     count: usize,
     /// Buffers that the next call may fill.
     open: usize,
+    /// Whether the last call filled all of them.
+    full: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -87,7 +89,14 @@ impl Batch {
             received: [Received::default(); SLOTS],
             count: 0,
             open: FEW,
+            full: false,
         }
+    }
+
+    /// Buffers that the next call may fill.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.open
     }
 
     /// Opens as many buffers to the next call as fit what the last one brought.
@@ -98,6 +107,12 @@ impl Batch {
         } else if self.count == self.open {
             self.open = (self.open * 2).min(SLOTS);
         }
+    }
+
+    /// Whether the last [`Socket::recv`] filled every buffer it was given, so that more may be there.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// What the last [`Socket::recv`] brought. Empty and cut datagrams are left out.
@@ -133,7 +148,7 @@ impl Socket {
     /// # Errors
     /// As `recvmmsg(2)`; an error reported for an earlier send is passed over.
     pub fn recv(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.count = 0;
+        (batch.count, batch.full) = (0, false);
         let data = batch.data.as_mut_ptr();
         let mut vectors: [libc::iovec; SLOTS] = std::array::from_fn(|i| libc::iovec {
             // In bounds: `data` has `SLOTS * SLOT` bytes.
@@ -182,6 +197,7 @@ impl Socket {
             let segment = segment.filter(|&s| s > 0).unwrap_or(len).min(len);
             batch.received[i] = Received { len, segment, class };
         }
+        batch.full = batch.count == batch.open;
         batch.adapt();
         Ok(batch.count)
     }

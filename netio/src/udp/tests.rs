@@ -147,7 +147,13 @@ fn large_buffers_come_few_at_a_time_and_small_ones_many() {
         for _ in 0..4 {
             (0..sends).for_each(|_| a.send(dst, 0, segment, data).unwrap());
             while counts.last() != Some(&0) {
+                let open = batch.open();
                 counts.push(b.recv(&mut batch).unwrap());
+                assert_eq!(
+                    batch.is_full(),
+                    counts.last() == Some(&open),
+                    "a full one says that more may be there"
+                );
             }
             counts.pop();
         }

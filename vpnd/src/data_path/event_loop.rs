@@ -35,8 +35,15 @@ use super::{
 const TUN_READS: usize = 64;
 /// Bytes read from the device in one turn.
 const TUN_BYTES: usize = 256 << 10;
-/// Bytes taken into the core before what they became is written: what stays in the cache.
+/// Receive calls to one socket in one turn: of small datagrams, each brings 32.
+const SOCKET_READS: usize = 4;
+/// Bytes received from one socket after which a turn asks it no further; one call may bring more.
+const SOCKET_BYTES: usize = 128 << 10;
+/// Bytes taken into the core before what they became is sent: what stays in the cache, and what one send takes.
 const FLUSH_BYTES: usize = 64 << 10;
+/// Bytes received before what they became is written to the device: the more there are, the more of one flow are joined, and
+/// the fewer writes and acknowledgements they cost.
+const WRITE_BYTES: usize = 128 << 10;
 /// Reads from control's pipe in one turn.
 const CONTROL_READS: usize = 4;
 
@@ -293,18 +300,24 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn read_socket(&mut self, index: usize, now: Instant) -> Result<(), End> {
-        let Some(Some(socket)) = self.core.sockets.get(index) else { return Ok(()) };
-        socket.recv(&mut self.batch)?;
-        let mut taken = 0;
-        for datagram in self.batch.datagrams() {
-            #[cfg(feature = "leaks")]
-            crate::leaks::datagram(datagram.src);
-            let from = (index as u8, datagram.src);
-            self.core.engine.handle_udp(now, from, datagram.class, datagram.segment, datagram.data);
-            taken += datagram.data.len();
-            if taken >= FLUSH_BYTES {
-                self.core.flush();
-                taken = 0;
+        let (mut total, mut taken) = (0, 0);
+        for _ in 0..SOCKET_READS {
+            let Some(Some(socket)) = self.core.sockets.get(index) else { break };
+            socket.recv(&mut self.batch)?;
+            for datagram in self.batch.datagrams() {
+                #[cfg(feature = "leaks")]
+                crate::leaks::datagram(datagram.src);
+                let from = (index as u8, datagram.src);
+                self.core.engine.handle_udp(now, from, datagram.class, datagram.segment, datagram.data);
+                total += datagram.data.len();
+                taken += datagram.data.len();
+                if taken >= WRITE_BYTES {
+                    self.core.flush();
+                    taken = 0;
+                }
+            }
+            if total >= SOCKET_BYTES || !self.batch.is_full() {
+                break;
             }
         }
         self.core.flush();
