@@ -9,18 +9,12 @@ use std::{
 
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
-    pipe::{Config, EpochTag, PathView, Peer},
+    pipe::{Config, EpochTag, PathView, Peer, Status},
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::{
-    clock,
-    core::{Event, Mesh},
-    dice::Dice,
-    plan::MAX_HOSTS,
-    relay::Link,
-};
+use crate::{clock, core::Mesh, dice::Dice, lan::Lan, plan::MAX_HOSTS, relay::Link};
 
 /// Public keys by machine, for they are the dearest of what there is to compute here.
 static KEYS: OnceLock<[[u8; 32]; MAX_HOSTS]> = OnceLock::new();
@@ -60,6 +54,7 @@ pub(crate) struct Host {
     /// The number of the newest epoch that it knows.
     pub(crate) epoch: u64,
     pub(crate) links: Vec<Link>,
+    pub(crate) lan: Lan,
     /// Seconds by which its wall clock is wrong.
     pub(crate) skew: i64,
     /// When it wants to be called, in nanoseconds; [`NEVER`], if it does not. And the same as it said it last.
@@ -94,6 +89,7 @@ impl Host {
             peers: (0..hosts).map(|peer| peer != host).collect(),
             epoch: 0,
             links: (0..relays).map(|_| Link::default()).collect(),
+            lan: Lan::default(),
             skew: 0,
             next: NEVER,
             said: None,
@@ -137,9 +133,8 @@ impl Host {
         self.mesh = Some(mesh);
     }
 
-    /// What the core tells control.
-    pub(crate) fn hear(&mut self, event: Event) {
-        let Event::Status(status) = event else { return };
+    /// What the core shows of its paths.
+    pub(crate) fn show(&mut self, status: Status) {
         self.paths.fill((PathView::Idle, None));
         for peer in status.peers {
             self.paths[peer.peer as usize] = (peer.path, peer.since_handshake);

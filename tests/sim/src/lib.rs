@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `plan`, `story` | what happens, from bytes, and told in words |
 //! | `nat`, `net` | routers, firewalls, lines; where a datagram ends; whether a direct path is possible at all |
-//! | `host`, `relay` | a machine and the double of its control; connections to relays |
+//! | `host`, `relay`, `lan` | a machine and the double of its control; connections to relays; whom it looks for on a LAN |
 //! | `world` | virtual time, and what happens in it |
 //! | `watch` | the oracle: what must be so, and how long things took |
 //! | `corpus`, `shrink`, `seeds` | kept inputs, smaller inputs, new inputs |
@@ -21,6 +21,7 @@ mod clock;
 pub mod corpus;
 mod dice;
 mod host;
+mod lan;
 mod nat;
 mod net;
 mod plan;

@@ -22,7 +22,7 @@ mod ways;
 pub(crate) use ways::Way;
 
 /// On a LAN, one way.
-const LAN: Duration = Duration::from_micros(300);
+pub(crate) const LAN: Duration = Duration::from_micros(300);
 /// From the middle of the internet to a relay.
 pub(crate) const TO_RELAY: Duration = Duration::from_millis(5);
 /// Where STUN is served.
@@ -196,6 +196,14 @@ impl Net {
     /// Machines that have the same home.
     pub(crate) fn together(&self, a: usize, b: usize) -> bool {
         self.stations[a].home == self.stations[b].home
+    }
+
+    /// Whether packets pass between two machines without their router.
+    pub(crate) fn share_lan(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.stations[a], self.stations[b]);
+        // (Where UDP is blocked, this router has no IPv6 for it either.)
+        let v6 = a.v6.is_some() && b.v6.is_some() && self.homes[a.home].place.site != Site::Blocked;
+        a.home == b.home && (v6 || (a.v4.is_some() && b.v4.is_some()))
     }
 
     /// How long a packet takes from a machine to the middle of the internet, this time.

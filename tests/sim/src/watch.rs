@@ -10,6 +10,9 @@ pub(crate) const HEALED: Duration = Duration::from_secs(16);
 /// The same of packets as large as the interface gives, of which there is one every two seconds: a path
 /// whose size shrank without a word is asked anew.
 pub(crate) const HEALED_LARGE: Duration = Duration::from_secs(20);
+/// And so much later between machines on one LAN without a relay: they ask for each other every 30 s at least, the next time that an
+/// initiation is repeated, which is every five.
+pub(crate) const FOUND: Duration = Duration::from_secs(30);
 /// A direct path is used within this after it became possible.
 pub(crate) const DIRECT: Duration = Duration::from_secs(45);
 /// The same where a router gives the other machine alone another port, so that it takes many sockets of the one behind it
@@ -105,7 +108,8 @@ pub(crate) struct Pair {
     bound: Duration,
     cause: Cause,
     touched: Duration,
-    expected: bool,
+    /// Whether it must, and how much later.
+    expected: Option<Duration>,
     recovered: bool,
     /// A packet that was sent since then arrived.
     passes: bool,
@@ -132,7 +136,7 @@ impl Pair {
             bound,
             cause: Cause::Start,
             touched: Duration::ZERO,
-            expected: false,
+            expected: None,
             recovered: false,
             passes: false,
             arrived: Duration::ZERO,
@@ -151,7 +155,7 @@ impl Pair {
     /// Something happened that concerns the pair.
     pub(crate) fn touch(&mut self, now: Duration, cause: Cause) {
         let spell = now - self.touched.max(self.direct_at);
-        let begin = if self.expected { &TOGETHER[..] } else { &ALONE };
+        let begin = if self.expected.is_some() { &TOGETHER[..] } else { &ALONE };
         self.turns += begin.iter().filter(|begin| spell >= **begin).count() as u32;
         (self.touched, self.cause, self.recovered, self.steady) = (now, cause, false, false);
         (self.possible_since, self.improved, self.passes) = (now, false, false);
@@ -164,14 +168,14 @@ impl Pair {
         self.number
     }
 
-    /// Traffic is sent; `expected` says whether it must pass.
-    pub(crate) fn sent(&mut self, now: Duration, expected: bool) -> Option<String> {
-        if expected && !self.expected {
+    /// Traffic is sent; `expected` says whether it must pass, and how much later than usual.
+    pub(crate) fn sent(&mut self, now: Duration, expected: Option<Duration>) -> Option<String> {
+        if expected.is_some_and(|late| self.expected.is_none_or(|before| late < before)) {
             (self.touched, self.recovered) = (now, false);
         }
         self.expected = expected;
         let gap = now.saturating_sub(self.touched.max(self.arrived));
-        (expected && gap > self.bound).then(|| {
+        expected.filter(|late| gap > self.bound + *late).map(|_| {
             let after = CAUSES[self.cause as usize];
             format!("no traffic for {gap:?}, after: {after}")
         })
@@ -187,7 +191,7 @@ impl Pair {
         self.seen[word] |= 1 << bit;
         self.arrived = now;
         self.passes |= sent >= self.touched;
-        if self.expected && !self.recovered && sent >= self.touched {
+        if self.expected.is_some() && !self.recovered && sent >= self.touched {
             self.recovered = true;
             healed[self.cause as usize].all.push(now - self.touched);
         }
@@ -205,7 +209,7 @@ impl Pair {
     pub(crate) fn waits(&self, now: Duration) -> Option<Duration> {
         let direct =
             self.within.filter(|within| !self.improved && now < self.possible_since + *within + WINDOW);
-        let passes = (self.expected && !self.recovered).then_some(DIRECT);
+        let passes = (self.expected.is_some() && !self.recovered).then_some(DIRECT);
         direct.max(passes)
     }
 

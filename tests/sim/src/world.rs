@@ -10,18 +10,19 @@ use std::{
 use proto::{metadata::Endpoint, pipe::ToData, stun};
 
 use crate::{
-    core::{Mesh, To},
+    core::{Event, Mesh, To},
     dice::Dice,
     host::{DATA, Data, Host, MTU, NEVER, PORT, SEALED, port, shows_plaintext, socket},
     net::{Flight, Landing, Net},
     plan::{Plan, What},
-    watch::{AT_ONCE, Cause, HEALED, HEALED_LARGE, Pair, Report, SILENT},
+    watch::{AT_ONCE, Cause, FOUND, HEALED, HEALED_LARGE, Pair, Report, SILENT},
 };
 
 mod control;
 mod frames;
 mod happen;
 mod look;
+mod near;
 
 /// Between two packets of a machine to each of its peers.
 const TRAFFIC: Duration = Duration::from_millis(500);
@@ -115,6 +116,8 @@ enum Task {
     Wake(usize, Duration),
     Return(usize),
     Locals(usize),
+    Say(usize),
+    Beacon { host: usize, beacon: near::Beacon },
     Connect { host: usize, relay: usize, attempt: u64 },
     Open { host: usize, relay: usize, attempt: u64 },
     Close { host: usize, relay: usize, id: u64 },
@@ -326,8 +329,11 @@ impl World {
                 if self.hosts[host].awake {
                     let locals = self.net.locals(host);
                     self.tell(host, ToData::LocalAddrs(locals));
+                    self.seek_here(host);
                 }
             }
+            Task::Say(host) => self.say(host),
+            Task::Beacon { host, beacon } => self.heard(host, beacon),
             Task::Connect { host, relay, attempt } => self.try_relay(host, relay, attempt),
             Task::Open { host, relay, attempt } => self.relay_open(host, relay, attempt),
             Task::Close { host, relay, id } => self.relay_closed(host, relay, id),
@@ -352,7 +358,11 @@ impl World {
             batch.packets().for_each(|packet| self.came_out(host, packet));
         }
         while let Some(event) = mesh.poll_event() {
-            self.hosts[host].hear(event);
+            match event {
+                Event::Status(status) => self.hosts[host].show(status),
+                Event::Seek(peer) => self.seek(host, peer as usize),
+                Event::Pong(_) | Event::PeerFloor { .. } => {}
+            }
         }
         let mut count = 0;
         while let Some(transmit) = mesh.poll_transmit() {
@@ -497,10 +507,14 @@ impl World {
         }
     }
 
-    /// Whether traffic from one to the other must pass: they have a relay in common, or speak directly and nothing has
-    /// happened to that.
-    fn must_pass(&self, a: usize, b: usize) -> bool {
-        self.can_meet(a, b) && (self.share_relay(a, b) || self.is_steady(a, b))
+    /// Whether traffic from one to the other must pass, and how much later than usual: they have a relay in common, or speak
+    /// directly and nothing has happened to that; or they find each other on their LAN.
+    fn must_pass(&self, a: usize, b: usize) -> Option<Duration> {
+        match self.can_meet(a, b) {
+            true if self.share_relay(a, b) || self.is_steady(a, b) => Some(Duration::ZERO),
+            true => self.are_near(a, b).then_some(FOUND),
+            false => None,
+        }
     }
 
     fn can_meet(&self, a: usize, b: usize) -> bool {

@@ -58,7 +58,7 @@ impl World {
                 }
                 let both = direct(&self.hosts, a, b) && direct(&self.hosts, b, a);
                 let way = self.way(a, b);
-                let asked = self.can_meet(a, b) && self.share_relay(a, b);
+                let asked = self.can_meet(a, b) && (self.share_relay(a, b) || self.are_near(a, b));
                 let at = self.at(a, b);
                 if both && way != Way::Open && !self.is_cut(a, b) {
                     self.pairs[at].met(self.now, &mut self.report);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    fn is_cut(&self, a: usize, b: usize) -> bool {
+    pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cut.contains(&(a.min(b), a.max(b))) || self.hosts[a].offline || self.hosts[b].offline
     }
 }
