@@ -228,6 +228,11 @@ impl Paths {
         self.chosen.map(|at| (self.table[at].via, self.table[at].rtt))
     }
 
+    /// Whether this is a direct path in trust.
+    pub(crate) fn is_valid(&self, via: Via) -> bool {
+        self.place(via).is_some_and(|at| self.table[at].trusted && !self.table[at].is_relay())
+    }
+
     /// Whether data goes there, and nothing is heard.
     pub(crate) fn is_lost_at(&self, to: To) -> bool {
         self.chosen.is_some_and(|at| self.table[at].to == to && !self.table[at].trusted)

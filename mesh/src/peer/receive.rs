@@ -131,9 +131,11 @@ impl Peer {
         if was_live
             && self.keyed[at].answered.is_some()
             && self.paths.chosen().is_some_and(|(chosen, _)| elsewhere(chosen))
+            && !self.paths.is_valid(via)
         {
-            // The peer made a new session where there is one, and not over the path where we think it is: it may have
-            // started anew, with another port.
+            // The peer made a new session where there is one, and neither over the path where we think it is nor over
+            // another direct one that is in trust: it may have started anew, with another port. (Where each side sends by
+            // another, as two may between machines on one LAN, neither's handshakes are to make the other begin one.)
             self.paths.prove(now);
         }
         if self.keyed[at].answered.is_some() || !was_live {
