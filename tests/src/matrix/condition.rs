@@ -246,6 +246,17 @@ impl Day {
         let (one, two) = self.pair()?;
         let (address, back) = (two.address("ipv4")?, one.address("ipv4")?);
         one.reaches(&address, wait::SOON)?;
+        // Another is to live, and for who just lost that one it lives once it is connected.
+        for relay in &self.crowd.relays {
+            let to = format!("{}:443", relay.host().ipv4()?);
+            for node in [one, two] {
+                let connected = || {
+                    let connections = node.host().run("ss", &["-tnH", "state", "established", "dst", &to]);
+                    connections.is_ok_and(|connections| !connections.is_empty())
+                };
+                wait::until(&format!("{} is connected to {to}", node.name()), wait::SOON, connected)?;
+            }
+        }
         let at = time % self.crowd.relays.len();
         let parse = |text: &str| text.parse::<IpAddr>().map_err(|error| Trouble::new(error.to_string()));
         let transfer = Transfer::begin(one.host(), two.host(), parse(&address)?)?;
