@@ -82,18 +82,33 @@ pub struct Drops {
 
 impl AddAssign for Drops {
     fn add_assign(&mut self, other: Self) {
-        self.unroutable += other.unroutable;
-        self.reserved += other.reserved;
-        self.spoofed += other.spoofed;
-        self.unauthenticated += other.unauthenticated;
-        self.handshake += other.handshake;
-        self.waiting += other.waiting;
-        self.guest += other.guest;
-        self.congested += other.congested;
-        self.malformed += other.malformed;
-        self.unsent += other.unsent;
-        self.undelivered += other.undelivered;
-        self.unrelayed += other.unrelayed;
+        // Taken apart whole: a reason that is added to the struct and not here does not compile.
+        let Self {
+            unroutable,
+            reserved,
+            spoofed,
+            unauthenticated,
+            handshake,
+            waiting,
+            guest,
+            congested,
+            malformed,
+            unsent,
+            undelivered,
+            unrelayed,
+        } = other;
+        self.unroutable += unroutable;
+        self.reserved += reserved;
+        self.spoofed += spoofed;
+        self.unauthenticated += unauthenticated;
+        self.handshake += handshake;
+        self.waiting += waiting;
+        self.guest += guest;
+        self.congested += congested;
+        self.malformed += malformed;
+        self.unsent += unsent;
+        self.undelivered += undelivered;
+        self.unrelayed += unrelayed;
     }
 }
 
