@@ -75,8 +75,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// When the kernel asks a silent peer whether it is there; less than a home router forgets a connection in.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up. Until then it repeats them after ever longer
+/// pauses, and to a machine that comes back (it slept, its router forgot it, it had no network) nothing passes before the next
+/// repetition. That a connection is gone the machine notices with its first packet, and connects anew.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
 /// The value exported from the TLS session that a request came over; in the request's extensions.
 #[derive(Clone, Copy)]
@@ -293,13 +295,15 @@ async fn converse<H, F, B>(
     drop(timeout(DRAIN, connection).await);
 }
 
-/// Frames must not wait for more to come, and dead peers must not be kept. A kernel that refuses does no harm.
+/// Frames must not wait for more to come, and dead peers must not be kept. What little is on its way is repeated six times before
+/// the pauses between begin to double. A kernel that refuses does no harm.
 fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(3);
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = socket.set_tcp_thin_linear_timeouts(true);
 }
 
 /// A bound socket that does not block. An unspecified IPv6 address takes IPv4 as well, and IPv4 alone on a host without

@@ -121,13 +121,14 @@ pub fn serving() -> Calls {
         libc::SYS_close,
     ];
     /// What the listener sets on each connection.
-    const OPTIONS: [(i32, i32); 6] = [
+    const OPTIONS: [(i32, i32); 7] = [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
         (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+        (libc::IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS),
     ];
 
     let mut calls =

@@ -65,6 +65,11 @@ fn a_router_that_forgets_costs_less_than_two_seconds() {
 }
 
 #[test]
+fn a_sleep_behind_a_router_that_forgot_costs_less_than_two_seconds() {
+    holds(Condition::Sleep, 2);
+}
+
+#[test]
 fn a_relay_that_dies_beside_another_costs_less_than_three_seconds() {
     holds(Condition::RelayDies, 2);
 }

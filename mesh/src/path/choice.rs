@@ -22,7 +22,8 @@ pub(super) fn best(table: &[Path], present: Option<Via>) -> Option<usize> {
         (true, false) => Some(2),
     };
     let usable = |at: &usize| rank(&table[*at]).is_some();
-    let class = |at: usize| (rank(&table[at]), table[at].kind, table[at].is_relay() && !table[at].heard);
+    let class =
+        |at: usize| (rank(&table[at]), table[at].kind, table[at].is_relay() && table[at].heard.is_none());
     let key = |at: &usize| (class(*at), table[*at].rtt.unwrap_or(Duration::MAX));
     let first = (0..table.len()).filter(usable).min_by_key(key)?;
     let Some(now) = (0..table.len()).filter(usable).find(|at| Some(table[*at].via) == present) else {

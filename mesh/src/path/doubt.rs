@@ -3,9 +3,13 @@
 //! A path that dies without a word is given up only after [`TRUST`](super::schedule::TRUST), because a moment without an
 //! answer is common. Until then data that goes on it alone may be lost. So when the path that carries data has left two
 //! probes unanswered, data goes by a spare too, as the very same datagrams: the receiver takes whichever comes first, and
-//! its replay window drops the other. Whatever is heard on the path ends the doubt.
+//! its replay window drops the other. Whatever is heard on the path ends the doubt. The spare is where the peer was heard last: what
+//! took away the path may have taken a relay too, and neither end knows.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use super::{Path, Paths};
 use crate::out::To;
@@ -116,19 +120,26 @@ impl Paths {
         (self.doubted, self.spare) = (false, None);
     }
 
+    /// The path that carries data is given up, silent since then: a relay where the peer was not heard since may have been lost
+    /// with it, and is no better than one where it never was.
+    pub(super) fn doubt_relays(&mut self, since: Instant) {
+        for path in self.table.iter_mut().filter(|path| path.is_relay()) {
+            path.heard = path.heard.filter(|heard| *heard >= since);
+        }
+    }
+
     /// When the path that carries data is in doubt, unless it is already. (There may be no spare, and so nothing more to do.)
     pub(super) fn doubted_at(&self) -> Option<Instant> {
         let path = &self.table[self.chosen?];
         if path.trusted && !self.doubted { path.doubted_at() } else { None }
     }
 
-    /// The path that has the least in common with this one: a relay before a direct path, one where the peer was heard
-    /// before others.
+    /// The path that has the least in common with this one: a relay before a direct path, and the one where the peer was heard last.
     fn other_than(&self, at: usize) -> Option<To> {
         let others = self.table.iter().enumerate().filter(|(place, path)| *place != at && path.trusted);
         others
             .map(|(_, path)| path)
-            .min_by_key(|path| (!path.is_relay(), !path.heard, path.rtt))
+            .min_by_key(|path| (!path.is_relay(), Reverse(path.heard), path.rtt))
             .map(|path| path.to)
     }
 }

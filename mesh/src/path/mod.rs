@@ -100,8 +100,9 @@ struct Path {
     step: usize,
     burst_at: Instant,
     probed: Option<Instant>,
-    /// The peer was heard on it. (A relay is trusted before that, but one where the peer is known to be is better.)
-    heard: bool,
+    /// When the peer was heard on it last, since its relay is one where the peer is known to be. (A relay is trusted before that,
+    /// but such a one is better.)
+    heard: Option<Instant>,
     /// Since when something was sent without anything heard.
     unanswered: Option<Instant>,
     /// Probes since then.
@@ -175,7 +176,7 @@ impl Path {
             step: 0,
             burst_at: now,
             probed: None,
-            heard: false,
+            heard: None,
             unanswered: None,
             tries: 0,
             patience: doubt::ASK,
@@ -282,8 +283,9 @@ impl Paths {
 
     /// Whether data goes by a path in trust on which the peer was heard.
     pub(crate) fn is_proven(&self) -> bool {
-        self.chosen
-            .is_some_and(|at| self.table[at].trusted && (self.table[at].heard || !self.table[at].is_relay()))
+        self.chosen.is_some_and(|at| {
+            self.table[at].trusted && (self.table[at].heard.is_some() || !self.table[at].is_relay())
+        })
     }
 
     /// The relays, the best first to be asked by the caller.
@@ -337,12 +339,13 @@ impl Paths {
     }
 
     /// An authentic packet came by a path.
-    pub(crate) fn heard(&mut self, via: Via) {
+    pub(crate) fn heard(&mut self, now: Instant, via: Via) {
         let Some(at) = self.place(via) else { return };
         let path = &mut self.table[at];
         path.answered();
-        if path.is_relay() && !(path.trusted && path.heard) {
-            (path.trusted, path.heard) = (true, true);
+        let is_new = path.heard.replace(now).is_none();
+        if path.is_relay() && (is_new || !path.trusted) {
+            path.trusted = true;
             self.choose();
         }
         if self.chosen == Some(at) {
@@ -413,6 +416,9 @@ impl Paths {
 
     /// All direct paths have to prove themselves again, as after a change of our own addresses.
     pub(crate) fn prove(&mut self, now: Instant) {
+        if let Some(since) = self.chosen.and_then(|at| self.table[at].unanswered) {
+            self.doubt_relays(since);
+        }
         for path in &mut self.table {
             path.probed = None;
             path.distrust(now);
@@ -445,12 +451,13 @@ impl Paths {
         for at in 0..self.table.len() {
             let path = &mut self.table[at];
             let asked = path.trusted && path.tries >= 2;
-            if !asked || path.unanswered.is_none_or(|since| now < since + path.trust_for()) {
+            let Some(since) = path.unanswered.filter(|since| asked && now >= *since + path.trust_for())
+            else {
                 continue;
-            }
+            };
             let kind = if path.is_relay() {
                 // It stays the last resort; its probes go on more slowly.
-                (path.trusted, path.heard) = (false, false);
+                (path.trusted, path.heard) = (false, None);
                 Silence::Relay
             } else {
                 path.distrust(now);
@@ -458,6 +465,7 @@ impl Paths {
             };
             if self.chosen == Some(at) {
                 silence = kind;
+                self.doubt_relays(since);
             }
         }
         if silence != Silence::None || self.chosen.is_some_and(|at| !self.table[at].trusted) {

@@ -126,7 +126,7 @@ impl Peer {
         self.unheard = None;
         self.heard_in(now, at, machine);
         let via = Via::of(source);
-        self.paths.heard(via);
+        self.paths.heard(now, via);
         let elsewhere = |chosen: Via| matches!(chosen, Via::Udp { .. }) && chosen != via;
         if was_live
             && self.keyed[at].answered.is_some()
@@ -308,7 +308,7 @@ impl Peer {
         self.end_guest(now);
         self.epoch_up(now, at, machine);
         self.unheard = None;
-        self.paths.heard(Via::of(source));
+        self.paths.heard(now, Via::of(source));
         self.reply_to = Some(answer_to(source));
         if !was_live {
             self.paths.punch(now);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     metadata::Endpoint,
-    pipe::{LocalAddr, PathView, ToData},
+    pipe::{LocalAddr, PathView, Peer, ToData},
 };
 
 use crate::world::{DATA, RELAYED, World};
@@ -138,6 +138,35 @@ fn data_goes_by_the_relay_too_while_its_path_is_in_doubt_and_arrives_once() {
         world.run(Duration::from_millis(10));
     }
     assert_eq!(world.machines[0].relayed, relayed, "an answer ends the doubt");
+}
+
+#[test]
+fn who_loses_a_path_and_a_relay_with_it_is_answered_over_the_relay_where_it_is_heard() {
+    let mut world = two_homes();
+    for n in 0..2 {
+        world.apply(n, ToData::RelayUp(1));
+        let both = Peer { relays: 0b11, ..world.peer(1 - n, n, 0) };
+        world.apply(n, ToData::SetPeer(both));
+    }
+    // The first relay is nearer, and the other machine does not know that it leads nowhere any more.
+    (world.direct, world.lost) = (false, Some((0, 0)));
+    world.apply(0, ToData::RelayDown(0));
+    let before = world.received(0);
+    let mut answered = 0;
+    for n in 0..400u32 {
+        let there = world.received(1);
+        world.send(0, 1, n as u8);
+        world.run(Duration::from_millis(10));
+        if world.received(1) > there {
+            world.send(1, 0, n as u8);
+        }
+        if answered == 0 && world.received(0) > before {
+            answered = n;
+        }
+    }
+    assert!((1..80).contains(&answered), "answered after {answered} packets");
+    let lost = 400 - (world.received(0) - before);
+    assert!(lost < 70, "{lost} were not answered");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub const POOL: std::ops::Range<u8> = 2..250;
 pub const MTU: u16 = 1420;
 /// One way, straight.
 pub const DIRECT: Duration = Duration::from_millis(10);
-/// One way, over the relay.
+/// One way, over the relay; over a second one, twice that.
 pub const RELAYED: Duration = Duration::from_millis(40);
 /// What IPv4 and UDP add to a datagram, in bytes.
 const IPV4_UDP: usize = 28;
@@ -48,6 +48,8 @@ pub struct World {
     /// Whether UDP between machines arrives.
     pub direct: bool,
     pub relay: bool,
+    /// A relay that brings nothing more to a machine.
+    pub lost: Option<(u8, usize)>,
     /// What the router between machines makes of the class of a UDP datagram.
     pub router: fn(u8) -> u8,
     /// Who sent the last data packet, and the epoch that its index tells.
@@ -111,7 +113,7 @@ pub struct Sent {
 
 enum Packet {
     Udp { from: SocketAddr, to: SocketAddr, class: u8, bytes: Vec<u8> },
-    Relay { from: usize, to: usize, epoch: Option<u64>, bytes: Vec<u8> },
+    Relay { relay: u8, from: usize, to: usize, epoch: Option<u64>, bytes: Vec<u8> },
 }
 
 impl World {
@@ -128,6 +130,7 @@ impl World {
             sent: Vec::new(),
             direct: true,
             relay: true,
+            lost: None,
             router: |class| class,
             last_tag: None,
             woken: 0,
@@ -328,10 +331,7 @@ impl World {
             }
             match to {
                 To::Udp { socket, dst } => self.udp(n, (socket, dst), class, bytes),
-                To::Relay { relay, to } => {
-                    assert_eq!(relay, 0);
-                    self.relay(n, to, bytes);
-                }
+                To::Relay { relay, to } => self.relay(n, (relay, to), bytes),
             }
         }
     }
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    fn relay(&mut self, n: usize, to: RelayTo, bytes: Vec<u8>) {
+    fn relay(&mut self, n: usize, (relay, to): (u8, RelayTo), bytes: Vec<u8>) {
         self.machines[n].relayed += 1;
         let mut number = None;
         let to = match to {
@@ -407,8 +407,9 @@ impl World {
             kept.push((n as u64, bytes));
             return;
         }
-        if self.relay {
-            self.fly(RELAYED, Packet::Relay { from: n, to, epoch: number, bytes });
+        if self.relay && self.lost != Some((relay, to)) {
+            let far = RELAYED * (u32::from(relay) + 1);
+            self.fly(far, Packet::Relay { relay, from: n, to, epoch: number, bytes });
         }
     }
 
@@ -441,14 +442,14 @@ impl World {
                     self.inject_at(n, (socket, from), class, &bytes);
                 }
             }
-            Packet::Relay { from, to, epoch: Some(epoch), bytes }
+            Packet::Relay { from, to, epoch: Some(epoch), bytes, .. }
                 if bytes[0] == 1 && !self.machines[to].named.contains(&epoch) =>
             {
                 self.knock(to, from as u64, epoch, &bytes);
             }
-            Packet::Relay { from, to, bytes, .. } => {
+            Packet::Relay { relay, from, to, bytes, .. } => {
                 let handle = from as u64;
-                self.apply(to, ToData::RelayRecv { relay: 0, handle, payload: &bytes });
+                self.apply(to, ToData::RelayRecv { relay, handle, payload: &bytes });
             }
         }
     }

@@ -59,6 +59,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BEFORE: Duration = Duration::from_millis(500);
 /// So many answers show that traffic passes again.
 const ENOUGH: usize = 50;
+/// Seconds of sleep: the kernel of a relay that has something for who sleeps repeats it ever more rarely, and is to have given up
+/// or to be about to repeat it.
+const ASLEEP: [u64; 4] = [5, 2, 9, 3];
 /// How long the bad link is watched for changes of path.
 const WATCHED: Duration = Duration::from_secs(10);
 /// See [`WATCHED`], in a long run.
@@ -158,7 +161,7 @@ impl Condition {
                 Self::WanAddress => {
                     day.traffic_again(|crowd| crowd.lab.natlab(&["wan-ip", "one"]).map(drop))?;
                 }
-                Self::Sleep => day.sleeps()?,
+                Self::Sleep => day.sleeps(ASLEEP[time % ASLEEP.len()])?,
                 Self::RelayDies => day.relay_dies(time)?,
                 Self::NoCoordinator | Self::BadLink => day.begins_anew()?,
                 Self::PathDies => day.path_dies()?,
@@ -227,8 +230,8 @@ impl Day {
     }
 
     /// From the moment when it wakes.
-    fn sleeps(&mut self) -> Result<()> {
-        let asleep = Duration::from_secs(if crate::long() { 600 } else { 5 });
+    fn sleeps(&mut self, seconds: u64) -> Result<()> {
+        let asleep = Duration::from_secs(if crate::long() { 600 } else { seconds });
         self.direct()?;
         let (one, two) = self.pair()?;
         let address = two.address("ipv4")?;

@@ -44,8 +44,9 @@ use crate::dial::{Fault, Way};
 const ALL_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up, in milliseconds: a machine
-/// that changed its network must notice.
-const UNACKNOWLEDGED: u32 = 15_000;
+/// that changed its network must notice. (And what the kernel repeats after ever longer pauses would not be heard at once when the way
+/// is whole again. The relay does the same.)
+const UNACKNOWLEDGED: u32 = 3_000;
 
 /// The relay's hellos are shorter; more before the welcome is no relay of ours.
 const MAX_GREETING: usize = 4_096;
