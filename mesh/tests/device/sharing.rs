@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
+use boringtun::noise::{Tunn, TunnResult};
 use mesh::{Device, Handed, Share, To, addressee};
 use proto::{
     metadata::Endpoint,
@@ -202,5 +203,51 @@ fn sessions_are_renewed_and_begun_anew_with_another_key_at_every_worker() {
                 story.tell(|| ToPlain::Key(Some(Zeroizing::new(SECRET))));
             }
         }
+    }
+}
+
+/// What a worker keeps of the initiations that others are to be handed.
+const WAIT: usize = 512;
+
+#[test]
+fn initiations_for_another_worker_wait_up_to_a_bound_whatever_a_source_sends() {
+    let mut story = Story::new(2, 2);
+    let side = &story.link.sides[1];
+    let (src, secret) = (side.addr, StaticSecret::from(side.secret));
+    let mut tunn = Tunn::new(secret, PublicKey::from(&StaticSecret::from(SECRET)), None, None, 0, None);
+    let mut room = [0; 148];
+    // Again and again, until the interface wants proof that the source gets what is sent to it.
+    let cookie = loop {
+        let initiation = initiation(&mut tunn, &mut room);
+        story.workers[0].handle_udp(story.link.now, (0, src), 0, initiation.len(), initiation);
+        while story.workers[0].poll_handed().is_some() {}
+        story.link.now += Duration::from_millis(50);
+        let reply = story.workers[0].poll_transmit().map(|out| out.data.to_vec());
+        if let Some(reply) = reply {
+            break reply;
+        }
+    };
+    assert_eq!(cookie.first(), Some(&3));
+    assert!(matches!(tunn.decapsulate(None, &cookie, &mut [0; 148]), TunnResult::Done));
+    // By ones that prove it, no faster than a source may: each is another worker's.
+    let mut flood = |story: &mut Story, count: usize| {
+        let initiation = initiation(&mut tunn, &mut room);
+        for _ in 0..count {
+            story.workers[0].handle_udp(story.link.now, (0, src), 0, initiation.len(), initiation);
+            story.link.now += Duration::from_millis(50);
+        }
+        assert!(story.workers[0].poll_transmit().is_none(), "no cookie was wanted");
+        std::iter::from_fn(|| story.workers[0].poll_handed()).filter(|handed| handed.worker == 1).count()
+    };
+    assert_eq!(flood(&mut story, WAIT - 1), WAIT - 1);
+    assert_eq!(flood(&mut story, WAIT + 100), WAIT);
+    // Those that were fetched leave room.
+    assert_eq!(flood(&mut story, 7), 7);
+}
+
+fn initiation<'a>(tunn: &mut Tunn, room: &'a mut [u8]) -> &'a [u8] {
+    match tunn.format_handshake_initiation(room, true) {
+        TunnResult::WriteToNetwork(initiation) => initiation,
+        _ => panic!("there is always one"),
     }
 }
