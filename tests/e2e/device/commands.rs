@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tests::{
     Host, Lab,
     process::{Process, kill_process},
@@ -219,4 +220,26 @@ fn foreground(host: &Host, log: &str) -> Process {
 
 fn exists(host: &Host) -> bool {
     host.output("ip", &["link", "show", IF]).unwrap().status.success()
+}
+
+#[test]
+fn verify_looks_at_both_processes_of_a_plain_interface_where_nothing_else_runs() {
+    let lab = Lab::up("a=none").unwrap();
+    let mut one = Side::new(&lab, "a-1", 1, Kind::Tacet);
+    let output = one.host.output("vpnctl", &["--json", "privacy", "verify"]).unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let asked = one.process().pid();
+    let packets = fs::read_to_string(format!("/proc/{asked}/task/{asked}/children")).unwrap();
+    let of_both: [(&str, u32, &[&str]); 2] = [
+        ("device", asked, &["system calls", "new privileges", "capabilities", "core files", "debugger"]),
+        ("data path", packets.trim().parse().unwrap(), &["system calls", "capabilities", "descriptors"]),
+    ];
+    for (of, pid, points) in of_both {
+        for point in points {
+            let findings = said["findings"].as_array().unwrap();
+            let found = findings.iter().find(|one| one["pid"] == pid && one["point"] == *point);
+            let found = found.unwrap_or_else(|| panic!("{of}, {point}: {said}"));
+            assert!(found["of"] == of && found["standing"] == "holds", "{found}");
+        }
+    }
 }

@@ -127,9 +127,16 @@ impl Kernel {
         servers
     }
 
-    /// Whether no coordinator and no relay runs here.
+    /// Plain WireGuard interfaces of this host, by the process of each that is asked.
+    pub(super) fn devices(&self) -> Vec<u32> {
+        let serves = |pid: &u32| self.words(*pid).get(1).is_some_and(|word| word == "device");
+        let ours = |pid: &u32| self.program(*pid).as_deref() == Some("vpnd");
+        self.pids().into_iter().filter(ours).filter(serves).collect()
+    }
+
+    /// Whether no coordinator, no relay and no plain interface runs here.
     pub(crate) fn serves_nothing(&self) -> bool {
-        self.servers().is_empty()
+        self.servers().is_empty() && self.devices().is_empty()
     }
 
     /// The name of a coordinator's database: the usual one, or the one that it was started with.

@@ -7,7 +7,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`kernel`] | reads `/proc`: processes, their state, their descriptors |
-//! | [`process`] | what a process must be like: control, data path, coordinator, relay |
+//! | [`process`] | what a process must be like: control, data path, a plain interface's, coordinator, relay |
 //! | [`mounts`] | whether what is deleted can be overwritten where its files are |
 //! | [`landlock`] | what this kernel's Landlock can forbid |
 //! | [`host`] | what the host does that Tacet cannot prevent |
@@ -38,7 +38,7 @@ pub(crate) enum Standing {
 /// One point.
 #[derive(Serialize)]
 pub(crate) struct Finding {
-    /// Of what: `data path`, `control`, `coordinator`, `relay`, `host`.
+    /// Of what: `data path`, `control`, `device`, `coordinator`, `relay`, `host`.
     pub(crate) of: &'static str,
     /// Its process, if it is one.
     pub(crate) pid: Option<u32>,
@@ -52,27 +52,34 @@ pub(crate) struct Finding {
     pub(crate) next: Option<&'static str>,
 }
 
-/// Everything: the processes that vpnd's listener leads to, servers on this host, the host itself.
+/// Everything: the processes that vpnd's listener leads to, plain interfaces and servers on this host, the host itself.
 pub(crate) fn verify(kernel: &Kernel, commands: &Commands, control: Option<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(control) = control {
         findings.extend(process::control(kernel, control));
-        let data_paths = kernel.children(control, "data-path");
-        if data_paths.is_empty() {
-            findings.push(not_running("data path", "bring a network up, then verify again: vpnctl up"));
-        }
-        for pid in data_paths {
-            findings.extend(process::data_path(kernel, pid));
-        }
+        findings.extend(data_paths(kernel, control, "bring a network up, then verify again: vpnctl up"));
     } else {
         let next = "where this host is to be in a network: systemctl start vpnd, then verify again";
         findings.push(not_running("control", next));
+    }
+    for pid in kernel.devices() {
+        findings.extend(process::device(kernel, pid));
+        findings.extend(data_paths(kernel, pid, "see the kernel's messages: dmesg | tail"));
     }
     for (of, pid) in kernel.servers() {
         findings.extend(process::server(kernel, of, pid));
     }
     findings.extend(host::findings(kernel, commands));
     findings
+}
+
+/// Those that a process started; `next`: what to do if there are none.
+fn data_paths(kernel: &Kernel, parent: u32, next: &'static str) -> Vec<Finding> {
+    let pids = kernel.children(parent, "data-path");
+    if pids.is_empty() {
+        return vec![not_running("data path", next)];
+    }
+    pids.into_iter().flat_map(|pid| process::data_path(kernel, pid)).collect()
 }
 
 fn not_running(of: &'static str, next: &'static str) -> Finding {
