@@ -100,11 +100,18 @@ newns() {
     net/ipv4/ping_group_range="0 2147483647" net/ipv4/icmp_ratelimit=0
   ip -n "$1" link set lo up
 }
+one_flow_one_cpu() { # NS if     as a network card's queues do: else a sender that moves to another CPU overtakes itself
+  local n; n=$(nproc)
+  ip netns exec "$1" sh -c "printf %x $(((1 << (n < 32 ? n : 32)) - 1)) >/sys/class/net/$2/queues/rx-0/rps_cpus"
+}
 veth() { # NS1 if1 NS2 if2
   ip -n "$1" link add "$2" type veth peer name "$4" netns "$3"
   if [[ $(get lab offload 0) != 1 ]]; then
     ip -n "$1" link set "$2" gso_max_segs 1
     ip -n "$3" link set "$4" gso_max_segs 1
+  else
+    one_flow_one_cpu "$1" "$2"
+    one_flow_one_cpu "$3" "$4"
   fi
   ip -n "$1" link set "$2" up
   ip -n "$3" link set "$4" up
