@@ -127,6 +127,9 @@ impl Side {
             !self.host.output("ip", &["link", "show", IF]).unwrap().status.success()
         })
         .unwrap();
+        // It was killed, and its socket is there still. Whoever asks there next takes it away: better now than when the next process
+        // has just made its own, which ends without it.
+        let _ = meet(&self.host, "wg").args(["show", IF]).output();
     }
 
     pub(super) fn process(&mut self) -> &mut Process {
