@@ -2,11 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use mesh::Mesh;
 use proto::pipe::PathView;
-use rand_core::OsRng;
 
-use crate::world::{DATA, World, data, ip4, ip6};
+use crate::{
+    shared::Workers,
+    world::{DATA, World, data, ip4, ip6},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,7 +68,7 @@ fn the_class_of_service_is_shown_where_that_was_chosen_and_what_became_of_it_out
     let mut world = two();
     let now = world.now;
     let machine = &mut world.machines[0];
-    let mesh = std::mem::replace(&mut machine.mesh, Mesh::new(now, Box::new(OsRng), &[]));
+    let mesh = std::mem::replace(&mut machine.mesh, Workers::new(now, 0, 1));
     machine.mesh = mesh.showing_class();
     for class in [0, 0xb8, 0xb8 | ECT_0, 0x20 | CE] {
         assert_eq!(carried(&mut world, class), [(class, Some(class)); 2]);

@@ -12,6 +12,7 @@ mod others;
 mod paths;
 mod plain;
 mod sessions;
+mod shared;
 mod sizes;
 mod workers;
 mod world;

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::{Event, Mesh, To};
+use mesh::{Event, To};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Config, EpochTag, Guest, LocalAddr, PathView, Peer, RelayTo, Status, ToData},
@@ -21,6 +21,8 @@ use proto::{
 use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
+
+use crate::shared::Workers;
 
 pub const STUN: [&str; 2] = ["203.0.113.1:3478", "203.0.113.1:3479"];
 /// More sockets of each machine.
@@ -59,7 +61,7 @@ pub struct World {
 }
 
 pub struct Machine {
-    pub mesh: Mesh,
+    pub mesh: Workers,
     secret: [u8; 32],
     pub addr: SocketAddr,
     pub nat: Option<Nat>,
@@ -188,13 +190,19 @@ impl World {
 
     /// The data path of a machine dies and is started anew.
     pub fn restart(&mut self, n: usize) {
-        let port = self.machines[n].addr.port();
-        self.machines[n].mesh = new_mesh(self.now, port);
+        let (port, workers) = (self.machines[n].addr.port(), self.machines[n].mesh.count());
+        self.machines[n].mesh = Workers::new(self.now, port, workers);
         self.start(n);
         for m in (0..self.machines.len()).filter(|m| *m != n) {
             let peer = self.peer(m, n, 0);
             self.apply(n, ToData::SetPeer(peer));
         }
+    }
+
+    /// The same with so many workers.
+    pub fn share(&mut self, n: usize, workers: u8) {
+        self.machines[n].mesh = Workers::new(self.now, 0, workers);
+        self.restart(n);
     }
 
     /// The same on another port.
@@ -226,7 +234,7 @@ impl World {
     }
 
     fn inject_at(&mut self, n: usize, from: (u8, SocketAddr), class: u8, bytes: &[u8]) {
-        self.machines[n].mesh.handle_udp(self.now, from, class, bytes.len(), bytes);
+        self.machines[n].mesh.handle_udp(self.now, from, class, bytes);
         self.drain(n);
     }
 
@@ -502,7 +510,7 @@ impl Machine {
             (IpAddr::from([203, 0, 113, 10 + n as u8]), None)
         };
         Self {
-            mesh: new_mesh(now, port),
+            mesh: Workers::new(now, port, 1),
             secret: [n as u8 + 1; 32],
             addr: SocketAddr::new(addr, port),
             nat,
@@ -521,10 +529,6 @@ impl Machine {
             answers: None,
         }
     }
-}
-
-fn new_mesh(now: Instant, port: u16) -> Mesh {
-    Mesh::new(now, Box::new(OsRng), &[SocketAddr::from(([0, 0, 0, 0], port))]).with_pool(POOL)
 }
 
 fn psk(a: usize, b: usize, epoch: u64) -> Zeroizing<[u8; 32]> {

@@ -244,7 +244,11 @@ fn join<'f>(asked: &mut VecDeque<Asked>, said: FromData<'f>) -> Option<FromData<
 
 #[cfg(test)]
 mod tests {
-    use proto::pipe::{Drops, PathView, PeerStatus};
+    use proto::{
+        metadata::Endpoint,
+        pipe::{Drops, Guest, PathView, PeerStatus},
+    };
+    use zeroize::Zeroizing;
 
     use super::*;
 
@@ -289,6 +293,10 @@ mod tests {
         };
         assert_eq!(goes_to(&ToData::Begin), None);
         assert_eq!(goes_to(&ToData::Ping { token: 0, peer: 6 }), Some(2));
+        let at = Endpoint("192.0.2.1:51820".parse().unwrap());
+        assert_eq!(goes_to(&ToData::Sighted { peer: 7, at }), Some(3));
+        let guest = Guest { peer: 5, psk: Zeroizing::new([0; 32]), relay: 0, handle: 1, initiation: &[] };
+        assert_eq!(goes_to(&ToData::Guest(guest)), Some(1));
         let relayed = |payload| ToData::RelayRecv { relay: 0, handle: 1, payload };
         // Data and answers say whose they are; an initiation does not.
         assert_eq!(goes_to(&relayed(&[4, 0, 0, 0, 0xff, 3 << 2, 0, 0])), Some(3));
