@@ -232,6 +232,29 @@ fn of_a_batch_that_finds_the_buffer_full_the_beginning_leaves_in_order_and_the_n
 }
 
 #[test]
+fn of_a_batch_of_which_some_are_refused_all_others_leave_once_and_in_order() {
+    in_namespace(|| {
+        let (mut a, b, to) = pair();
+        let data = datagrams(1_000, 100);
+        // The first and the last, two in a row, and those where one call ends and the next begins. What differs is the first byte
+        // behind UDP's header.
+        let refused = [0, 30, 31, 63, 64, 80, 99];
+        run("nft", "add table ip forbid");
+        run("nft", "add chain ip forbid out { type filter hook output priority 0 ; }");
+        for n in refused {
+            run(
+                "nft",
+                &format!("add rule ip forbid out udp dport {} @th,64,8 {} drop", to.port(), data[n * 1_000]),
+            );
+        }
+        a.segments = false;
+        assert_eq!(a.send(to, 0, 1_000, &data), Err(SendError::Unreachable));
+        let passed = data.chunks(1_000).enumerate().filter(|(n, _)| !refused.contains(n));
+        assert!(received_all(&b).iter().eq(passed.map(|(_, datagram)| datagram)));
+    });
+}
+
+#[test]
 fn a_destination_that_is_refused_costs_the_others_nothing_whatever_the_reason() {
     in_namespace(|| {
         let (mut a, b, to) = pair();
