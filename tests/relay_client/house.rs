@@ -33,8 +33,8 @@ use rustls::{
 };
 use tokio::{
     io::copy_bidirectional,
-    net::TcpStream,
-    sync::{mpsc, oneshot, watch},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -181,6 +181,23 @@ impl House {
         };
         tokio::spawn(listener.serve(handler, std::future::pending()));
         address
+    }
+
+    /// A way to the relay that is taken away from under its connections, as a router does that forgot them, whenever somebody says so.
+    pub(crate) async fn fragile_way(&self) -> (SocketAddr, Arc<Notify>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, relay, cut) = (listener.local_addr().unwrap(), self.address, Arc::new(Notify::new()));
+        let cuts = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = TcpStream::connect(relay).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    () = cuts.notified() => near.set_zero_linger().unwrap(),
+                }
+            }
+        });
+        (address, cut)
     }
 
     pub(crate) fn passed_the_middle(&self) -> usize {

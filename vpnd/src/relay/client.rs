@@ -30,6 +30,10 @@ use crate::{
 /// pauses grow.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
+/// A connection that was there for so long and is taken away by the network was forgotten on the way, or by a relay that heard nothing
+/// more of a machine asleep: the next is made at once. (One that is younger may have met a relay that takes all of them away.)
+const STALE: Duration = Duration::from_secs(3);
+
 /// The mailboxes of one epoch.
 #[derive(Clone)]
 pub struct Listen {
@@ -207,7 +211,11 @@ impl Keeper {
                     backoff.reset();
                     continue;
                 }
-                End::Lost => None,
+                End::Broken if began.elapsed() >= STALE => {
+                    backoff.reset();
+                    continue;
+                }
+                End::Lost | End::Broken => None,
                 End::Proxy(fault) => Some(RelayEvent::Behind { relay, fault }),
                 End::ClockWrong => Some(RelayEvent::ClockWrong { relay }),
                 End::Refused(refusal) => Some(RelayEvent::Refused { relay, refusal }),
@@ -218,7 +226,7 @@ impl Keeper {
                 return;
             }
             let expected = self.expected.is_some_and(|until| Instant::now() < until);
-            if expected || was_up && end == End::Lost {
+            if expected || was_up && matches!(end, End::Lost | End::Broken) {
                 // It was well and is being restarted, most likely: however often that happens, it is back soon.
                 backoff.reset();
             } else {

@@ -1,6 +1,11 @@
 //! One connection, from the relay's welcome to its end.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
@@ -58,6 +63,8 @@ pub(super) enum End {
     Lost,
     /// The proxy on the way made no connection.
     Proxy(ProxyFault),
+    /// The network took the connection away: the relay knows it no more, or nothing was acknowledged.
+    Broken,
     /// The network around us changed, and the connection was of the old one.
     Moved,
     /// It said why.
@@ -131,7 +138,7 @@ impl<'a> Session<'a> {
         self.outbox.open();
         let outbox = self.outbox;
         tokio::select! {
-            () = write(outbox, writer) => End::Lost,
+            end = write(outbox, writer) => end,
             end = self.read(&mut reader, &mut received, &exporter, (local, proxied), wanted, retry) => end,
         }
     }
@@ -161,8 +168,10 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 read = reader.read_buf(received) => {
-                    if !matches!(read, Ok(1..)) {
-                        return End::Lost;
+                    match read {
+                        Ok(1..) => {}
+                        Ok(_) => return End::Lost,
+                        Err(error) => return broken(&error),
                     }
                     heard = Instant::now();
                     answer_by = None;
@@ -300,8 +309,16 @@ fn sign(turn: u32, always_ask: bool) -> Frame<'static> {
     if always_ask || turn.is_multiple_of(ASK_ONE_OF) { Frame::Ping } else { Frame::Pong }
 }
 
+/// What an error of the connection is the end of. (Who stops a server closes its connections, if it has the time to.)
+fn broken(error: &io::Error) -> End {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::TimedOut => End::Broken,
+        _ => End::Lost,
+    }
+}
+
 /// Writes what waits, until the relay takes no more.
-async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) {
+async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) -> End {
     let mut batch = Vec::new();
     loop {
         outbox.take(&mut batch).await;
@@ -309,8 +326,10 @@ async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) {
             writer.write_all(&batch).await?;
             writer.flush().await
         });
-        if !matches!(written.await, Ok(Ok(()))) {
-            return;
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return broken(&error),
+            Err(_) => return End::Lost,
         }
         batch.clear();
     }
