@@ -66,7 +66,7 @@ fn a_router_that_forgets_costs_less_than_two_seconds() {
 
 #[test]
 fn a_sleep_behind_a_router_that_forgot_costs_less_than_two_seconds() {
-    holds(Condition::Sleep, 2);
+    holds(Condition::Sleep, 1);
 }
 
 #[test]

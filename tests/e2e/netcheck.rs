@@ -170,3 +170,19 @@ fn cut_off(lab: &Lab, node: &Node) {
     assert_eq!((&found["captive_portal"], &found["udp"]), (&json!("unknown"), &json!(false)), "{found}");
     assert_eq!(found["networks"][0]["coordinator"]["state"], "silent", "{found}");
 }
+
+/// A satellite away, where two round trips take longer than a server next door is given.
+#[test]
+fn servers_that_are_far_away_answer() {
+    let lab = Lab::up("far=easy").unwrap();
+    let coordinator = Coordinator::start(&lab.host("srv")).unwrap();
+    let node = Node::start(&lab.host("far-1")).unwrap();
+    node.create_account("ann", &coordinator.enrol().unwrap()).unwrap();
+    node.create_network("home").unwrap();
+    lab.natlab(&["delay", "far", "300"]).unwrap();
+    let found = checked(&node);
+    let network = &found["networks"][0];
+    assert_eq!(network["coordinator"]["state"], "answers", "{found}");
+    assert_eq!(network["relays"][0]["state"], "answers", "{found}");
+    assert!(network["relays"][0]["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 600.0), "{found}");
+}

@@ -111,8 +111,13 @@ impl Paths {
     pub(super) fn doubt(&mut self, now: Instant) {
         let is_doubted = |path: &Path| path.trusted && path.doubted_at().is_some_and(|due| due <= now);
         let doubted = self.chosen.filter(|at| is_doubted(&self.table[*at]));
+        let begins = doubted.is_some() && !self.doubted;
         self.doubted = doubted.is_some();
         self.spare = doubted.and_then(|at| self.other_than(at));
+        if begins && let Some(path) = self.table.iter_mut().find(|path| Some(path.to) == self.spare) {
+            // Due at once: it tells whether the spare leads anywhere, and the peer where to answer, also where there is no more data.
+            path.probed = None;
+        }
     }
 
     /// The path that carries data is another one, or something was heard on it.

@@ -170,6 +170,26 @@ fn who_loses_a_path_and_a_relay_with_it_is_answered_over_the_relay_where_it_is_h
 }
 
 #[test]
+fn a_path_in_doubt_has_its_spare_probed_for_a_relay_may_lead_here_only_once_it_was_used_from_here() {
+    let mut world = two_homes();
+    // A router forgot the machine, and the relay's connection with it.
+    (world.direct, world.lost) = (false, Some((0, 0)));
+    let (before, relayed) = (world.received(0), world.machines[0].relayed);
+    // It says one thing, as if it answered, and nothing more.
+    world.send(0, 1, 1);
+    let mut waited = Duration::ZERO;
+    while world.received(0) == before {
+        world.send(1, 0, 2);
+        world.run(Duration::from_millis(10));
+        waited += Duration::from_millis(10);
+        if world.machines[0].relayed > relayed {
+            world.lost = None;
+        }
+        assert!(waited < Duration::from_millis(600), "{waited:?}");
+    }
+}
+
+#[test]
 fn a_doubt_lasts_without_a_gap_until_the_path_is_given_up_and_wakes_nobody_for_it() {
     for relay in [true, false] {
         let mut world = two_homes();

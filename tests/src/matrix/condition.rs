@@ -159,9 +159,10 @@ impl Condition {
                     day.traffic_again(|crowd| crowd.lab.natlab(&["flush-nat", whose]).map(drop))?;
                 }
                 Self::WanAddress => {
-                    day.traffic_again(|crowd| crowd.lab.natlab(&["wan-ip", "one"]).map(drop))?;
+                    let whose = ["one", "two"][time % 2];
+                    day.traffic_again(|crowd| crowd.lab.natlab(&["wan-ip", whose]).map(drop))?;
                 }
-                Self::Sleep => day.sleeps(ASLEEP[time % ASLEEP.len()])?,
+                Self::Sleep => day.sleeps(ASLEEP[time % ASLEEP.len()], time % 2 == 1)?,
                 Self::RelayDies => day.relay_dies(time)?,
                 Self::NoCoordinator | Self::BadLink => day.begins_anew()?,
                 Self::PathDies => day.path_dies()?,
@@ -229,17 +230,24 @@ impl Day {
         Ok(())
     }
 
-    /// From the moment when it wakes.
-    fn sleeps(&mut self, seconds: u64) -> Result<()> {
+    /// From the moment when it wakes. It begins to send then, or it only answers what somebody sends all the time.
+    fn sleeps(&mut self, seconds: u64, answers: bool) -> Result<()> {
         let asleep = Duration::from_secs(if crate::long() { 600 } else { seconds });
         self.direct()?;
         let (one, two) = self.pair()?;
-        let address = two.address("ipv4")?;
+        let (there, back) = (two.address("ipv4")?, one.address("ipv4")?);
+        let pings = if answers { Some(Pings::begin(two.host(), &back)?) } else { None };
+        thread::sleep(BEFORE);
         self.crowd.lab.natlab(&["freeze", "one-1"])?;
         self.crowd.lab.natlab(&["flush-nat", "one"])?;
         thread::sleep(asleep);
         self.crowd.lab.natlab(&["thaw", "one-1"])?;
-        let sample = one.reaches(&address, wait::SOON * 4)?;
+        // What waited for it while it slept is answered late, and counts for nothing.
+        let sample = match &pings {
+            Some(_) => two.reaches(&back, wait::SOON * 4)?,
+            None => one.reaches(&there, wait::SOON * 4)?,
+        };
+        pings.map(Pings::end).transpose()?;
         self.outcome.samples.push(sample);
         Ok(())
     }

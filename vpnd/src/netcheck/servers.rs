@@ -24,8 +24,11 @@ use crate::{
 /// For a connection: the kernel asks a second time after one second.
 const CONNECT_WITHIN: Duration = Duration::from_millis(1_800);
 
-/// For TLS and what proves the server, on a connection that is there.
+/// For TLS and what proves the server, on a connection that is there: two round trips…
 const PROOF_WITHIN: Duration = Duration::from_millis(1_200);
+
+/// …or so many times what a connection took, which is one round trip, where that is longer.
+const ROUND_TRIPS: u32 = 3;
 
 /// A request that fits the smallest packet; a server that speaks TLS ends the connection over it.
 const SMALL: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
@@ -59,15 +62,16 @@ pub(super) async fn coordinator(coordinator: &Coordinator, way: &Way, until: Ins
     let visit = async {
         let began = Instant::now();
         drop(connect(&coordinator.url, way).await?);
+        let within = proof_within(began);
         // The errors for a person are made elsewhere, of the state.
         let client = daemon::client("", coordinator, way).map_err(|_| ServerState::Other)?;
-        match timeout(PROOF_WITHIN, client.prepare()).await {
+        match timeout(within, client.prepare()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(of_error(&error)),
             Err(_) => return Err(silent(&coordinator.url, way).await),
         }
         let (connect, asked) = (began.elapsed(), Instant::now());
-        match timeout(PROOF_WITHIN, client.info()).await {
+        match timeout(within, client.info()).await {
             Ok(Ok(_)) => Ok(Reached { connect, rtt: asked.elapsed() }),
             Ok(Err(error)) => Err(of_error(&error)),
             Err(_) => Err(ServerState::TlsSilent),
@@ -83,7 +87,7 @@ pub(super) async fn relay(entry: &RelayEntry, way: &Way, until: Instant) -> Visi
     let visit = async {
         let began = Instant::now();
         let tcp = connect(&entry.url, way).await?;
-        match timeout(PROOF_WITHIN, relay::probe(&entry.url, entry.key, tcp)).await {
+        match timeout(proof_within(began), relay::probe(&entry.url, entry.key, tcp)).await {
             Ok(Ok(Ok(proven))) => {
                 day = Some(proven.day);
                 Ok(Reached { connect: began.elapsed(), rtt: proven.rtt })
@@ -97,6 +101,11 @@ pub(super) async fn relay(entry: &RelayEntry, way: &Way, until: Instant) -> Visi
     };
     let reached = timeout_at(until, visit).await.unwrap_or(Err(ServerState::Silent));
     Visited { server: server(&entry.url, reached), day }
+}
+
+/// How long the proof may take, by what the connection took.
+fn proof_within(began: Instant) -> Duration {
+    PROOF_WITHIN.max(began.elapsed() * ROUND_TRIPS)
 }
 
 fn server(url: &str, reached: Result<Reached, ServerState>) -> Server {

@@ -2,7 +2,7 @@
 //!
 //! The relay's welcome is not waited for: what follows the hello may leave with it, and saves a round trip.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Empty;
@@ -13,7 +13,6 @@ use hyper::{
     upgrade::{self, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use nix::sys::socket::{setsockopt, sockopt};
 use proto::{
     relay::{Credential, EXPORTER_LABEL, ExporterValue, Frame, PATH, RelayHello, UPGRADE, peek},
     wire::WireError,
@@ -25,6 +24,7 @@ use rustls::{
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -43,10 +43,13 @@ use crate::dial::{Fault, Way};
 /// How long all of it may take: a dozen round trips of a bad link.
 const ALL_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up, in milliseconds: a machine
-/// that changed its network must notice. (And what the kernel repeats after ever longer pauses would not be heard at once when the way
-/// is whole again. The relay does the same.)
-const UNACKNOWLEDGED: u32 = 3_000;
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a machine that changed its network must
+/// notice. (And what the kernel repeats after ever longer pauses would not be heard at once when the way is whole again. The
+/// relay does the same.)
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
+/// The same until the relay has greeted: a slow and lossy way has nothing better to go over.
+const UNGREETED: Duration = Duration::from_secs(15);
 
 /// The relay's hellos are shorter; more before the welcome is no relay of ours.
 const MAX_GREETING: usize = 4_096;
@@ -119,9 +122,14 @@ pub(super) async fn connect(
     timeout(ALL_WITHIN, async {
         let tcp = dial(target).await?;
         let local = tcp.local_addr().ok();
+        // The same socket, to be found again beneath TLS and HTTP.
+        let socket = tcp.as_fd().try_clone_to_owned();
         let tls = secure(target, tcp).await?;
         let (mut io, exporter) = upgrade(target, tls).await?;
         let received = greet(target, credential, clock, &mut io, &exporter).await?;
+        if let Ok(socket) = socket {
+            let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        }
         Ok(Connection { io, exporter, received, local, proxied: target.is_proxied() })
     })
     .await
@@ -133,9 +141,12 @@ pub(super) async fn connect(
 /// # Errors
 /// If TLS does not come about.
 pub(super) async fn secure(target: &Target, tcp: TcpStream) -> io::Result<Tls> {
-    // Frames must not wait for more to come. A kernel that refuses does no harm.
-    let _ = tcp.set_nodelay(true);
-    let _ = setsockopt(&tcp, sockopt::TcpUserTimeout, &UNACKNOWLEDGED);
+    // Frames must not wait for more to come, and what little is on its way is repeated six times before the pauses between begin to
+    // double. A kernel that refuses does no harm.
+    let socket = SockRef::from(&tcp);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_thin_linear_timeouts(true);
+    let _ = socket.set_tcp_user_timeout(Some(UNGREETED));
 
     let name = match &target.host {
         Host::Domain(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
