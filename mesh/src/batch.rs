@@ -98,6 +98,12 @@ impl Outbox {
         self.copy = copy;
     }
 
+    /// The datagram committed last, unless it was dropped or repeated.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        let batch = self.batches.get(self.open).filter(|_| self.last > 0)?;
+        Some(&batch.bytes[batch.len - self.last..batch.len])
+    }
+
     /// One whole datagram that carries no data.
     pub(crate) fn push(&mut self, to: To, datagram: &[u8]) {
         self.add(to, 0, datagram);

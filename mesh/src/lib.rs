@@ -17,7 +17,7 @@
 //! | `device` | [`Device`]: a plain WireGuard interface, instead of all of the above that is the mesh's |
 //! | `share` | a machine's peers shared out among several workers |
 //! | `budgets` | what a machine sends that no packet asks for |
-//! | `table`, `waiting`, `ping`, `batch`, `timers` | peers by what names them, packets without a session yet, round trips, buffers, deadlines |
+//! | `table`, `waiting`, `kept`, `ping`, `batch`, `timers` | peers by what names them, packets without a session yet, and those that may be lost, round trips, buffers, deadlines |
 //!
 //! # From nothing to a direct path
 //!
@@ -48,6 +48,7 @@ mod budgets;
 mod device;
 mod ecn;
 mod icmp;
+mod kept;
 mod machine;
 mod mesh;
 mod out;

@@ -23,6 +23,7 @@ use crate::{
     batch::{Inbox, Outbox},
     budgets::Budgets,
     ecn::Shown,
+    kept::Kept,
     out::Event,
     path::{IDLE, Via, may_announce},
     peer::answer_to,
@@ -65,6 +66,7 @@ pub(crate) struct Machine {
     pub(crate) relays_up: u8,
     pub(crate) out: Outbox,
     pub(crate) inbox: Inbox,
+    pub(crate) kept: Kept,
     /// For padding packets and for writing messages.
     pub(crate) pad: Vec<u8>,
     pub(crate) message: Vec<u8>,
@@ -108,6 +110,7 @@ impl Machine {
             relays_up: 0,
             out: Outbox::default(),
             inbox: Inbox::default(),
+            kept: Kept::default(),
             pad: Vec::new(),
             message: Vec::new(),
             events: VecDeque::new(),
@@ -178,6 +181,7 @@ impl Machine {
     pub(crate) fn forget(&mut self) {
         self.out.forget();
         self.inbox.forget();
+        self.kept = Kept::default();
         (self.pad, self.message) = (Vec::new(), Vec::new());
         self.events = self.events.drain(..).collect();
         self.handed = self.handed.drain(..).collect();

@@ -302,6 +302,7 @@ impl Mesh {
             self.routes.remove(*net, slot);
         }
         self.machine.timers.clear(slot);
+        self.machine.kept.forget(slot);
     }
 
     fn set_locals(&mut self, now: Instant, addrs: Vec<LocalAddr>) {

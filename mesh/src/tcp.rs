@@ -27,6 +27,11 @@ pub(crate) fn opens(packet: &[u8]) -> bool {
     header(packet).is_some_and(|at| packet.get(at + FLAGS).is_some_and(|flags| flags & SYN != 0))
 }
 
+/// Whether an IP packet is of a TCP connection: what of it is lost is repeated by who sent it.
+pub(crate) fn is(packet: &[u8]) -> bool {
+    header(packet).is_some()
+}
+
 /// Lowers the greatest segment that a packet which [`opens`] names to what fits into `mtu` bytes.
 pub(crate) fn clamp(packet: &mut [u8], mtu: u16) {
     let Some(at) = header(packet) else { return };

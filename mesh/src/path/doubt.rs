@@ -102,6 +102,11 @@ impl Paths {
         self.spare
     }
 
+    /// Once when the doubt begins: since when what was sent may have been lost, and where to send it again.
+    pub(crate) fn may_have_lost(&mut self) -> Option<(Instant, To)> {
+        self.lost_since.take().zip(self.spare)
+    }
+
     /// After data was sent that nothing answered yet: when to look again.
     pub(crate) fn look_again(&self, now: Instant) -> Option<Instant> {
         self.chosen.map(|at| now + self.table[at].ask_after())
@@ -112,6 +117,9 @@ impl Paths {
         let is_doubted = |path: &Path| path.trusted && path.doubted_at().is_some_and(|due| due <= now);
         let doubted = self.chosen.filter(|at| is_doubted(&self.table[*at]));
         let begins = doubted.is_some() && !self.doubted;
+        // What was answered last was sent a round trip earlier.
+        let lost_since = |path: &Path| path.unanswered?.checked_sub(path.round_trip());
+        self.lost_since = doubted.filter(|_| begins).and_then(|at| lost_since(&self.table[at]));
         self.doubted = doubted.is_some();
         self.spare = doubted.and_then(|at| self.other_than(at));
         if begins && let Some(path) = self.table.iter_mut().find(|path| Some(path.to) == self.spare) {

@@ -77,6 +77,7 @@ pub(crate) struct Paths {
     /// Whether the chosen path is in doubt, and where data goes besides then.
     doubted: bool,
     spare: Option<To>,
+    lost_since: Option<Instant>,
     /// The machine's budget was empty: no probes until then.
     held: Option<Instant>,
     /// Whether the peer has data; nothing is probed otherwise.

@@ -29,6 +29,7 @@ use x25519_dalek::PublicKey;
 
 use crate::{
     announce::Announce,
+    kept::Rate,
     machine::Machine,
     out::To,
     path::{Birthday, IDLE, Origin, PROBE_EVERY, Paths, Silence, Via},
@@ -73,6 +74,8 @@ pub(crate) struct Peer {
     unproven: Option<[u8; 32]>,
     seen: Seen,
     waiting: Waiting,
+    /// How much it is sent.
+    rate: Rate,
     /// Counts packets that go in pieces.
     piece: u32,
     pieces: Pieces,
@@ -113,6 +116,7 @@ impl Peer {
             unproven: None,
             seen: Seen::default(),
             waiting: Waiting::default(),
+            rate: Rate::default(),
             piece: 0,
             pieces: Pieces::default(),
             paths: Paths::default(),
@@ -295,9 +299,11 @@ impl Peer {
             self.paths.sleep();
             self.pieces = Pieces::default();
             self.announce.stop();
+            machine.kept.forget(self.slot);
         }
         if self.voice().is_some() {
             let silence = self.paths.lapse(now);
+            self.repeat_kept(machine);
             if silence == Silence::Direct {
                 // A router may have forgotten us, and what the peer knows of us with it.
                 machine.stun.doubt(now);

@@ -11,6 +11,7 @@ use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
     ecn,
     icmp::{self, TooBig},
+    kept,
     machine::{Machine, padded},
     out::{Event, To},
     path::Probe,
@@ -53,6 +54,7 @@ impl Peer {
             self.open_tcp((sender, whole), packet, to, machine);
         } else {
             self.seal_data((sender, whole), packet, to, machine);
+            self.keep(now, packet, machine);
         }
         self.tx_bytes += packet.len() as u64;
         self.unheard.get_or_insert(now);
@@ -109,6 +111,29 @@ impl Peer {
         if let Some(spare) = self.paths.spare() {
             machine.out.repeat(self.addressed(spare, sender));
         }
+    }
+
+    /// Keeps what was sealed last for when its path turns out to be dead, if that is worth it.
+    fn keep(&mut self, now: Instant, packet: &[u8], machine: &mut Machine) {
+        if packet.len() <= kept::SMALL
+            && !tcp::is(packet)
+            && self.rate.is_low(now)
+            && let Some(datagram) = machine.out.last()
+        {
+            machine.kept.push(now, self.slot, datagram);
+        }
+    }
+
+    /// The path that carries data is in doubt: what may have been lost on it goes by the spare.
+    pub(super) fn repeat_kept(&mut self, machine: &mut Machine) {
+        let (Some(sender), Some((since, spare))) = (self.sender(), self.paths.may_have_lost()) else {
+            return;
+        };
+        let to = self.addressed(spare, sender);
+        for datagram in machine.kept.since(since, self.slot) {
+            machine.out.push(to, datagram);
+        }
+        machine.kept.forget(self.slot);
     }
 
     /// Sends what waits, if it can be sent; otherwise sees to it that it can be.

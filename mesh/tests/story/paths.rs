@@ -7,7 +7,7 @@ use proto::{
     pipe::{LocalAddr, PathView, Peer, ToData},
 };
 
-use crate::world::{DATA, RELAYED, World};
+use crate::world::{DATA, RELAYED, World, ip4, sized};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,6 +138,30 @@ fn data_goes_by_the_relay_too_while_its_path_is_in_doubt_and_arrives_once() {
         world.run(Duration::from_millis(10));
     }
     assert_eq!(world.machines[0].relayed, relayed, "an answer ends the doubt");
+}
+
+#[test]
+fn of_few_small_packets_none_is_lost_with_the_path_that_they_were_sent_on() {
+    let mut world = two_homes();
+    let (there, back) = (world.received(1), world.received(0));
+    let mut answered = 0;
+    for n in 0..220 {
+        world.direct = n < 50;
+        let small = |from, to| sized(ip4(from), ip4(to), n as u8, 84);
+        if n < 200 {
+            world.tun(0, &small(0, 1));
+            // A transfer beside it, which repeats for itself what is lost.
+            (0..10).for_each(|_| world.send(0, 1, 0));
+        }
+        world.run(Duration::from_millis(10));
+        let asked = |world: &World| world.machines[1].tun[there..].iter().filter(|p| p.len() == 84).count();
+        while answered < asked(&world) {
+            world.tun(1, &small(1, 0));
+            answered += 1;
+        }
+    }
+    assert_eq!((answered, world.received(0) - back), (200, 200), "each once");
+    assert!(world.path(0, 1) == PathView::Relay(0));
 }
 
 #[test]

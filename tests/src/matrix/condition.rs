@@ -374,8 +374,12 @@ impl Day {
         let back = pings.end()?;
         self.outcome.figures.push(("pings lost until the relay had it", to_relay.lost.to_string()));
         self.outcome.figures.push(("pings lost when it was direct again", back.lost.to_string()));
-        if back.lost > 0 {
-            self.outcome.faults.push(format!("{} pings lost on the way back to the direct path", back.lost));
+        for (lost, when) in
+            [(to_relay.lost, "until the relay had it"), (back.lost, "on the way back to the direct path")]
+        {
+            if lost > 0 {
+                self.outcome.faults.push(format!("{lost} pings lost {when}"));
+            }
         }
         self.outcome.samples.push(transfer.end()?);
         Ok(())
