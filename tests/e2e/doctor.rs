@@ -226,6 +226,22 @@ fn what_is_broken_is_named_and_what_is_mended_is_not() {
     finds(&signer, "wrong_pin");
 }
 
+/// Two of three packets that ask for a connection get lost, to the servers and through the tunnel.
+#[test]
+fn packets_that_get_lost_are_no_firewall() {
+    let Ward { lab: _lab, coordinator: _coordinator, relay: _relay, signer, patient } = ward();
+    let is_well = || {
+        let found = diagnose(&patient, &["cloud-1"]);
+        assert_eq!((found.code, found.notes.len()), (0, 0), "{}", found.document);
+    };
+    let lost = |hook: &str, port: u16| {
+        let asks = format!("tcp dport {port} tcp flags syn / syn,ack");
+        format!("chain lossy {{ type filter hook {hook} priority 0; {asks} numgen inc mod 3 < 2 drop; }}")
+    };
+    filtered(patient.host(), &lost("output", 443), is_well);
+    filtered(signer.host(), &lost("input", 41_112), is_well);
+}
+
 /// Rules that drop what comes in by the tunnel, here and there.
 fn firewalls(patient: &Node, signer: &Node) {
     let incoming = "chain in { type filter hook input priority 0; iifname tacet0 drop; }";

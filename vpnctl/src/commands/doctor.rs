@@ -2,6 +2,8 @@
 
 use std::{
     process::ExitCode,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -33,6 +35,9 @@ const PROBES_TO_ONE: u32 = 10;
 
 /// For the probes to one of the sample, and to the machine that was asked about.
 const PROBES_WITHIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(6));
+
+/// When they are begun once more, if none was answered.
+const PROBES_AGAIN: Duration = Duration::from_millis(1_500);
 
 /// Where the environment names a proxy for all programs.
 const PROXY_VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
@@ -135,46 +140,72 @@ fn tunnel(context: &Context<'_>, network: &NetworkStatus, machine: Option<&str>)
             Some(_) => (PROBES_TO_ONE, PROBES_WITHIN.1),
             None => (PROBES, PROBES_WITHIN.0),
         };
-        let echo = echo(context, network, peer, probes, Instant::now() + within);
+        let (echo, rtt) = echo(context, network, peer, probes, Instant::now() + within).unzip();
         let counters = || counters(context, network, &peer.name);
-        let reached = echo.is_some() && elsewhere.is_none();
+        let reached = rtt.filter(|_| elsewhere.is_none());
         Looked {
             name: peer.name.clone(),
             provisional: machine.is_some() && is_provisional(context, network, &peer.name),
             elsewhere,
             echo,
-            carried: if reached { carried(&network.machine, peer, counters) } else { None },
+            carried: reached.and_then(|rtt| carried(&network.machine, peer, rtt, counters)),
         }
     })
 }
 
-/// The best answer inside the session; ends at a direct path.
+/// The best answer inside the session, and how long it took. Where none comes, pings are begun once more beside those that wait: one
+/// that was lost holds up the rest of its own.
 fn echo(
+    context: &Context<'_>,
+    network: &NetworkStatus,
+    peer: &Peer,
+    probes: u32,
+    end: Instant,
+) -> Option<(Echo, Duration)> {
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut best = None;
+        while best.is_none() && Instant::now() < end {
+            let tell = tell.clone();
+            scope.spawn(move || pings(context, network, peer, probes, end, &tell));
+            let left = end.saturating_duration_since(Instant::now());
+            best = told.recv_timeout(PROBES_AGAIN.min(left)).ok();
+        }
+        drop(tell);
+        told.iter().last().or(best)
+    })
+}
+
+/// Pings, and hands on each answer; ends at a direct path.
+fn pings(
     context: &Context<'_>,
     network: &NetworkStatus,
     peer: &Peer,
     count: u32,
     end: Instant,
-) -> Option<Echo> {
+    tell: &mpsc::Sender<(Echo, Duration)>,
+) {
     let interval_ms = u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX);
     let command = Command::Ping { name: peer.name.clone(), count, interval_ms };
-    let mut connection = context.connect().ok()?;
-    connection.send(&proto::api::Request::new(Some(network.name.clone()), command)).ok()?;
-    let mut best = None;
+    let Ok(mut connection) = context.connect() else { return };
+    if connection.send(&proto::api::Request::new(Some(network.name.clone()), command)).is_err() {
+        return;
+    }
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() || connection.wait_for(left).is_err() {
-            return best;
+            return;
         }
         match connection.next() {
-            Ok(Message::Event(Event::Pong { path, endpoint, .. })) => {
-                best = Some(Echo { path, endpoint });
+            Ok(Message::Event(Event::Pong { path, endpoint, rtt_ms, .. })) => {
+                let rtt = Duration::try_from_secs_f64(rtt_ms / 1_000.0).unwrap_or_default();
+                let _ = tell.send((Echo { path, endpoint }, rtt));
                 if path == Path::Direct {
-                    return best;
+                    return;
                 }
             }
             Ok(Message::Event(Event::Lost { .. }) | Message::Progress(_)) => {}
-            Ok(Message::Answer(_)) | Err(_) => return best,
+            Ok(Message::Answer(_)) | Err(_) => return,
         }
     }
 }

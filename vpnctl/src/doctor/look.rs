@@ -7,7 +7,9 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use proto::api::{NetworkStatus, Path, Peer};
@@ -16,8 +18,17 @@ use proto::api::{NetworkStatus, Path, Peer};
 /// the kernel says at once.
 const PORT: u16 = proto::sync::PORT;
 
-/// For an answer through the tunnel: two of the kernel's own tries.
+/// For an answer through the tunnel, where a round trip takes no time…
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_600);
+
+/// …and so many round trips more…
+const ROUND_TRIPS: u32 = 4;
+
+/// …and at most.
+const ANSWER_WITHIN_MOST: Duration = Duration::from_secs(4);
+
+/// Lead of one attempt over the next: the kernel alone would ask but once more in that time, and packets get lost.
+const AGAIN: Duration = Duration::from_millis(400);
 
 /// Bytes of the smallest TCP answer, in an IPv4 packet.
 const LEAST: u64 = 40;
@@ -77,7 +88,7 @@ pub(crate) fn look(
     machine: impl Fn(&Peer, Option<IpAddr>) -> Looked + Sync,
 ) -> Tunnel {
     let own = &network.machine;
-    let looked = std::thread::scope(|scope| {
+    let looked = thread::scope(|scope| {
         let threads: Vec<_> = which
             .iter()
             .map(|peer| {
@@ -122,10 +133,11 @@ fn sends_from(peer: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Tries whether a program's packet comes to `peer` and back; `counters` tells the bytes received from it and sent to it so far.
+/// Tries whether a program's packet comes to `peer`, which is a round trip `rtt` away, and back; `counters` tells the bytes received from it and sent to it so far.
 pub(crate) fn carried(
     own: &proto::api::Own,
     peer: &Peer,
+    rtt: Duration,
     counters: impl Fn() -> Option<(u64, u64)>,
 ) -> Option<Carried> {
     let to: IpAddr = match (own.ipv4, peer.ipv4) {
@@ -133,10 +145,9 @@ pub(crate) fn carried(
         _ => peer.ipv6.into(),
     };
     let (received, sent) = counters()?;
-    match TcpStream::connect_timeout(&SocketAddr::from((to, PORT)), ANSWER_WITHIN) {
-        Ok(_) => return Some(Carried::Both),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Some(Carried::Both),
-        Err(_) => {}
+    let within = ANSWER_WITHIN.saturating_add(rtt.saturating_mul(ROUND_TRIPS)).min(ANSWER_WITHIN_MOST);
+    if answers(SocketAddr::from((to, PORT)), within) {
+        return Some(Carried::Both);
     }
     let (received_now, sent_now) = counters()?;
     Some(if sent_now.saturating_sub(sent) < LEAST {
@@ -146,4 +157,28 @@ pub(crate) fn carried(
     } else {
         Carried::NotTaken
     })
+}
+
+/// Whether one of several attempts at a connection is accepted or refused, each begun [`AGAIN`] after the one before it.
+fn answers(to: SocketAddr, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    let (tell, told) = mpsc::channel();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let tell = tell.clone();
+        // It ends by itself, and nobody listens then.
+        thread::spawn(move || {
+            let passed = match TcpStream::connect_timeout(&to, left) {
+                Ok(_) => true,
+                Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+            };
+            let _ = tell.send(passed);
+        });
+        if let Ok(passed) = told.recv_timeout(AGAIN.min(left)) {
+            return passed;
+        }
+    }
 }

@@ -23,7 +23,7 @@ use proto::{
 };
 use rand_core::OsRng;
 use rustls_pki_types::ServerName;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{net::TcpStream, task::spawn_blocking, time::timeout};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -114,6 +114,15 @@ impl Client {
     /// [`Error`].
     pub async fn prepare(&self) -> Result<(), Error> {
         self.keep(Connection::open(&self.0.target).await?);
+        Ok(())
+    }
+
+    /// The same over a TCP connection that leads to the coordinator, or to whoever answers in its place.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) async fn prepare_over(&self, tcp: TcpStream) -> Result<(), Error> {
+        self.keep(Connection::over(&self.0.target, tcp).await?);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use proto::coordinator::{AUTH_HEADER, Auth, EXPORTER_LABEL, RequestParts};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
+    net::TcpStream,
     task::{AbortHandle, spawn},
     time::timeout,
 };
@@ -73,9 +74,16 @@ impl Connection {
     }
 
     async fn open_unbounded(target: &Target) -> Result<Self, Error> {
-        let tls = target.tls.clone().ok_or(Error::Untrusted)?;
+        if target.tls.is_none() {
+            return Err(Error::Untrusted);
+        }
         let connected = target.way.connect(&target.host, target.port).await;
-        let tcp = connected.map_err(|fault| Error::Unreachable(fault.into()))?;
+        Self::over(target, connected.map_err(|fault| Error::Unreachable(fault.into()))?).await
+    }
+
+    /// TLS over a connection that is there. Waits as long as it takes.
+    pub(super) async fn over(target: &Target, tcp: TcpStream) -> Result<Self, Error> {
+        let tls = target.tls.clone().ok_or(Error::Untrusted)?;
         // Without it small requests wait for acknowledgements; a failure costs only speed.
         let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr().ok();

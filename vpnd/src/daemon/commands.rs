@@ -33,8 +33,8 @@ const PONG_WITHIN: Duration = Duration::from_secs(2);
 /// Machines that a measurement asks whether UDP passes: one that answers suffices, and some may just have gone.
 const DIRECT_MAX: usize = 3;
 
-/// For the answer of each: a round trip of a bad link.
-const DIRECT_WITHIN: Duration = Duration::from_millis(1_000);
+/// For the answer of each: longer than a round trip of a bad link.
+const DIRECT_WITHIN: Duration = Duration::from_millis(2_000);
 
 impl Serve for Daemon {
     async fn serve(&self, request: Request, replies: Replies) -> Result<Answer, ApiError> {

@@ -19,7 +19,7 @@ use tokio::{
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::{Fault, dial, exempt::Exempt};
+use super::{Fault, Unconnected, dial, exempt::Exempt};
 
 /// The option that names a proxy.
 const OPTION: &str = "--proxy";
@@ -155,6 +155,7 @@ impl Proxy {
     pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<TcpStream, ProxyFault> {
         let mut tcp = dial(&self.host, self.port).await.map_err(|fault| match fault {
             Fault::Name | Fault::Resolver => ProxyFault::Name,
+            Fault::Connect(Unconnected::Silent) => ProxyFault::Silent,
             _ => ProxyFault::Connect,
         })?;
         let answered = timeout(ANSWER_WITHIN, self.ask(&mut tcp, host, port)).await;

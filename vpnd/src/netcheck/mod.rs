@@ -3,17 +3,19 @@
 //! Asked are this machine's own coordinators and relays, the proxy and the router, and nobody else: no server of a third
 //! party is ever contacted to find out whether there is an internet. Where no relay's STUN server answers, machines of the own
 //! networks that a direct path leads to are sent a probe inside their session, for that is UDP too. STUN is asked from a socket of its own, so that nothing
-//! of the data path is disturbed; a NAT treats both alike. Everything goes on at once and ends within [`ALL_WITHIN`], also
-//! where nothing answers. What was learnt is told and dropped.
+//! of the data path is disturbed; a NAT treats both alike. Everything goes on at once and ends within [`REST_WITHIN`], also
+//! where nothing answers, and some three seconds later where what answers takes long ([`patience`]). What was learnt is told and dropped.
 //!
 //! | room | what is in it |
 //! |---|---|
 //! | [`servers`] | coordinators and relays over TCP and TLS |
 //! | [`stun`] | relays over UDP, by one socket for each address family |
 //! | [`portal`] | whether a plain request is led elsewhere |
+//! | [`patience`] | how long what is silent is waited for |
 //! | [`judge`] | what the answers say: functions of nothing but them |
 
 mod judge;
+mod patience;
 mod portal;
 mod servers;
 mod stun;
@@ -31,18 +33,15 @@ use proto::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use self::{servers::Visited, stun::Heard};
+use self::{patience::Patience, servers::Visited, stun::Heard};
 use crate::{
     dial::Way,
     gateway::{self, Asked},
     state::Coordinator,
 };
 
-/// What has not answered by then does not answer.
-const ALL_WITHIN: Duration = Duration::from_secs(5);
-
-/// The plain requests, which only follow where no server answered as itself, have the rest.
-const SERVERS_WITHIN: Duration = Duration::from_millis(3_700);
+/// For the router, and for other machines that are asked once no STUN server has answered.
+const REST_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is asked, for one network.
 pub(crate) struct Subject {
@@ -74,13 +73,14 @@ pub(crate) async fn check(
     map_port: bool,
     directly: impl Future<Output = Vec<SocketAddr>>,
 ) -> Netcheck {
-    let end = Instant::now() + ALL_WITHIN;
+    let end = Instant::now() + REST_WITHIN;
+    let patience = Patience::begin();
     let relays: Vec<&RelayEntry> = subjects.iter().flat_map(|subject| &subject.relays).collect();
     let links: Vec<u32> = subjects.iter().filter_map(|subject| subject.link).collect();
     let (own, heard, (visited, captive_portal), port_mapping) = tokio::join!(
         own_addresses(netlink, &links),
-        heard(&relays, directly, end),
-        visit_all(&subjects, way, end),
+        heard(&relays, directly, &patience, end),
+        visit_all(&subjects, way, &patience),
         router(netlink, links.first().copied(), map_port, end),
     );
     let days = visited.iter().flat_map(|visited| &visited.relays).filter_map(|relay| relay.day);
@@ -112,9 +112,10 @@ pub(crate) async fn check(
 async fn heard(
     relays: &[&RelayEntry],
     directly: impl Future<Output = Vec<SocketAddr>>,
+    patience: &Patience,
     end: Instant,
 ) -> Heard {
-    let heard = stun::ask(relays).await;
+    let heard = stun::ask(relays, patience).await;
     if judge::works(&heard, None) != Some(false) {
         return heard;
     }
@@ -128,12 +129,11 @@ struct Servers {
 }
 
 /// Visits all servers; where none was itself, looks whether something else answers in their place.
-async fn visit_all(subjects: &[Subject], way: &Way, end: Instant) -> (Vec<Servers>, Portal) {
-    let until = end - (ALL_WITHIN - SERVERS_WITHIN);
+async fn visit_all(subjects: &[Subject], way: &Way, patience: &Patience) -> (Vec<Servers>, Portal) {
     let visited = join_all(subjects.iter().map(|subject| async move {
-        let relays = subject.relays.iter().map(|relay| servers::relay(relay, way, until));
+        let relays = subject.relays.iter().map(|relay| servers::relay(relay, way, patience));
         let (coordinator, relays) =
-            tokio::join!(servers::coordinator(&subject.coordinator, way, until), join_all(relays));
+            tokio::join!(servers::coordinator(&subject.coordinator, way, patience), join_all(relays));
         Servers { coordinator, relays }
     }))
     .await;
@@ -149,7 +149,7 @@ async fn visit_all(subjects: &[Subject], way: &Way, end: Instant) -> (Vec<Server
         // Who sets a proxy has no portal before it that a plain request of ours would meet.
         let places = all.iter().filter_map(|server| servers::host_and_port(&server.url));
         let direct = places.filter(|(host, port)| way.is_direct(host, *port)).map(|(host, _)| host);
-        let redirected = portal::ask(direct.collect(), end).await;
+        let redirected = portal::ask(direct.collect()).await;
         judge::portal(redirected, all.iter().map(|server| (server.url.as_str(), server.state)))
     };
     (visited, portal)

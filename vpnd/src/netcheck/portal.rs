@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
 
 use super::judge;
@@ -18,24 +18,23 @@ const PORT: u16 = 80;
 /// More than the head of a redirection.
 const HEAD_MAX: usize = 4_096;
 
-/// For one request.
+/// For all requests, which are made at once.
 const WITHIN: Duration = Duration::from_millis(1_200);
 
 /// Whether one of these hosts is answered for by a page elsewhere.
-pub(super) async fn ask(mut hosts: Vec<String>, end: Instant) -> bool {
+pub(super) async fn ask(mut hosts: Vec<String>) -> bool {
     hosts.sort_unstable();
     hosts.dedup();
-    let mut asked: FuturesUnordered<_> =
-        hosts.iter().map(|host| async { timeout(WITHIN, is_led_away(host, PORT)).await }).collect();
+    let mut asked: FuturesUnordered<_> = hosts.iter().map(|host| is_led_away(host, PORT)).collect();
     let any = async {
         while let Some(answer) = asked.next().await {
-            if answer == Ok(Some(true)) {
+            if answer == Some(true) {
                 return true;
             }
         }
         false
     };
-    timeout_at(end, any).await.unwrap_or(false)
+    timeout(WITHIN, any).await.unwrap_or(false)
 }
 
 /// `None` if nothing is there.

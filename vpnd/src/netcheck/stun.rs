@@ -17,17 +17,23 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+use super::patience::Patience;
+
 /// How long a name may take to be resolved.
 const NAME_WITHIN: Duration = Duration::from_millis(2_000);
 
 /// When the servers that have not answered are asked again, from the first question on, and when it is over: a round trip
-/// of a bad link, and twice the patience each time.
-const ROUNDS: [Duration; 4] = [
-    Duration::from_millis(300),
-    Duration::from_millis(800),
-    Duration::from_millis(1_600),
+/// of a bad link, and longer each time.
+const ROUNDS: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(600),
+    Duration::from_millis(1_100),
+    Duration::from_millis(1_700),
     Duration::from_millis(2_600),
 ];
+
+/// The rounds that follow while the patience lasts, where others answer by the same family: packets that were lost.
+const MORE: Duration = Duration::from_millis(900);
 
 /// Addresses taken of one relay's name, for all families together.
 const ADDRESSES: usize = 4;
@@ -56,7 +62,7 @@ pub(super) struct Answer {
 }
 
 /// Asks the STUN servers of these relays.
-pub(super) async fn ask(relays: &[&RelayEntry]) -> Heard {
+pub(super) async fn ask(relays: &[&RelayEntry], patience: &Patience) -> Heard {
     let found = join_all(relays.iter().map(|relay| addresses(relay))).await;
     let mut asked: Vec<(String, SocketAddr)> = found.into_iter().flatten().collect();
     asked.sort_unstable();
@@ -69,8 +75,8 @@ pub(super) async fn ask(relays: &[&RelayEntry]) -> Heard {
     };
     let besides = next_ports(&v4);
     let ((port, mut answers), (_, others)) = tokio::join!(
-        from(Ipv4Addr::UNSPECIFIED.into(), &v4, &besides),
-        from(Ipv6Addr::UNSPECIFIED.into(), &v6, &[])
+        from(Ipv4Addr::UNSPECIFIED.into(), &v4, &besides, patience),
+        from(Ipv6Addr::UNSPECIFIED.into(), &v6, &[], patience)
     );
     answers.extend(others);
     Heard { asked, answers, port, direct: Vec::new() }
@@ -96,7 +102,12 @@ fn next_ports(servers: &[SocketAddr]) -> Vec<SocketAddr> {
 
 /// Asks servers of one family, from one socket: its port, and what they said. Once all `servers` have answered, `besides` are
 /// waited for no longer than the round lasts.
-async fn from(any: IpAddr, servers: &[SocketAddr], besides: &[SocketAddr]) -> (Option<u16>, Vec<Answer>) {
+async fn from(
+    any: IpAddr,
+    servers: &[SocketAddr],
+    besides: &[SocketAddr],
+    patience: &Patience,
+) -> (Option<u16>, Vec<Answer>) {
     let mut answers: Vec<Answer> = Vec::new();
     if servers.is_empty() {
         return (None, answers);
@@ -106,7 +117,14 @@ async fn from(any: IpAddr, servers: &[SocketAddr], besides: &[SocketAddr]) -> (O
     let mut questions: HashMap<TransactionId, (SocketAddr, Instant)> = HashMap::new();
     // Those that a question could be sent to: where there is no route, nothing is waited for.
     let mut reachable: HashSet<SocketAddr> = HashSet::new();
-    for round in ROUNDS {
+    let mut rounds = ROUNDS.into_iter().map(|round| began + round);
+    let mut over = began;
+    loop {
+        over = match rounds.next() {
+            Some(round) => round,
+            None if !answers.is_empty() && over < patience.end() => patience.end().min(over + MORE),
+            None => break,
+        };
         for server in
             servers.iter().chain(besides).filter(|server| !answers.iter().any(|a| a.server == **server))
         {
@@ -120,11 +138,12 @@ async fn from(any: IpAddr, servers: &[SocketAddr], besides: &[SocketAddr]) -> (O
         }
         let mut buffer = [0; ANSWER_MAX];
         while answers.len() < reachable.len() {
-            let Ok(received) = timeout_at(began + round, socket.recv_from(&mut buffer)).await else { break };
+            let Ok(received) = timeout_at(over, socket.recv_from(&mut buffer)).await else { break };
             // An error is an ICMP message's, of a server that is not there: others may answer.
             let Ok((len, _)) = received else { continue };
             let Ok((id, mapped)) = read_answer(&buffer[..len]) else { continue };
             let Some((server, asked)) = questions.remove(&id) else { continue };
+            patience.answered(asked.elapsed());
             if !answers.iter().any(|answer| answer.server == server) {
                 answers.push(Answer { server, mapped: mapped.0, rtt: asked.elapsed() });
             }
@@ -141,7 +160,7 @@ async fn from(any: IpAddr, servers: &[SocketAddr], besides: &[SocketAddr]) -> (O
 mod tests {
     use proto::{metadata::Endpoint, stun::answer};
 
-    use super::*;
+    use super::{super::patience::SHORT, *};
 
     fn relay(port: u16) -> RelayEntry {
         RelayEntry { url: "https://127.0.0.1".into(), key: [0; 32], stun_port: Some(port) }
@@ -165,12 +184,13 @@ mod tests {
             let (one, two) = (answers(first, "203.0.113.9:4000"), answers(next, "203.0.113.9:4001"));
             let relay = relay(port);
             let relays = [&relay];
-            let (heard, first, next) = tokio::join!(ask(&relays), one, two);
+            let patience = Patience::begin();
+            let (heard, first, next) = tokio::join!(ask(&relays, &patience), one, two);
             let mapped: HashSet<u16> = heard.answers.iter().map(|answer| answer.mapped.port()).collect();
             assert!(mapped == HashSet::from([4_000, 4_001]) && heard.asked.len() == 1);
 
             let began = Instant::now();
-            let (heard, _) = tokio::join!(ask(&relays), answers(first, "203.0.113.9:4000"));
+            let (heard, _) = tokio::join!(ask(&relays, &patience), answers(first, "203.0.113.9:4000"));
             assert!(heard.answers.len() == 1 && began.elapsed() < ROUNDS[1]);
             drop(next);
             return;
@@ -182,7 +202,7 @@ mod tests {
         // The kernel sends nothing to port 0.
         let nowhere = relay(0);
         let began = Instant::now();
-        let heard = ask(&[&nowhere]).await;
+        let heard = ask(&[&nowhere], &Patience::begin()).await;
         assert!((heard.asked.len(), heard.answers.len()) == (1, 0) && began.elapsed() < ROUNDS[0]);
     }
 
@@ -200,12 +220,34 @@ mod tests {
         });
         let (answering, silent) = (relay(port), relay(other));
         let began = Instant::now();
-        let heard = ask(&[&answering, &silent, &answering]).await;
-        assert!(began.elapsed() < ROUNDS[3] + Duration::from_secs(1));
+        let heard = ask(&[&answering, &silent, &answering], &Patience::begin()).await;
+        assert!(began.elapsed() < SHORT + Duration::from_secs(1));
         assert_eq!(heard.asked.len(), 2, "each server once");
         assert_eq!(heard.answers.len(), 1);
         assert_eq!(heard.answers[0].mapped, "203.0.113.9:4000".parse().unwrap());
         assert!(heard.answers[0].rtt < ROUNDS[0], "of the question that was answered, not of the first");
         assert!(heard.port.is_some());
+    }
+
+    #[tokio::test]
+    async fn where_another_answers_late_a_server_is_asked_more_often() {
+        let (far, lossy) =
+            (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let relays = [&far, &lossy].map(|socket| relay(socket.local_addr().unwrap().port()));
+        // Answers the question after those that it loses, late.
+        let answering = |socket: UdpSocket, lost: usize, late: Duration| async move {
+            let mut buffer = [0; 64];
+            for _ in 0..lost {
+                socket.recv_from(&mut buffer).await.unwrap();
+            }
+            let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+            tokio::time::sleep(late).await;
+            let seen = Endpoint("203.0.113.9:4000".parse().unwrap());
+            socket.send_to(&answer(&buffer[..len], seen).unwrap(), from).await.unwrap();
+        };
+        tokio::spawn(answering(far, 0, Duration::from_millis(400)));
+        tokio::spawn(answering(lossy, ROUNDS.len(), Duration::ZERO));
+        let heard = ask(&[&relays[0], &relays[1]], &Patience::begin()).await;
+        assert_eq!(heard.answers.len(), 2);
     }
 }
