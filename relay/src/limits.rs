@@ -73,8 +73,9 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(60);
 /// came since.
 pub const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// A connection silent for so many checks is closed; machines say something every 50 s at least.
-pub const SILENT_CHECKS: u32 = 3;
+/// A connection silent for so many checks is closed: after 240 s at the earliest. Machines say something every 200 s at least, and
+/// every 50 s at the first of their relays.
+pub const SILENT_CHECKS: u32 = 8;
 
 /// How long a machine that is being refused may take to read why.
 pub const GOODBYE_WITHIN: Duration = Duration::from_secs(5);

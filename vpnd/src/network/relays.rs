@@ -85,6 +85,7 @@ impl Relays {
             self.relays[place] = entry.map(|entry| self.begin(number, entry));
         }
         self.since = Instant::now();
+        self.appoint();
         Some(gone)
     }
 
@@ -125,6 +126,7 @@ impl Relays {
         let Some(relay) = self.get_mut(number) else { return false };
         (relay.up, relay.leaving, relay.fault) = (up, false, None);
         self.since = Instant::now();
+        self.appoint();
         true
     }
 
@@ -132,6 +134,18 @@ impl Relays {
     pub(super) fn set_leaving(&mut self, number: u8) {
         if let Some(relay) = self.get_mut(number) {
             relay.leaving = true;
+        }
+        self.appoint();
+    }
+
+    /// The first relay that is up and stays speaks for the others: it is the same one for most machines of a network, and so the
+    /// one where they are heard first.
+    fn appoint(&self) {
+        let first = self.all().find(|(_, relay)| relay.up && !relay.leaving).map(|(number, _)| number);
+        for (number, relay) in self.all() {
+            if let Some(client) = &relay.client {
+                client.set_spare(first.is_some_and(|first| first != number));
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     calendar::{self, Clock},
     connect::{self, Target},
     outbox::Outbox,
+    pace::Pace,
     session::{End, Session},
 };
 use crate::{
@@ -108,6 +109,7 @@ pub struct BadRelayUrl;
 pub struct RelayClient {
     outbox: Arc<Outbox>,
     retry: Arc<Notify>,
+    spare: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -145,6 +147,7 @@ impl RelayClient {
         let target = Target::new(&entry.url, entry.key, way)?;
         let outbox = Arc::new(Outbox::default());
         let retry = Arc::new(Notify::new());
+        let spare = watch::Sender::new(false);
         let keeper = Keeper {
             relay,
             target,
@@ -154,16 +157,23 @@ impl RelayClient {
             clock,
             outbox: Arc::clone(&outbox),
             retry: Arc::clone(&retry),
+            pace: Pace::new(spare.subscribe()),
             expected: None,
         };
         let task = tokio::spawn(keeper.run());
-        Ok(Self { outbox, retry, task })
+        Ok(Self { outbox, retry, spare, task })
     }
 
     /// Sends a payload of at most [`MAX_PAYLOAD`] bytes. `false` if it was dropped: the relay is down, the payload
     /// is too long, or too much is waiting already.
     pub fn try_send(&self, to: To, payload: &[u8]) -> bool {
         payload.len() <= MAX_PAYLOAD && self.outbox.send(to, payload)
+    }
+
+    /// Whether another relay speaks for this one, which may then be silent for longer. One that becomes the first and was is given a
+    /// sign at once.
+    pub fn set_spare(&self, spare: bool) {
+        self.spare.send_if_modified(|now| std::mem::replace(now, spare) != spare);
     }
 
     /// The network around us has changed: connects now if the connection is from an address that is ours no more, or
@@ -189,6 +199,7 @@ struct Keeper {
     clock: Clock,
     outbox: Arc<Outbox>,
     retry: Arc<Notify>,
+    pace: Pace,
     /// Until when the relay is expected back.
     expected: Option<Instant>,
 }
@@ -266,7 +277,8 @@ impl Keeper {
             // What was begun on the old network leads nowhere.
             () = self.retry.notified() => return (End::Moved, false),
         };
-        let mut session = Session::new(self.relay, self.target.key(), &self.events, self.clock, &self.outbox);
+        let (key, pace) = (self.target.key(), &mut self.pace);
+        let mut session = Session::new(self.relay, key, &self.events, self.clock, &self.outbox, pace);
         let end = session.run(connection, &mut self.mailboxes, &self.retry).await;
         if session.was_left() || end == End::Refused(Refusal::Stopping) {
             self.expected = Some(Instant::now() + BACK_WITHIN);

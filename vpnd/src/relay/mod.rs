@@ -17,6 +17,7 @@ pub mod calendar;
 mod client;
 mod connect;
 mod outbox;
+mod pace;
 mod probe;
 mod session;
 

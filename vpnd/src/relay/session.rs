@@ -26,20 +26,9 @@ use super::{
     client::{Listen, RelayEvent},
     connect::Connection,
     outbox::Outbox,
+    pace::Pace,
 };
 use crate::{dial::ProxyFault, moved::moved_from};
-
-/// Silence after which the relay is asked whether it is there, while it carries something: a connection that died without
-/// a word is noticed soon.
-const ASK_AFTER: Duration = Duration::from_secs(20);
-
-/// The same while it carries nothing: less than home routers forget a quiet connection in, the first of them after a minute.
-const ASK_IDLE_AFTER: Duration = Duration::from_secs(50);
-
-/// Of so many questions to a relay that carries nothing, one is asked. In place of the others goes what needs no answer: the
-/// kernel's acknowledgement says that the way is there, and costs two thirds. (A proxy acknowledges for itself alone: then
-/// each is asked.)
-const ASK_ONE_OF: u32 = 4;
 
 /// A relay that brought nothing for this long carries nothing.
 const IDLE: Duration = Duration::from_secs(180);
@@ -81,6 +70,7 @@ pub(super) struct Session<'a> {
     events: &'a mpsc::Sender<RelayEvent>,
     clock: Clock,
     outbox: &'a Outbox,
+    pace: &'a mut Pace,
     /// What we listen to, by mailbox.
     mailboxes: HashMap<MailboxId, Mailbox>,
     welcomed: bool,
@@ -88,6 +78,8 @@ pub(super) struct Session<'a> {
     leaving: bool,
     /// When the relay brought something last, or the connection began.
     carried: Instant,
+    /// When the relay said something last, or nothing that needs an answer was said to it.
+    heard: Instant,
 }
 
 struct Mailbox {
@@ -102,6 +94,7 @@ impl<'a> Session<'a> {
         events: &'a mpsc::Sender<RelayEvent>,
         clock: Clock,
         outbox: &'a Outbox,
+        pace: &'a mut Pace,
     ) -> Self {
         Self {
             relay,
@@ -109,11 +102,13 @@ impl<'a> Session<'a> {
             events,
             clock,
             outbox,
+            pace,
             mailboxes: HashMap::new(),
             welcomed: false,
             up: false,
             leaving: false,
             carried: Instant::now(),
+            heard: Instant::now(),
         }
     }
 
@@ -137,10 +132,17 @@ impl<'a> Session<'a> {
         let (mut reader, writer) = split(io);
         self.outbox.open();
         let outbox = self.outbox;
-        tokio::select! {
+        let end = tokio::select! {
             end = write(outbox, writer) => end,
             end = self.read(&mut reader, &mut received, &exporter, (local, proxied), wanted, retry) => end,
+        };
+        match end {
+            // It said that it would stop.
+            End::Lost | End::Broken if !self.leaving => self.pace.lost(self.heard.elapsed()),
+            End::Moved => self.pace.moved(),
+            _ => {}
         }
+        end
     }
 
     async fn read(
@@ -153,9 +155,6 @@ impl<'a> Session<'a> {
         retry: &Notify,
     ) -> End {
         let mut look = interval(calendar::LOOK_AGAIN);
-        let mut heard = Instant::now();
-        // How often its silence has ended since.
-        let mut turn = 0;
         // When an answer is due, and what it is the end of if none comes.
         let mut answer_by: Option<(Instant, End)> = None;
         self.follow(&wanted.borrow_and_update().clone(), exporter);
@@ -164,7 +163,8 @@ impl<'a> Session<'a> {
                 return end;
             }
             received.reserve(READ);
-            let deadline = answer_by.map_or(heard + self.patience(), |(by, _)| by);
+            let patience = self.pace.patience(self.carries(), proxied);
+            let deadline = answer_by.map_or(self.heard + patience, |(by, _)| by);
             tokio::select! {
                 biased;
                 read = reader.read_buf(received) => {
@@ -173,7 +173,8 @@ impl<'a> Session<'a> {
                         Ok(_) => return End::Lost,
                         Err(error) => return broken(&error),
                     }
-                    heard = Instant::now();
+                    self.pace.survived(self.heard.elapsed());
+                    self.heard = Instant::now();
                     answer_by = None;
                 }
                 changed = wanted.changed() => {
@@ -182,6 +183,7 @@ impl<'a> Session<'a> {
                     }
                     self.follow(&wanted.borrow_and_update().clone(), exporter);
                 }
+                () = self.pace.changed() => {}
                 _ = look.tick() => self.follow(&wanted.borrow().clone(), exporter),
                 () = retry.notified() => {
                     if local.is_some_and(moved_from) {
@@ -194,21 +196,15 @@ impl<'a> Session<'a> {
                     if let Some((_, end)) = answer_by {
                         return end;
                     }
-                    turn += 1;
-                    let sign = sign(turn, self.carries() || proxied);
+                    let sign = self.pace.sign(self.carries(), proxied);
                     self.outbox.say(&sign);
                     match sign {
                         Frame::Ping => answer_by = Some((Instant::now() + ANSWER_WITHIN, End::Lost)),
-                        _ => heard = Instant::now(),
+                        _ => self.heard = Instant::now(),
                     }
                 }
             }
         }
-    }
-
-    /// How long the relay may be silent before it is asked.
-    fn patience(&self) -> Duration {
-        if self.carries() { ASK_AFTER } else { ASK_IDLE_AFTER }
     }
 
     fn carries(&self) -> bool {
@@ -304,11 +300,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What ends the relay's silence for the `turn`th time.
-fn sign(turn: u32, always_ask: bool) -> Frame<'static> {
-    if always_ask || turn.is_multiple_of(ASK_ONE_OF) { Frame::Ping } else { Frame::Pong }
-}
-
 /// What an error of the connection is the end of. (Who stops a server closes its connections, if it has the time to.)
 fn broken(error: &io::Error) -> End {
     match error.kind() {
@@ -332,16 +323,5 @@ async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) -> End
             Err(_) => return End::Lost,
         }
         batch.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_relay_is_asked_now_and_then_and_one_that_carries_something_each_time() {
-        let asked = |always| (1..=72).filter(|&turn| sign(turn, always) == Frame::Ping).count();
-        assert_eq!((asked(false), asked(true)), (18, 72));
     }
 }
