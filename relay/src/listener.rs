@@ -72,8 +72,9 @@ const SEGMENT: u32 = 1_220;
 /// A pause after a failed accept: the usual cause is too many open files, which time alone cures.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// When the kernel asks a silent peer whether it is there; less than a home router forgets a connection in.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// When the kernel asks a silent peer whether it is there: later than whoever is well says something (a machine to a relay every 200 s
+/// at least, see `limits`; a coordinator to a watch), so that it costs idle machines nothing.
+const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up. Until then it repeats them after ever longer
 /// pauses, and to a machine that comes back (it slept, its router forgot it, it had no network) nothing passes before the next

@@ -89,7 +89,7 @@ async fn an_invite_appends_in_no_other_invites_name_and_changes_nothing() {
         refused(stage.append(&record(&stage.network, &other)).await),
         refused(client.append_join(&network, &forged, &stage.record()).await),
         refused(client.state(&network, &forged).await),
-        refused(client.watch(&network, &stage.key).await),
+        refused(client.watch(&network, &stage.key, 50).await),
     ];
     for refusal in refusals {
         assert!(matches!(refusal, Error::NotPermitted), "{refusal}");

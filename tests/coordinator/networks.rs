@@ -122,7 +122,7 @@ async fn only_a_member_of_the_present_epoch_reads_and_writes() {
             refused(client.state(&id, &Auth::Member(key)).await),
             refused(client.joins(&id, &Auth::Member(key)).await),
             refused(client.push(&id, key, delta.to_bytes(), Vec::new()).await),
-            refused(client.watch(&id, key).await),
+            refused(client.watch(&id, key, 50).await),
             refused(client.credential(&id, key, month_of(today())).await),
         ];
         for refusal in refusals {
@@ -142,7 +142,7 @@ async fn an_unknown_network_is_not_found_whoever_asks() {
     let refusals = [
         refused(client.head(&id).await),
         refused(client.state(&id, &Auth::Member(&member)).await),
-        refused(client.watch(&id, &member).await),
+        refused(client.watch(&id, &member, 50).await),
         refused(client.heal(&id, &member, network.roster.state().to_bytes()).await),
     ];
     for refusal in refusals {

@@ -20,7 +20,7 @@ async fn a_watch_brings_the_head_then_changes_and_joins_as_they_come() {
     let house = House::open(directory.path()).await;
     let mut network = house.network("anna").await;
     let client = house.client();
-    let mut watch = house.client().watch(&network.id(), &network.member()).await.unwrap();
+    let mut watch = house.client().watch(&network.id(), &network.member(), 50).await.unwrap();
     assert!(next(&mut watch).await == WatchEvent::Head(network.roster.head().to_bytes()));
 
     let expires = now() + 3600;
@@ -45,7 +45,7 @@ async fn a_watch_ends_with_the_epoch_whose_key_opened_it() {
     let directory = directory();
     let house = House::open(directory.path()).await;
     let mut network = house.network("anna").await;
-    let mut watch = house.client().watch(&network.id(), &network.member()).await.unwrap();
+    let mut watch = house.client().watch(&network.id(), &network.member(), 50).await.unwrap();
     next(&mut watch).await;
     let (roster, delta, ()) = network.edit(|draft| {
         draft.new_epoch();
@@ -56,7 +56,7 @@ async fn a_watch_ends_with_the_epoch_whose_key_opened_it() {
     assert!(next(&mut watch).await == WatchEvent::Delta(delta.to_bytes()));
     let ended = timeout(Duration::from_secs(5), watch.next()).await.unwrap();
     assert!(matches!(refused(ended), Error::Unreachable(_)));
-    let mut watch = house.client().watch(&network.id(), &network.member()).await.unwrap();
+    let mut watch = house.client().watch(&network.id(), &network.member(), 50).await.unwrap();
     assert!(next(&mut watch).await == WatchEvent::Head(network.roster.head().to_bytes()));
 }
 
@@ -65,7 +65,7 @@ async fn a_watch_ends_when_the_coordinator_stops_and_stopping_does_not_wait_for_
     let directory = directory();
     let house = House::open(directory.path()).await;
     let network = house.network("anna").await;
-    let mut watch = house.client().watch(&network.id(), &network.member()).await.unwrap();
+    let mut watch = house.client().watch(&network.id(), &network.member(), 50).await.unwrap();
     next(&mut watch).await;
     timeout(Duration::from_secs(2), house.close()).await.unwrap();
     let ended = timeout(Duration::from_secs(2), watch.next()).await.unwrap();

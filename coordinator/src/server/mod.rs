@@ -172,7 +172,7 @@ impl Coordinator {
             Place::Delta(network) => self.delta(network, asked).await,
             Place::Joins(network) => self.joins(&network, &asked).await,
             Place::AppendJoin(network) => self.append_join(network, asked).await,
-            Place::Watch(network) => self.watch(network, &asked).await,
+            Place::Watch(network, silence) => self.watch(network, silence, &asked).await,
             Place::Credential(network, month) => self.credential(&network, month, &asked).await,
         }
     }

@@ -1,6 +1,6 @@
 //! Head, slots, state, changes, join list, watch, credentials.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::{
     coordinator::{DeltaUpload, JOIN_MAX, Join, Joins, Proof, Reason, Refusal, WatchEvent},
@@ -111,14 +111,14 @@ impl Coordinator {
         .await
     }
 
-    pub(super) async fn watch(&self, network: NetworkId, asked: &Asked) -> Answer {
+    pub(super) async fn watch(&self, network: NetworkId, silence: u16, asked: &Asked) -> Answer {
         // The head and the events after it leave no gap while nothing can change.
         let _order = self.changes.lock().await;
         let head = self.known(&network).await?.head;
         if !asked.is_member(&head.header().member) {
             return Err(Reason::NotPermitted.into());
         }
-        Ok(self.hub.watch(network)?.into_body(head.to_bytes()))
+        Ok(self.hub.watch(network)?.into_body(head.to_bytes(), Duration::from_secs(silence.into())))
     }
 
     pub(super) async fn credential(&self, network: &NetworkId, month: u32, asked: &Asked) -> Answer {

@@ -29,7 +29,8 @@ pub(super) enum Place {
     Delta(NetworkId),
     Joins(NetworkId),
     AppendJoin(NetworkId),
-    Watch(NetworkId),
+    /// With the longest silence that is wanted, in seconds.
+    Watch(NetworkId, u16),
     Credential(NetworkId, u32),
 }
 
@@ -58,10 +59,10 @@ impl Place {
                 "delta" if post => Some(Self::Delta(network)),
                 "joins" if get => Some(Self::Joins(network)),
                 "joins" if post => Some(Self::AppendJoin(network)),
-                "watch" if get => Some(Self::Watch(network)),
                 _ => None,
             },
             Some(("slots", slot)) if get => Some(Self::Slot(network, Slot(path::unhex(slot)?))),
+            Some(("watch", silence)) if get => Some(Self::Watch(network, silence.parse().ok()?)),
             Some(("credential", month)) if get => Some(Self::Credential(network, month.parse().ok()?)),
             Some(_) => None,
         }
@@ -77,7 +78,7 @@ impl Place {
             | Self::Delta(network)
             | Self::Joins(network)
             | Self::AppendJoin(network)
-            | Self::Watch(network)
+            | Self::Watch(network, _)
             | Self::Credential(network, _) => Some(network),
             _ => None,
         }

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    ops::RangeInclusive,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -23,9 +24,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a watch may be silent. Under the shortest time that home routers are known to keep a quiet TCP
-/// connection in mind (some forget after 60 s), and some 200 kB a day.
-const ALIVE: Duration = Duration::from_secs(50);
+/// How long a watch may be silent; who opens it says what it wants in between. Less would be work for nothing, and with more a machine
+/// that is gone would stay for too long.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(20)..=Duration::from_secs(300);
 
 /// Changes that may wait for a slow watcher.
 const BEHIND: usize = 32;
@@ -83,15 +84,16 @@ impl Hub {
 }
 
 impl Watching {
-    /// The stream of events that begins with `head`.
-    pub(super) fn into_body(self, head: Vec<u8>) -> UnsyncBoxBody<Bytes, Infallible> {
+    /// The stream of events that begins with `head`, and says that it lives wherever there are none for as long as `silence`.
+    pub(super) fn into_body(self, head: Vec<u8>, silence: Duration) -> UnsyncBoxBody<Bytes, Infallible> {
+        let silence = bounded(silence);
         let first = Bytes::from(WatchEvent::Head(head).to_frame());
-        let events = unfold((Some(first), Some(self.0)), |(first, receiver)| async {
+        let events = unfold((Some(first), Some(self.0)), move |(first, receiver)| async move {
             if let Some(first) = first {
                 return Some((Ok(Frame::data(first)), (None, receiver)));
             }
             let mut receiver = receiver?;
-            match timeout(ALIVE, receiver.recv()).await {
+            match timeout(silence, receiver.recv()).await {
                 Ok(Ok(Sent { frame, last })) => {
                     Some((Ok(Frame::data(frame)), (None, (!last).then_some(receiver))))
                 }
@@ -106,16 +108,21 @@ impl Watching {
     }
 }
 
+fn bounded(silence: Duration) -> Duration {
+    silence.clamp(*SILENCE.start(), *SILENCE.end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const QUIET: Duration = *SILENCE.start();
     const NETWORK: NetworkId = NetworkId([1; 32]);
 
     #[tokio::test]
     async fn a_watch_brings_the_head_then_events_and_ends_with_the_last() {
         let hub = Hub::default();
-        let body = hub.watch(NETWORK).unwrap().into_body(b"head".to_vec());
+        let body = hub.watch(NETWORK).unwrap().into_body(b"head".to_vec(), QUIET);
         hub.tell(NETWORK, &WatchEvent::Delta(b"one".to_vec()), false);
         hub.tell(NETWORK, &WatchEvent::Delta(b"two".to_vec()), true);
         hub.tell(NETWORK, &WatchEvent::Delta(b"of the next epoch".to_vec()), false);
@@ -133,10 +140,17 @@ mod tests {
         assert!(events == expected);
     }
 
+    #[test]
+    fn a_silence_is_as_long_as_is_wanted_within_bounds() {
+        for (wanted, given) in [(0, 20), (50, 50), (150, 150), (u16::MAX.into(), 300)] {
+            assert_eq!(bounded(Duration::from_secs(wanted)), Duration::from_secs(given));
+        }
+    }
+
     #[tokio::test]
     async fn a_watcher_that_falls_behind_is_cut_off_and_others_hear_nothing_of_it() {
         let hub = Hub::default();
-        let body = hub.watch(NETWORK).unwrap().into_body(Vec::new());
+        let body = hub.watch(NETWORK).unwrap().into_body(Vec::new(), QUIET);
         for _ in 0..=BEHIND {
             hub.tell(NETWORK, &WatchEvent::Delta(vec![0; 100]), false);
         }
@@ -147,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn another_networks_events_do_not_come() {
         let hub = Hub::default();
-        let body = hub.watch(NETWORK).unwrap().into_body(Vec::new());
+        let body = hub.watch(NETWORK).unwrap().into_body(Vec::new(), QUIET);
         let _other = hub.watch(NetworkId([2; 32])).unwrap();
         hub.tell(NetworkId([2; 32]), &WatchEvent::Delta(vec![0; 100]), false);
         hub.close();

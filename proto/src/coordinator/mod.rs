@@ -17,7 +17,7 @@
 //! | `POST /v1/networks/{n}/delta` | member | [`DeltaUpload`] | |
 //! | `GET /v1/networks/{n}/joins` | member, invite | | [`Joins`] |
 //! | `POST /v1/networks/{n}/joins` | member, invite | [`Join`] | |
-//! | `GET /v1/networks/{n}/watch` | member | | [`WatchEvent`]s without end |
+//! | `GET /v1/networks/{n}/watch/{seconds}` | member | | [`WatchEvent`]s without end, and without a longer silence |
 //! | `GET /v1/networks/{n}/credential/{month}` | member | | relay's `Credential` |
 //! | `GET /v1/relay` | relay's own | | upgrade to `tacet-relay` |
 //!
@@ -83,6 +83,12 @@ pub mod path {
     #[must_use]
     pub fn credential(network: &NetworkId, month: u32) -> String {
         network_part(network, "credential", &month.to_string())
+    }
+
+    /// `/v1/networks/{network}/watch/{seconds}`.
+    #[must_use]
+    pub fn watch(network: &NetworkId, silence: u16) -> String {
+        network_part(network, "watch", &silence.to_string())
     }
 
     /// Reads 64 lower-case hex digits.

@@ -296,19 +296,24 @@ impl Client {
         Ok(Credential::from_bytes(&answer)?)
     }
 
-    /// Opens a watch on a connection of its own.
+    /// Opens a watch on a connection of its own, on which something comes in every `silence` seconds.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn watch(&self, network: &NetworkId, member: &SigningKey) -> Result<Watch, Error> {
-        let path = path::network(network, "watch");
+    pub async fn watch(
+        &self,
+        network: &NetworkId,
+        member: &SigningKey,
+        silence: u16,
+    ) -> Result<Watch, Error> {
+        let path = path::watch(network, silence);
         let auth = Auth::Member(member);
         let call = Call { method: Method::GET, path: &path, body: Bytes::new(), auth: Some(&auth) };
         let (connection, response) = self.answered(&call).await?;
         if !response.status().is_success() {
             return Err(in_time(body(response)).await.err().unwrap_or(Error::NotACoordinator));
         }
-        Ok(Watch::new(connection, response.into_body()))
+        Ok(Watch::new(connection, response.into_body(), Duration::from_secs(silence.into())))
     }
 
     /// The head of an answer, over an idle connection if there is one that still holds: the coordinator may have closed

@@ -12,19 +12,20 @@ use super::{
     error::{Cause, Error},
 };
 
-/// A coordinator says every 50 s at least that it lives (see its `watch`), and what is lost on the way comes a little later.
-const SILENCE: Duration = Duration::from_secs(60);
+/// What is lost on the way comes a little later.
+const LATE: Duration = Duration::from_secs(10);
 
 /// A watch of one network. Dropping it ends it.
 pub struct Watch {
     stream: Incoming,
     buffer: Vec<u8>,
     connection: Connection,
+    silence: Duration,
 }
 
 impl Watch {
-    pub(super) fn new(connection: Connection, stream: Incoming) -> Self {
-        Self { stream, buffer: Vec::new(), connection }
+    pub(super) fn new(connection: Connection, stream: Incoming, silence: Duration) -> Self {
+        Self { stream, buffer: Vec::new(), connection, silence }
     }
 
     /// Whether this machine has moved to another network since: nothing will come any more.
@@ -44,7 +45,7 @@ impl Watch {
                 self.buffer.drain(..len);
                 return Ok(event);
             }
-            let frame = timeout(SILENCE, self.stream.frame()).await;
+            let frame = timeout(self.silence + LATE, self.stream.frame()).await;
             let frame = frame.map_err(|_| Error::Unreachable(Cause::Timeout))?;
             let Some(Ok(frame)) = frame else {
                 return Err(Error::Unreachable(Cause::Lost));

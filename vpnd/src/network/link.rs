@@ -37,6 +37,19 @@ const CREDENTIALS_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// For the actor to take a newer roster.
 const ADOPTION: Duration = Duration::from_secs(10);
 
+/// How long a coordinator that is well may be silent, in seconds. Its signs keep the watch in the memory of the routers on the way, of
+/// which the shortest that was measured is some four minutes (Hätönen et al., 2010), and tell that it is there. That a router forgot everything
+/// the first relay shows sooner ([`Link::doubt`]).
+const SILENCE: u16 = 150;
+
+/// The same where a network takes watches away in such a silence: so many, one after the other. (Once, it was the coordinator that
+/// started anew, or a router.)
+const SHORT_SILENCE: u16 = 50;
+const TOO_LONG: u32 = 2;
+
+/// A watch that is younger is not opened anew because a relay was: a router that starts takes this long at the least.
+const FRESH: Duration = Duration::from_secs(30);
+
 /// Between two looks that peers ask for by what they say they have: one of them may lie, again and again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -80,6 +93,7 @@ pub(crate) struct Link {
     task: JoinHandle<()>,
     retry: Arc<Notify>,
     look: Arc<Notify>,
+    doubt: Arc<Notify>,
 }
 
 impl Link {
@@ -91,7 +105,7 @@ impl Link {
         have: Vec<Credential>,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
-        let (retry, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let [retry, look, doubt] = std::array::from_fn(|_| Arc::new(Notify::new()));
         let mut keeper = Keeper {
             client,
             asker,
@@ -100,15 +114,22 @@ impl Link {
             events,
             retry: Arc::clone(&retry),
             look: Arc::clone(&look),
+            doubt: Arc::clone(&doubt),
+            patience: Patience::default(),
             looked: None,
         };
-        Self { task: tokio::spawn(async move { keeper.run().await }), retry, look }
+        Self { task: tokio::spawn(async move { keeper.run().await }), retry, look, doubt }
     }
 
     /// The network around us has changed: connects now if it waits to, or if the watch is from an address that is ours
     /// no more.
     pub(crate) fn retry(&self) {
         self.retry.notify_one();
+    }
+
+    /// A connection was lost and made anew: whatever took it away may have taken the watch away too, which would show late.
+    pub(crate) fn doubt(&self) {
+        self.doubt.notify_one();
     }
 
     /// There may be a newer roster: asks the coordinator, if it was not asked just now. Where it is away, it is asked
@@ -132,7 +153,47 @@ struct Keeper {
     events: mpsc::Sender<LinkEvent>,
     retry: Arc<Notify>,
     look: Arc<Notify>,
+    doubt: Arc<Notify>,
+    patience: Patience,
     looked: Option<Instant>,
+}
+
+/// What silence a watch bears on this network.
+#[derive(Default)]
+struct Patience {
+    /// How many watches did not survive a long one, one after the other.
+    cut: u32,
+}
+
+impl Patience {
+    /// What the coordinator is asked for, in seconds.
+    fn silence(&self) -> u16 {
+        if self.cut < TOO_LONG { SILENCE } else { SHORT_SILENCE }
+    }
+
+    /// Something came after so long a silence.
+    fn survived(&mut self, silence: Duration) {
+        if self.is_long(silence) {
+            self.cut = 0;
+        }
+    }
+
+    /// The watch was lost after so long a silence.
+    fn lost(&mut self, silence: Duration) {
+        if self.is_long(silence) {
+            self.cut += 1;
+        }
+    }
+
+    /// A silence that was to be short and is a little late says nothing of long ones.
+    fn is_long(&self, silence: Duration) -> bool {
+        self.silence() == SILENCE && silence > Duration::from_secs(SHORT_SILENCE.into())
+    }
+
+    /// The network around us is another one.
+    fn moved(&mut self) {
+        self.cut = 0;
+    }
 }
 
 impl Keeper {
@@ -152,7 +213,10 @@ impl Keeper {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
-                () = self.retry.notified() => backoff.reset(),
+                () = self.retry.notified() => {
+                    self.patience.moved();
+                    backoff.reset();
+                }
             }
         }
     }
@@ -167,16 +231,25 @@ impl Keeper {
         let mut epoch = self.epoch();
         let retry = Arc::clone(&self.retry);
         let mut renew = interval_at(Instant::now() + CREDENTIALS_EVERY, CREDENTIALS_EVERY);
-        let look = Arc::clone(&self.look);
+        let (look, doubt) = (Arc::clone(&self.look), Arc::clone(&self.doubt));
+        let mut opened = Instant::now();
+        let mut heard = opened;
         // When the coordinator is looked at because a peer says that there is something newer.
         let mut look_at: Option<Instant> = None;
         loop {
             let done = tokio::select! {
                 next = watch.next() => match next {
-                    Ok(event) => self.heed(event).await.map(|()| None),
+                    Ok(event) => {
+                        self.patience.survived(heard.elapsed());
+                        heard = Instant::now();
+                        self.heed(event).await.map(|()| None)
+                    }
                     // A watch ends with its epoch: that is no trouble.
                     Err(_) if self.epoch() != epoch => self.open().await.map(Some),
-                    Err(e) => Err(e.into()),
+                    Err(e) => {
+                        self.patience.lost(heard.elapsed());
+                        Err(e.into())
+                    }
                 },
                 _ = renew.tick() => self.fetch_credentials().await.map(|()| None),
                 () = look.notified(), if look_at.is_none() => {
@@ -189,12 +262,19 @@ impl Keeper {
                     self.catch_up().await.map(|()| None)
                 }
                 () = retry.notified() => {
+                    self.patience.moved();
                     if watch.is_left_behind() { self.open().await.map(Some) } else { Ok(None) }
+                }
+                () = doubt.notified() => {
+                    if opened.elapsed() >= FRESH { self.open().await.map(Some) } else { Ok(None) }
                 }
             };
             match done {
                 Ok(None) => {}
-                Ok(Some(opened)) => (watch, epoch) = (opened, self.epoch()),
+                Ok(Some(another)) => {
+                    (watch, epoch, opened) = (another, self.epoch(), Instant::now());
+                    heard = opened;
+                }
                 Err(e) => return (true, e),
             }
         }
@@ -239,7 +319,7 @@ impl Keeper {
 
     async fn watch(&self) -> Result<Watch, Error> {
         let member = self.present.borrow().epochs.present().member_key();
-        self.client.watch(&self.asker.network, &member).await
+        self.client.watch(&self.asker.network, &member, self.patience.silence()).await
     }
 
     async fn heed(&mut self, event: WatchEvent) -> Result<(), CatchUpError> {
@@ -317,5 +397,33 @@ pub(super) fn trouble(error: &CatchUpError) -> Trouble {
         CatchUpError::Coordinator(_) | CatchUpError::Removed => Trouble::Unreachable,
         CatchUpError::Roster(RosterError::Forked) => Trouble::Forked,
         CatchUpError::Roster(_) => Trouble::Untrusted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_takes_quiet_watches_away_is_given_more_signs_until_it_is_another() {
+        let [long, short] = [SILENCE, SHORT_SILENCE].map(|silence| Duration::from_secs(silence.into()));
+        let mut patience = Patience::default();
+        // The coordinator may have started anew, now and then.
+        for _ in 0..3 {
+            patience.lost(long);
+            patience.survived(long);
+        }
+        // It may do so often while there is something to say.
+        for _ in 0..3 {
+            patience.lost(short / 2);
+        }
+        assert_eq!(patience.silence(), SILENCE);
+        patience.lost(short * 2);
+        patience.lost(long);
+        assert_eq!(patience.silence(), SHORT_SILENCE);
+        patience.survived(short + Duration::from_secs(1));
+        assert_eq!(patience.silence(), SHORT_SILENCE);
+        patience.moved();
+        assert_eq!(patience.silence(), SILENCE);
     }
 }

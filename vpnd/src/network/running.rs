@@ -144,6 +144,11 @@ impl Running {
         self.look_at_router();
     }
 
+    /// A relay is there again: what took it away may have taken the watch too.
+    pub(super) fn doubt_watch(&self) {
+        self.link.doubt();
+    }
+
     /// The coordinator may have a newer roster than it told.
     pub(super) fn look(&self) {
         self.link.look();

@@ -135,6 +135,7 @@ impl Actor {
         if up {
             // Connections end when a router starts anew, or gets another address outside.
             running.look_at_router();
+            running.doubt_watch();
             self.abandon_relays();
             self.health.clock_wrong = false;
             // Its name leads somewhere, which it did not when this machine started before its network was there.

@@ -21,7 +21,7 @@ const ASK_AFTER: Duration = Duration::from_secs(20);
 const ASK_FIRST_AFTER: Duration = Duration::from_secs(50);
 
 /// The same for the others. RFC 5382 (REQ-5) has routers remember a connection for over two hours; the shortest that was measured among
-/// home routers is 239 s (Hätönen et al., 2010). The relay bears a little more silence (its `limits`).
+/// home routers is some four minutes (Hätönen et al., 2010). The relay bears a little more silence (its `limits`).
 const ASK_SPARE_AFTER: Duration = Duration::from_secs(200);
 
 /// A network that takes the connection away in such a long silence so many times, one after the other, is one with a shorter memory:
@@ -54,7 +54,7 @@ impl Pace {
     pub(super) async fn changed(&mut self) {
         if self.spare.changed().await.is_err() {
             // It will not: whoever gives the parts is gone, and this connection about to end.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
     fn a_network_that_forgets_in_long_silences_is_given_short_ones_until_it_is_another() {
         let (_sender, mut pace) = pace(true);
         let long = ASK_SPARE_AFTER;
-        let mut lost = |pace: &mut Pace| {
+        let lost = |pace: &mut Pace| {
             let allowed = pace.patience(false, false);
             pace.lost(allowed);
         };
