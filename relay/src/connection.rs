@@ -20,6 +20,7 @@ use crate::{
         CHECK_EVERY, GOODBYE_WITHIN, HELLO_WITHIN, OPENING_EVERY, OPENINGS, READ, SILENT_CHECKS, TURN,
         WRITE_WITHIN,
     },
+    link::{Arrival, Link},
     relay::{Relay, Stage},
     switchboard::Seat,
 };
@@ -48,23 +49,26 @@ impl From<proto::wire::WireError> for End {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<S>(relay: &Relay, io: S, exporter: ExporterValue, mut stage: watch::Receiver<Stage>)
-where
-    S: AsyncRead + AsyncWrite,
-{
+pub(crate) async fn serve(
+    relay: &Relay,
+    mut io: impl Link,
+    arrival: Arrival,
+    mut stage: watch::Receiver<Stage>,
+) {
     // Whoever comes while the relay leaves is told as those who were there.
     stage.mark_changed();
+    let Arrival { exporter, mut received } = arrival;
+    let (seat, credential) =
+        match timeout(HELLO_WITHIN, greet(relay, &mut io, &mut received, &exporter)).await {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(End::Refused(refusal))) => {
+                drop(timeout(GOODBYE_WITHIN, refuse(&mut io, refusal)).await);
+                return;
+            }
+            Ok(Err(End::Lost)) | Err(_) => return,
+        };
+    io.greeted();
     let (mut reader, mut writer) = split(io);
-    let mut received = BytesMut::new();
-    let greeting = timeout(HELLO_WITHIN, greet(relay, &mut reader, &mut writer, &mut received, &exporter));
-    let (seat, credential) = match greeting.await {
-        Ok(Ok(admitted)) => admitted,
-        Ok(Err(End::Refused(refusal))) => {
-            drop(timeout(GOODBYE_WITHIN, refuse(&mut reader, &mut writer, refusal)).await);
-            return;
-        }
-        Ok(Err(End::Lost)) | Err(_) => return,
-    };
     seat.queue().say(&Frame::Welcome);
     let visit = Visit { relay, seat: &seat, credential: &credential, exporter: &exporter };
     let writing = write(&seat, &mut writer);
@@ -83,14 +87,13 @@ where
 /// The relay's hello, then the machine's.
 async fn greet(
     relay: &Relay,
-    reader: &mut (impl AsyncRead + Unpin),
-    writer: &mut (impl AsyncWrite + Unpin),
+    io: &mut impl Link,
     received: &mut BytesMut,
     exporter: &ExporterValue,
 ) -> Result<(Seat, Credential), End> {
     let hello = RelayHello::sign(relay.key(), exporter, relay.today());
-    writer.write_all(&Frame::RelayHello(hello).to_vec()).await?;
-    writer.flush().await?;
+    io.write_all(&Frame::RelayHello(hello).to_vec()).await?;
+    io.flush().await?;
     let len = loop {
         if let Some(len) = peek(received)? {
             break len;
@@ -99,7 +102,7 @@ async fn greet(
         if received.len() > READ {
             return Err(End::Refused(Refusal::Protocol));
         }
-        if reader.read_buf(received).await? == 0 {
+        if io.read_buf(received).await? == 0 {
             return Err(End::Lost);
         }
     };
@@ -115,16 +118,12 @@ async fn greet(
 }
 
 /// Says why, and reads on until the machine has heard it: closing on bytes that were not read would take the word back.
-async fn refuse(
-    reader: &mut (impl AsyncRead + Unpin),
-    writer: &mut (impl AsyncWrite + Unpin),
-    refusal: Refusal,
-) -> std::io::Result<()> {
-    writer.write_all(&Frame::Refused(refusal).to_vec()).await?;
-    writer.flush().await?;
-    writer.shutdown().await?;
+async fn refuse(io: &mut impl Link, refusal: Refusal) -> std::io::Result<()> {
+    io.write_all(&Frame::Refused(refusal).to_vec()).await?;
+    io.flush().await?;
+    io.shutdown().await?;
     let mut ignored = [0; 512];
-    while reader.read(&mut ignored).await? > 0 {}
+    while io.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 
@@ -511,7 +510,8 @@ mod tests {
         fn enter_by(&self, pipe: usize, exporter: ExporterValue) -> Machine {
             let (io, theirs) = duplex(pipe);
             let (relay, stage) = (Arc::clone(&self.relay), self.relay.stage());
-            tokio::spawn(async move { serve(&relay, theirs, exporter, stage).await });
+            let arrival = Arrival { exporter, received: BytesMut::new() };
+            tokio::spawn(async move { serve(&relay, theirs, arrival, stage).await });
             Machine { io, received: BytesMut::new() }
         }
 

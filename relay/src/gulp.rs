@@ -32,6 +32,16 @@ impl<S> Gulping<S> {
         Self { inner, room: Vec::new(), waiting: 0..0 }
     }
 
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// What is read.
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     /// Hands out what was read before.
     fn pour(&mut self, out: &mut ReadBuf<'_>) {
         let n = out.remaining().min(self.waiting.len());

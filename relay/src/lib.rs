@@ -37,6 +37,7 @@ mod gulp;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod limits;
+mod link;
 pub mod listener;
 pub mod message;
 mod queue;

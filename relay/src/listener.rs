@@ -36,7 +36,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::gulp::Gulping;
+use crate::{gulp::Gulping, link::Watched};
 
 /// Connections at once. Each costs tens of kilobytes, so this is some hundred megabytes at worst; a host that serves
 /// more machines runs more relays.
@@ -76,10 +76,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// at least, see `limits`; a coordinator to a watch), so that it costs idle machines nothing.
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up. Until then it repeats them after ever longer
-/// pauses, and to a machine that comes back (it slept, its router forgot it, it had no network) nothing passes before the next
-/// repetition. That a connection is gone the machine notices with its first packet, and connects anew.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up. (A relay's connection has less from its greeting
+/// on: [`proto::relay::patience`].)
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// The value exported from the TLS session that a request came over; in the request's extensions.
 #[derive(Clone, Copy)]
@@ -268,7 +267,7 @@ async fn converse<H, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     tune(&stream);
-    let Ok(Ok(stream)) = timeout(TLS_WITHIN, tls.accept(Gulping::new(stream))).await else {
+    let Ok(Ok(stream)) = timeout(TLS_WITHIN, tls.accept(Gulping::new(Watched::new(stream)))).await else {
         return;
     };
     let Ok(exporter) = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None) else {

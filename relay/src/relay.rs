@@ -10,13 +10,13 @@ use hyper::{
     header::{CONNECTION, HeaderValue, UPGRADE as UPGRADE_HEADER},
     upgrade::{self, OnUpgrade},
 };
-use hyper_util::rt::TokioIo;
 use proto::relay::{Credential, RelayKeyFile, UPGRADE};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     connection,
     limits::{LEAVE_AFTER, LEAVE_LOOKS},
+    link::{self, Arrival},
     listener::{Exporter, Slot},
     switchboard::Switchboard,
 };
@@ -75,9 +75,11 @@ impl Relay {
         let upgrading = upgrade::on(&mut request);
         let relay = Arc::clone(self);
         tokio::spawn(async move {
-            if let Ok(io) = upgrading.await {
-                let stage = relay.stage();
-                connection::serve(&relay, TokioIo::new(io), exporter, stage).await;
+            if let Ok(upgraded) = upgrading.await
+                && let Some((io, received)) = link::beneath(upgraded)
+            {
+                let arrival = Arrival { exporter, received };
+                connection::serve(&relay, io, arrival, relay.stage()).await;
             }
             drop(slot);
         });

@@ -84,7 +84,7 @@ impl Authority {
     }
 
     /// The authority's own certificate, signed by itself.
-    fn certificate(&self) -> Result<CertifiedIssuer<'static, &Self>, TlsError> {
+    pub(crate) fn certificate(&self) -> Result<CertifiedIssuer<'static, &Self>, TlsError> {
         let mut own = CertificateParams::default();
         own.distinguished_name = common_name("Tacet authority");
         own.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

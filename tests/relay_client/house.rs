@@ -200,6 +200,26 @@ impl House {
         (address, cut)
     }
 
+    /// A way to the relay on which the first `lost` connections get nowhere: what is said on them is lost.
+    pub(crate) async fn lossy_way(&self, lost: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, relay) = (listener.local_addr().unwrap(), self.address);
+        tokio::spawn(async move {
+            let mut kept = Vec::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                if kept.len() < lost {
+                    kept.push(near);
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(relay).await.unwrap();
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        address
+    }
+
     pub(crate) fn passed_the_middle(&self) -> usize {
         self.passed.load(Ordering::Relaxed)
     }

@@ -101,6 +101,18 @@ async fn a_connection_that_the_network_took_away_is_made_anew_at_once_if_it_was_
 }
 
 #[tokio::test]
+async fn a_connection_that_takes_long_has_another_made_beside_it() {
+    let house = House::start().await;
+    let began = Instant::now();
+    let mut a = house.machine(1).through(house.lossy_way(2).await).up().await;
+    // Two are begun beside the first, after three seconds each; all of it would be given up after twenty.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let b = house.machine(2).up().await;
+    b.send(house.mailbox_of(1), b"here");
+    assert!(a.payload().await.2 == b"here"[..]);
+}
+
+#[tokio::test]
 async fn a_relay_with_another_key_is_not_spoken_to() {
     let house = House::start().await;
     let mut machine = house.machine(1).expecting([9; 32]).start();

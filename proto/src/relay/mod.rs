@@ -37,12 +37,14 @@
 mod credential;
 mod frame;
 mod key_file;
+mod patience;
 
 pub use credential::{AdmissionKey, Credential, CredentialIssuer, Pseudonym, month_of};
 pub use frame::{
     Frame, HEADER, HELLO_VERSION, Handle, MAX_FRAME, MAX_PAYLOAD, Open, Refusal, RelayHello, To, peek,
 };
 pub use key_file::{KeyFileError, RelayKeyFile};
+pub use patience::{LOOK_AGAIN, patience};
 
 /// The protocol name in the HTTP `Upgrade` header.
 pub const UPGRADE: &str = "tacet-relay";

@@ -5,6 +5,7 @@
 use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http_body_util::Empty;
 use hyper::{
     Request, StatusCode,
@@ -28,7 +29,7 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, interval_at, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::{Host, Url};
@@ -36,6 +37,7 @@ use url::{Host, Url};
 use super::{
     calendar::{self, Clock},
     client::BadRelayUrl,
+    link::Link,
     session::End,
 };
 use crate::dial::{Fault, Way};
@@ -43,12 +45,16 @@ use crate::dial::{Fault, Way};
 /// How long all of it may take: a dozen round trips of a bad link.
 const ALL_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a machine that changed its network must
-/// notice. (And what the kernel repeats after ever longer pauses would not be heard at once when the way is whole again. The
-/// relay does the same.)
-const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+/// When a connection that is not there yet has another begun beside it, and that one a third: more than a link needs that loses nothing,
+/// and what the kernel waits before it repeats a new connection's first bytes where it does not know the way. The first
+/// that the relay greets is used, and the others are dropped before they open a mailbox.
+const BESIDE_AFTER: Duration = Duration::from_secs(3);
 
-/// The same until the relay has greeted: a slow and lossy way has nothing better to go over.
+/// So many at once.
+const BESIDE: usize = 3;
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up, until the relay has greeted: a slow and
+/// lossy way has nothing better to go over. From then on it is [`Link`] that says.
 const UNGREETED: Duration = Duration::from_secs(15);
 
 /// The relay's hellos are shorter; more before the welcome is no relay of ours.
@@ -72,6 +78,7 @@ pub(super) struct Target {
 /// A connection to a relay that has proven its key and was shown the credential.
 pub(super) struct Connection {
     pub(super) io: TokioIo<Upgraded>,
+    pub(super) link: Link,
     pub(super) exporter: ExporterValue,
     /// What was read beyond the hello.
     pub(super) received: BytesMut,
@@ -119,21 +126,43 @@ pub(super) async fn connect(
     credential: &Credential,
     clock: Clock,
 ) -> Result<Connection, End> {
-    timeout(ALL_WITHIN, async {
-        let tcp = dial(target).await?;
-        let local = tcp.local_addr().ok();
-        // The same socket, to be found again beneath TLS and HTTP.
-        let socket = tcp.as_fd().try_clone_to_owned();
-        let tls = secure(target, tcp).await?;
-        let (mut io, exporter) = upgrade(target, tls).await?;
-        let received = greet(target, credential, clock, &mut io, &exporter).await?;
-        if let Ok(socket) = socket {
-            let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let attempts = beside(BESIDE_AFTER, || attempt(target, credential, clock));
+    timeout(ALL_WITHIN, attempts).await.unwrap_or(Err(End::Lost))
+}
+
+/// What the first attempt comes to that does not get lost. Others are begun beside it while it takes longer than `after`, one
+/// after the other.
+async fn beside<T, F>(after: Duration, attempt: impl Fn() -> F) -> Result<T, End>
+where
+    F: Future<Output = Result<T, End>>,
+{
+    let mut attempts = FuturesUnordered::from_iter([attempt()]);
+    let mut begun = 1;
+    let mut next = interval_at(Instant::now() + after, after);
+    loop {
+        tokio::select! {
+            Some(came) = attempts.next() => match came {
+                Err(End::Lost) if !attempts.is_empty() => {}
+                came => return came,
+            },
+            _ = next.tick(), if begun < BESIDE => {
+                begun += 1;
+                attempts.push(attempt());
+            }
         }
-        Ok(Connection { io, exporter, received, local, proxied: target.is_proxied() })
-    })
-    .await
-    .unwrap_or(Err(End::Lost))
+    }
+}
+
+async fn attempt(target: &Target, credential: &Credential, clock: Clock) -> Result<Connection, End> {
+    let tcp = dial(target).await?;
+    let local = tcp.local_addr().ok();
+    // The same socket, to be found again beneath TLS and HTTP.
+    let socket = tcp.as_fd().try_clone_to_owned();
+    let tls = secure(target, tcp).await?;
+    let (mut io, exporter) = upgrade(target, tls).await?;
+    let received = greet(target, credential, clock, &mut io, &exporter).await?;
+    let link = Link::new(socket.ok());
+    Ok(Connection { io, link, exporter, received, local, proxied: target.is_proxied() })
 }
 
 /// TLS over a connection that leads to the relay, or to whoever answers in its place.
@@ -307,6 +336,10 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
@@ -319,5 +352,34 @@ mod tests {
         {
             assert!(Target::new(bad, [0; 32], Way::default()).is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_takes_long_has_others_beside_it_of_which_the_first_is_used() {
+        const SHORT: Duration = Duration::from_millis(50);
+        let begun = Cell::new(0);
+        // What each of them comes to, and after how many pauses.
+        let run = async |ends: [(u32, Result<u32, End>); BESIDE]| {
+            begun.set(0);
+            let took = beside(SHORT, || {
+                let (pauses, end) = ends[begun.get()];
+                begun.set(begun.get() + 1);
+                async move {
+                    sleep(SHORT * pauses).await;
+                    end
+                }
+            });
+            (took.await, begun.get())
+        };
+        let never = (1_000, Ok(0));
+        assert!(run([(0, Ok(1)), never, never]).await == (Ok(1), 1));
+        assert!(run([never, (0, Ok(2)), never]).await == (Ok(2), 2));
+        assert!(run([never, never, (4, Ok(3))]).await == (Ok(3), 3));
+        assert!(run([(5, Ok(1)), never, never]).await == (Ok(1), 3));
+        // Who is lost leaves it to the others; if there is none, it is lost.
+        assert!(run([(0, Err(End::Lost)), never, never]).await == (Err(End::Lost), 1));
+        assert!(run([(2, Err(End::Lost)), (4, Ok(2)), never]).await.0 == Ok(2));
+        // What the relay says, or the proxy, no other attempt will hear otherwise.
+        assert!(run([never, (0, Err(End::ClockWrong)), never]).await == (Err(End::ClockWrong), 2));
     }
 }

@@ -16,6 +16,7 @@
 pub mod calendar;
 mod client;
 mod connect;
+mod link;
 mod outbox;
 mod pace;
 mod probe;

@@ -25,6 +25,7 @@ use super::{
     calendar::{self, Clock},
     client::{Listen, RelayEvent},
     connect::Connection,
+    link::Link,
     outbox::Outbox,
     pace::Pace,
 };
@@ -128,12 +129,12 @@ impl<'a> Session<'a> {
         wanted: &mut watch::Receiver<Vec<Listen>>,
         retry: &Notify,
     ) -> End {
-        let Connection { io, exporter, mut received, local, proxied } = connection;
+        let Connection { io, link, exporter, mut received, local, proxied } = connection;
         let (mut reader, writer) = split(io);
         self.outbox.open();
         let outbox = self.outbox;
         let end = tokio::select! {
-            end = write(outbox, writer) => end,
+            end = write(outbox, writer, link) => end,
             end = self.read(&mut reader, &mut received, &exporter, (local, proxied), wanted, retry) => end,
         };
         match end {
@@ -309,10 +310,11 @@ fn broken(error: &io::Error) -> End {
 }
 
 /// Writes what waits, until the relay takes no more.
-async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>) -> End {
+async fn write(outbox: &Outbox, mut writer: WriteHalf<TokioIo<Upgraded>>, mut link: Link) -> End {
     let mut batch = Vec::new();
     loop {
         outbox.take(&mut batch).await;
+        link.look_again();
         let written = timeout(WRITE_WITHIN, async {
             writer.write_all(&batch).await?;
             writer.flush().await
