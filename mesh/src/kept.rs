@@ -13,7 +13,7 @@ use std::{
 /// Packets longer than this, in bytes, are not kept: the sound of a call is shorter.
 pub(crate) const SMALL: usize = 512;
 /// So many are kept of all peers together, the newest.
-const KEPT: usize = 128;
+const KEPT: usize = 256;
 /// A peer that is sent more than so many (a call sends 5, an answer to what was repeated comes with all others)…
 const FEW: u32 = 64;
 /// …in this time has a flow of another kind…
@@ -84,12 +84,13 @@ mod tests {
         let (begin, mut kept) = (Instant::now(), Kept::default());
         let at = |n: u64| begin + Duration::from_millis(n);
         for n in 0..KEPT as u64 + 10 {
-            kept.push(at(n), (n % 2) as u32, &[n as u8; 100]);
+            kept.push(at(n), (n % 2) as u32, &n.to_le_bytes());
         }
         assert_eq!(kept.0.len(), KEPT);
-        let of_second: Vec<u8> = kept.since(at(100), 1).map(|datagram| datagram[0]).collect();
-        assert_eq!(of_second, (101..138).step_by(2).collect::<Vec<u8>>());
-        assert_eq!(kept.since(begin, 0).next().unwrap(), [10; 100], "the oldest gave way");
+        let last = KEPT as u64 + 9;
+        let of_second: Vec<_> = kept.since(at(last - 4), 1).collect();
+        assert_eq!(of_second, [last - 4, last - 2, last].map(u64::to_le_bytes));
+        assert_eq!(kept.since(begin, 0).next().unwrap(), 10u64.to_le_bytes(), "the oldest gave way");
         kept.forget(1);
         assert_eq!((kept.since(begin, 1).count(), kept.since(begin, 0).count()), (0, KEPT / 2));
     }

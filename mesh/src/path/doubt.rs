@@ -64,6 +64,11 @@ impl Path {
         (self.patience / 2).max(self.round_trip() * 3 / 2)
     }
 
+    /// Nothing was heard since then: what was answered last was sent a round trip earlier.
+    fn lost_since(&self, unanswered: Instant) -> Instant {
+        unanswered.checked_sub(self.round_trip()).unwrap_or(unanswered)
+    }
+
     /// When a probe is due because nothing was heard.
     pub(super) fn ask_at(&self, probed: Instant) -> Option<Instant> {
         let since = self.unanswered?;
@@ -102,9 +107,19 @@ impl Paths {
         self.spare
     }
 
-    /// Once when the doubt begins: since when what was sent may have been lost, and where to send it again.
+    /// Once when the doubt begins: since when what was sent may have been lost, and where to send it again. The same when a path
+    /// is given up before it was in doubt, for it is that long.
     pub(crate) fn may_have_lost(&mut self) -> Option<(Instant, To)> {
-        self.lost_since.take().zip(self.spare)
+        let other = self.spare.or_else(|| self.route().filter(|_| self.is_well()));
+        self.lost_since.take().zip(other)
+    }
+
+    /// The path at this place, which carried data, is given up, silent since then.
+    pub(super) fn lost_with(&mut self, at: usize, since: Instant) {
+        if !self.doubted {
+            self.lost_since = Some(self.table[at].lost_since(since));
+        }
+        self.doubt_relays(since);
     }
 
     /// After data was sent that nothing answered yet: when to look again.
@@ -117,9 +132,9 @@ impl Paths {
         let is_doubted = |path: &Path| path.trusted && path.doubted_at().is_some_and(|due| due <= now);
         let doubted = self.chosen.filter(|at| is_doubted(&self.table[*at]));
         let begins = doubted.is_some() && !self.doubted;
-        // What was answered last was sent a round trip earlier.
-        let lost_since = |path: &Path| path.unanswered?.checked_sub(path.round_trip());
-        self.lost_since = doubted.filter(|_| begins).and_then(|at| lost_since(&self.table[at]));
+        if let Some(path) = doubted.filter(|_| begins).map(|at| &self.table[at]) {
+            self.lost_since = path.unanswered.map(|since| path.lost_since(since));
+        }
         self.doubted = doubted.is_some();
         self.spare = doubted.and_then(|at| self.other_than(at));
         if begins && let Some(path) = self.table.iter_mut().find(|path| Some(path.to) == self.spare) {
@@ -161,8 +176,36 @@ impl Paths {
 mod tests {
     use std::net::SocketAddr;
 
+    use proto::pipe::RelayTo;
+
     use super::*;
-    use crate::path::{Kind, Origin, Via};
+    use crate::path::{Kind, Origin, Silence, Via};
+
+    #[test]
+    fn what_was_sent_on_a_long_path_goes_elsewhere_though_it_is_given_up_before_it_is_in_doubt() {
+        let remote = SocketAddr::from(([192, 0, 2, 1], 1_024));
+        let begin = Instant::now();
+        let ms = |n| begin + Duration::from_millis(n);
+        let mut paths = Paths::default();
+        paths.add_relay(begin, 0, RelayTo::Handle(1));
+        let relay = paths.route();
+        let via = Via::Udp { socket: 0, remote };
+        paths.probed(begin, via, &[], false);
+        for (sent, answered, nonce) in [(0, 400, 1), (400, 800, 2)] {
+            let at = paths.place(via).unwrap();
+            paths.probe(ms(sent), at, nonce, false);
+            assert!(paths.echoed(ms(answered), via, nonce).is_some());
+        }
+        assert!(paths.is_valid(via) && paths.route() != relay);
+        paths.sent(ms(1_000), 84);
+        let at = paths.place(via).unwrap();
+        for nonce in [3, 4] {
+            paths.probe(ms(1_800), at, nonce, false);
+        }
+        assert!(paths.lapse(ms(2_400)) == Silence::None && paths.may_have_lost().is_none());
+        assert!(paths.lapse(ms(2_600)) == Silence::Direct && !paths.doubted);
+        assert!(paths.may_have_lost() == Some((ms(600), relay.unwrap())) && paths.may_have_lost().is_none());
+    }
 
     #[test]
     fn echoes_that_waited_for_a_cut_way_do_not_pass_for_a_long_one_and_a_longer_way_is_found() {

@@ -466,7 +466,7 @@ impl Paths {
             };
             if self.chosen == Some(at) {
                 silence = kind;
-                self.doubt_relays(since);
+                self.lost_with(at, since);
             }
         }
         if silence != Silence::None || self.chosen.is_some_and(|at| !self.table[at].trusted) {

@@ -21,6 +21,7 @@ mod outbox;
 mod pace;
 mod probe;
 mod session;
+mod slept;
 
 pub use client::{BadRelayUrl, Listen, RelayClient, RelayEvent};
 pub(crate) use probe::{Unproven, probe};

@@ -20,9 +20,11 @@ const ASK_AFTER: Duration = Duration::from_secs(20);
 /// everything. (And less than any known router forgets a quiet connection in.)
 const ASK_FIRST_AFTER: Duration = Duration::from_secs(50);
 
-/// The same for the others. RFC 5382 (REQ-5) has routers remember a connection for over two hours; the shortest that was measured among
-/// home routers is some four minutes (Hätönen et al., 2010). The relay bears a little more silence (its `limits`).
-const ASK_SPARE_AFTER: Duration = Duration::from_secs(200);
+/// The same for the others. RFC 5382 (REQ-5) has routers remember a connection for over two hours; some firewalls are set to two minutes.
+/// A router that starts anew and takes up connections that it finds under way lets the first relay's sign pass, and nobody hears
+/// that it forgot the others: until their own signs the machine is out of reach for who has none but these. (The relay bears twice
+/// the silence, its `limits`.)
+const ASK_SPARE_AFTER: Duration = Duration::from_secs(110);
 
 /// A network that takes the connection away in such a long silence so many times, one after the other, is one with a shorter memory:
 /// each time costs as much as many signs. (Once, it was a router or a relay that started anew.)

@@ -28,6 +28,7 @@ use super::{
     link::Link,
     outbox::Outbox,
     pace::Pace,
+    slept::Look,
 };
 use crate::{dial::ProxyFault, moved::moved_from};
 
@@ -158,13 +159,20 @@ impl<'a> Session<'a> {
         let mut look = interval(calendar::LOOK_AGAIN);
         // When an answer is due, and what it is the end of if none comes.
         let mut answer_by: Option<(Instant, End)> = None;
+        let mut last = Look::new(Instant::now(), (self.clock)());
+        let mut carried = true;
         self.follow(&wanted.borrow_and_update().clone(), exporter);
         loop {
             if let Err(end) = self.handle_all(received).await {
                 return end;
             }
             received.reserve(READ);
-            let patience = self.pace.patience(self.carries(), proxied);
+            let carries = self.carries();
+            if carries && !carried {
+                last = Look::new(Instant::now(), (self.clock)());
+            }
+            carried = carries;
+            let patience = self.pace.patience(carries, proxied);
             let deadline = answer_by.map_or(self.heard + patience, |(by, _)| by);
             tokio::select! {
                 biased;
@@ -192,6 +200,12 @@ impl<'a> Session<'a> {
                     }
                     self.outbox.say(&Frame::Ping);
                     answer_by = Some((Instant::now() + SOON, End::Moved));
+                }
+                () = sleep_until(last.due()), if carries => {
+                    if last.slept(Instant::now(), (self.clock)()) {
+                        self.outbox.say(&Frame::Ping);
+                        answer_by.get_or_insert((Instant::now() + ANSWER_WITHIN, End::Lost));
+                    }
                 }
                 () = sleep_until(deadline) => {
                     if let Some((_, end)) = answer_by {
