@@ -41,6 +41,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take when the network around us has changed.
 const SOON: Duration = Duration::from_secs(3);
 
+/// How long it may take when this machine slept: no longer than a round trip of a far relay takes. The relay may be about to give the
+/// connection up, and send nothing more on it but what it repeats.
+const AWAKE: Duration = Duration::from_millis(1_200);
+
 /// How long the relay may take to accept what one write holds.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -204,7 +208,10 @@ impl<'a> Session<'a> {
                 () = sleep_until(last.due()), if carries => {
                     if last.slept(Instant::now(), (self.clock)()) {
                         self.outbox.say(&Frame::Ping);
-                        answer_by.get_or_insert((Instant::now() + ANSWER_WITHIN, End::Lost));
+                        let awake = Instant::now() + AWAKE;
+                        if answer_by.is_none_or(|(by, _)| by > awake) {
+                            answer_by = Some((awake, End::Broken));
+                        }
                     }
                 }
                 () = sleep_until(deadline) => {
