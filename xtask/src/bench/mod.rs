@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what things cost, as ratios between what ran side by side.
 
+mod crowd;
 mod fairness;
 mod flow;
 mod instructions;
@@ -7,8 +8,10 @@ mod link;
 mod load;
 mod lockdown;
 mod machine;
+mod model;
 mod peers;
 mod relay;
+mod scaling;
 mod table;
 mod transfer;
 mod turn;
@@ -63,6 +66,11 @@ pub(crate) enum Bench {
     /// A plain interface, and the data path of a machine in a network, with 10,000 peers of which up to 1,000 are active at
     /// once, all on this computer. Needs root; takes three minutes.
     Peers(peers::Options),
+    /// Several workers: what they carry and cost on the processors here, and a model of a computer with eight.
+    ///
+    /// A plain interface, and the data path of a machine in a network, with 64 active peers: on one processor with everything,
+    /// on one beside everything else, and on all with 1, 2, 4 and 8 workers. Needs root; takes three minutes.
+    Scaling(scaling::Options),
     /// Micro-benchmarks: splitting and joining packets, sealing and opening them, finding whose an address is.
     ///
     /// Options after `--` go to divan: a part of a name, or --help. As root it measures joining too, into a TUN device.
@@ -111,6 +119,7 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
             fairness::run(Rounds { rounds: *rounds, seconds: *seconds, json: *json })
         }
         Bench::Peers(options) => peers::run(options),
+        Bench::Scaling(options) => scaling::run(options),
         Bench::Micro { options } => micro(options),
         Bench::Instructions(options) => instructions::run(*options),
         Bench::Relay(relay) => relay::run(relay.rounds, relay.beside.as_deref()),

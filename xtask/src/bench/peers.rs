@@ -2,21 +2,11 @@
 //!
 //! `tests/bench/src/bin/crowd` measures and is the crowd; here its document becomes tables.
 
-use std::{
-    env, fs,
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use tests::turn::Turn;
 
-use super::machine::{self, Machine};
-use crate::{cargo, packages, root};
-
-/// Where results are kept.
-const KEPT: &str = "docs/benchmarks";
+use super::crowd::{Crowd, Output, SIDES, number};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -29,67 +19,23 @@ pub(crate) struct Options {
     /// Seconds of each transfer.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Write the tables and the document to docs/benchmarks/peers.md and .json.
-    #[arg(long)]
-    save: bool,
-    /// Print one JSON document in place of the tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
-
-/// One side that was measured, by its name in the document.
-const SIDES: [(&str, &str); 2] = [("device", "plain interface"), ("mesh", "mesh")];
 
 /// Measures, and prints tables or a document.
 pub(super) fn run(options: &Options) -> Result<bool> {
-    packages::prepare_lab()?;
-    let built = cargo()
-        .args("build --release --locked --workspace --bin crowd --bin vpnd".split(' '))
-        .status()?
-        .success();
-    if !built {
-        bail!("the build failed");
-    }
-    let program = |name: &str| -> Result<_> { Ok(env::current_exe()?.with_file_name(name)) };
-    let _alone = Turn::alone()?;
-    let output = Command::new(program("crowd")?)
-        .arg(program("vpnd")?)
-        .args([options.configured, options.seconds].map(|number| number.to_string()))
-        .args(options.active.iter().map(ToString::to_string))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        bail!("the crowd could not be measured");
-    }
-    let measured: Value = serde_json::from_slice(&output.stdout).context("the crowd printed no document")?;
-    let document = json!({
-        "machine": Machine::here(),
-        "version": machine::own_version(),
-        "seconds": options.seconds,
-        "measured": measured,
-    });
-    let page = page(&measured);
-    if options.json {
-        println!("{document:#}");
-    } else {
-        println!("{page}");
-    }
-    if options.save {
-        let folder = root().join(KEPT);
-        let head = format!(
-            "# Many peers\n\n`cargo xtask bench peers`; [README.md](README.md) says what is measured.\n\n{}; vpnd {}.\n\n",
-            Machine::here().line(),
-            machine::own_version()
-        );
-        fs::write(folder.join("peers.md"), head + &page)?;
-        fs::write(folder.join("peers.json"), document.to_string() + "\n")?;
-    }
+    let crowd = Crowd::prepare()?;
+    let numbers = [options.configured, options.seconds].into_iter().chain(options.active.iter().copied());
+    let measured = crowd.measure("peers", numbers.map(|number| number.to_string()))?;
+    let tables = tables(&measured);
+    let document = json!({ "seconds": options.seconds, "measured": measured });
+    options.output.publish("peers", "Many peers", &tables, document)?;
     Ok(true)
 }
 
 /// The tables.
-fn page(measured: &Value) -> String {
+fn tables(measured: &Value) -> String {
     let configured = number(&measured["configured"]);
     let most = |side: &Value| {
         let steps = side["active"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -149,8 +95,4 @@ fn page(measured: &Value) -> String {
         );
     }
     page
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(0.0)
 }

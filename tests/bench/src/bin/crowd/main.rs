@@ -1,14 +1,21 @@
-//! What many peers cost one side, for `cargo xtask bench peers`: `crowd VPND PEERS SECONDS ACTIVE...`
+//! What many peers cost one side, for `cargo xtask bench peers` and `scaling`.
+//!
+//! ```text
+//! crowd peers VPND PEERS SECONDS ACTIVE...
+//! crowd scaling VPND PEERS SECONDS device|mesh WORKERS PROCESSORS PROCESSORS
+//! ```
 //!
 //! In a network namespace of its own it starts what is measured, a plain interface or the data path of a machine in a
 //! network ([`server`]), tells it of all peers, and is itself those of them that are active: as many cores of ours, each
-//! with a key, an address and a socket ([`peers`]). It prints one JSON document.
+//! with a key, an address and a socket ([`peers`]). Or it tells processors who may use them, and how many workers share the
+//! peers ([`scaling`]). It prints one JSON document.
 //!
 //! Both ends are on one computer: the crowd seals and opens as much as the side that is measured does, on another
 //! processor. Bytes are counted at the interface of that side, processor time and memory of its processes alone.
 
 mod peers;
 mod readings;
+mod scaling;
 mod server;
 
 use std::{
@@ -16,11 +23,11 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::Command,
-    thread,
+    slice, thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -42,30 +49,43 @@ const SETTLE: Duration = Duration::from_secs(35);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [vpnd, configured, seconds, active @ ..] = &arguments[..] else {
-        bail!("crowd VPND PEERS SECONDS ACTIVE...");
+    let [what, vpnd, configured, seconds, more @ ..] = &arguments[..] else {
+        bail!("crowd peers|scaling VPND PEERS SECONDS ...");
     };
-    let (configured, seconds): (usize, u64) = (configured.parse()?, seconds.parse()?);
-    let active = active.iter().map(|number| Ok(number.parse()?)).collect::<Result<Vec<usize>>>()?;
-    if active.iter().any(|number| *number == 0 || *number > configured) {
-        bail!("there is at least one active peer, and none that is not configured");
-    }
+    let (vpnd, configured) = (PathBuf::from(vpnd), configured.parse()?);
+    let seconds = Duration::from_secs(seconds.parse()?);
     prepare()?;
-    let plan = Plan { vpnd: PathBuf::from(vpnd), configured, seconds: Duration::from_secs(seconds), active };
-    let report = json!({
-        "configured": configured,
-        "device": measure(Kind::Device, &plan)?,
-        "mesh": measure(Kind::Mesh, &plan)?,
-    });
+    let report = match what.as_str() {
+        "peers" => many(&Plan { vpnd, configured, seconds, active: numbers(more)? })?,
+        "scaling" => scaling::measure(&scaling::Plan::new(vpnd, configured, seconds, more)?)?,
+        other => bail!("nothing called {other} is measured"),
+    };
     writeln!(io::stdout(), "{report}")?;
     Ok(())
 }
 
+fn numbers(text: &[String]) -> Result<Vec<usize>> {
+    text.iter().map(|number| Ok(number.parse()?)).collect()
+}
+
+/// What `bench peers` asks for.
 struct Plan {
     vpnd: PathBuf,
     configured: usize,
     seconds: Duration,
     active: Vec<usize>,
+}
+
+/// Both kinds, one after the other.
+fn many(plan: &Plan) -> Result<Value> {
+    if plan.active.iter().any(|number| *number == 0 || *number > plan.configured) {
+        bail!("there is at least one active peer, and none that is not configured");
+    }
+    Ok(json!({
+        "configured": plan.configured,
+        "device": measure(Kind::Device, plan)?,
+        "mesh": measure(Kind::Mesh, plan)?,
+    }))
 }
 
 /// A network of our own, in which every address of the underlay is this computer; a `/run` of our own; many descriptors.
@@ -90,10 +110,7 @@ fn ip(arguments: &str) -> Result<()> {
 
 /// All of one kind.
 fn measure(kind: Kind, plan: &Plan) -> Result<Value> {
-    let mut server = Server::start(kind, &plan.vpnd)?;
-    ip(&format!("address add {}/32 dev {}", peers::SERVER, server::INTERFACE))?;
-    ip(&format!("link set {} mtu {} up", server::INTERFACE, peers::MTU))?;
-    ip(&format!("route add {} dev {}", peers::INSIDE, server::INTERFACE))?;
+    let mut server = Server::start(kind, &plan.vpnd, 1)?;
     let sink = peers::sink()?;
     let empty = server.reading()?;
     let configuring = server.configure(plan.configured)?;
@@ -101,14 +118,14 @@ fn measure(kind: Kind, plan: &Plan) -> Result<Value> {
     let configured = server.reading()?;
     let idle = wakeups(&server, None)?;
 
-    let mut crowd = Crowd::new(kind, server.public_key())?;
+    let mut crowd = Crowd::new(kind, server.public_key(), 0)?;
     let mut steps = Vec::new();
     for &active in &plan.active {
         crowd.connect(active)?;
         let connected = server.reading()?;
         let mut step = json!({ "peers": active, "connected": connected.json() });
         for (way, name) in [(Way::In, "in"), (Way::Out, "out")] {
-            step[name] = flow(&server, &mut crowd, way, active, plan.seconds)?;
+            step[name] = flow(&mut server, slice::from_mut(&mut crowd), way, active, plan.seconds)?;
         }
         step["loaded"] = server.reading()?.json();
         steps.push(step);
@@ -128,12 +145,20 @@ fn measure(kind: Kind, plan: &Plan) -> Result<Value> {
     }))
 }
 
-/// Data one way between the side that is measured and so many peers in turn.
-fn flow(server: &Server, crowd: &mut Crowd, way: Way, active: usize, time: Duration) -> Result<Value> {
-    let (before, passed, began) = (server.reading()?, Passed::now(server::INTERFACE)?, Instant::now());
-    crowd.flow(way, active, time)?;
+/// Data one way between the side that is measured and so many peers of each crowd in turn, all crowds at once.
+fn flow(server: &mut Server, crowds: &mut [Crowd], way: Way, active: usize, time: Duration) -> Result<Value> {
+    let (sent, passed) = (server.sent()?, Passed::now(server::INTERFACE)?);
+    let (before, began) = (server.reading()?, Instant::now());
+    thread::scope(|scope| {
+        let flows: Vec<_> =
+            crowds.iter_mut().map(|crowd| scope.spawn(move || crowd.flow(way, active, time))).collect();
+        flows.into_iter().try_for_each(|flow| flow.join().map_err(|_| anyhow!("a crowd panicked"))?)
+    })?;
     let (after, elapsed) = (server.reading()?, began.elapsed().as_secs_f64());
-    let bytes = Passed::now(server::INTERFACE)?.since(&passed, way == Way::In) as f64;
+    let bytes = match way {
+        Way::In => Passed::now(server::INTERFACE)?.since(&passed),
+        Way::Out | Way::Answered => server.sent()? - sent,
+    } as f64;
     let cpu = after.cpu_since(&before);
     Ok(json!({
         "gbit_per_second": bytes * 8.0 / elapsed / 1e9,

@@ -33,14 +33,23 @@ pub(crate) const MTU: u16 = 1_420;
 const HEADERS: usize = 28;
 const PAYLOAD: usize = MTU as usize - HEADERS;
 
-/// Where every packet goes: the port that discards.
+/// Where every packet but an answer goes: the port that discards.
 const DISCARD: u16 = 9;
+
+/// Where what peers send comes from.
+const SOURCE: u16 = 5_201;
+
+/// A packet that says something, and no more.
+const SMALL: usize = 100;
 
 /// Packets for one peer before those for the next.
 const BURST: usize = 16;
 
 /// Handshakes begun in a second: fewer than the limit over which each must prove its address first.
 const PACE: Duration = Duration::from_millis(12);
+
+/// How often a peer answers what it gets: oftener than the kernel forgets by which queue an answer came (3 s).
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// How often all peers are asked whether anything is due.
 const TICK: Duration = Duration::from_millis(50);
@@ -69,11 +78,15 @@ impl Known {
     }
 }
 
-/// Which way packets go: into the host of the measured side, or out of it.
+/// Which way packets go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
+    /// Into the host of the measured side.
     In,
+    /// Out of it, and nothing comes back.
     Out,
+    /// Out of it, and each peer says something at times, as whoever receives a stream does.
+    Answered,
 }
 
 enum Core {
@@ -92,25 +105,31 @@ struct Peer {
 pub(crate) struct Crowd {
     kind: Kind,
     server: PublicKey,
+    /// The number of its first peer.
+    first: usize,
     peers: Vec<Peer>,
     epoll: Epoll,
     batch: Batch,
     /// Of the host that the measured side is on.
     sender: Socket,
     ticked: Instant,
+    answered: Instant,
 }
 
 impl Crowd {
-    /// Nobody yet.
-    pub(crate) fn new(kind: Kind, server: PublicKey) -> Result<Self> {
+    /// Nobody yet; the first will have this number.
+    pub(crate) fn new(kind: Kind, server: PublicKey, first: usize) -> Result<Self> {
+        let now = Instant::now();
         Ok(Self {
             kind,
             server,
+            first,
             peers: Vec::new(),
             epoll: Epoll::new()?,
             batch: Batch::new(),
             sender: Socket::bind(Family::V4, 0, None)?,
-            ticked: Instant::now(),
+            ticked: now,
+            answered: now,
         })
     }
 
@@ -118,12 +137,12 @@ impl Crowd {
     pub(crate) fn connect(&mut self, count: usize) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while self.peers.len() < count {
-            let peer = Peer::new(self.kind, self.peers.len(), &self.server)?;
+            let peer = Peer::new(self.kind, self.first + self.peers.len(), &self.server)?;
             self.epoll.add(&peer.socket, self.peers.len() as u64, Interest::Read)?;
             self.peers.push(peer);
             let now = Instant::now();
             let last = self.peers.len() - 1;
-            self.peers[last].give(now, 100);
+            self.peers[last].give(now, (SOURCE, DISCARD), SMALL);
             self.serve_for(PACE)?;
         }
         while self.peers.iter().any(|peer| !peer.connected) {
@@ -139,6 +158,9 @@ impl Crowd {
     pub(crate) fn flow(&mut self, way: Way, active: usize, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         let payload = [0x5a; PAYLOAD * BURST];
+        if way == Way::Answered {
+            self.answer(Instant::now())?;
+        }
         for at in (0..active).cycle() {
             let now = Instant::now();
             if now >= end {
@@ -147,18 +169,33 @@ impl Crowd {
             match way {
                 Way::In => {
                     for _ in 0..BURST {
-                        self.peers[at].give(now, MTU.into());
+                        self.peers[at].give(now, (SOURCE, DISCARD), MTU.into());
                     }
                     self.peers[at].flush();
                 }
                 // What the interface has no room for is lost: that is what it means to send as fast as one can.
-                Way::Out => {
+                Way::Out | Way::Answered => {
                     let _ = self.sender.send((self.peers[at].inner, DISCARD).into(), 0, PAYLOAD, &payload);
                 }
+            }
+            if way == Way::Answered && now >= self.answered + ANSWER {
+                self.answer(now)?;
             }
             self.serve(Some(Duration::ZERO))?;
         }
         bail!("nobody is active")
+    }
+
+    /// Every peer says something to where what it gets comes from. What flows to it then comes to the queue that this was
+    /// written to, which is its worker's.
+    fn answer(&mut self, now: Instant) -> Result<()> {
+        self.answered = now;
+        let ports = (DISCARD, self.sender.port()?);
+        for peer in &mut self.peers {
+            peer.give(now, ports, SMALL);
+            peer.flush();
+        }
+        Ok(())
     }
 
     /// Answers what comes, for so long.
@@ -241,9 +278,9 @@ impl Peer {
         Ok(Self { core, socket: Socket::from_fd(bound.into())?, inner: known.inner, connected: false })
     }
 
-    /// A packet for the measured side, of so many bytes.
-    fn give(&mut self, now: Instant, len: usize) {
-        let packet = udp(self.inner, SERVER, len);
+    /// A packet for the measured side, from and to these ports, of so many bytes.
+    fn give(&mut self, now: Instant, ports: (u16, u16), len: usize) {
+        let packet = udp((self.inner, ports.0), (SERVER, ports.1), len);
         match &mut self.core {
             Core::Plain(core) => core.handle_tun(now, &packet),
             Core::Mesh(core) => core.handle_tun(now, &packet),
@@ -303,7 +340,7 @@ pub(crate) fn host(addr: Ipv4Addr) -> InnerNet {
 }
 
 /// An inner packet of `len` bytes: IPv4 and UDP without a checksum.
-fn udp(from: Ipv4Addr, to: Ipv4Addr, len: usize) -> Vec<u8> {
+fn udp((from, source): (Ipv4Addr, u16), (to, destination): (Ipv4Addr, u16), len: usize) -> Vec<u8> {
     let mut packet = vec![0x5a; len];
     packet[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0]);
     packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
@@ -313,7 +350,9 @@ fn udp(from: Ipv4Addr, to: Ipv4Addr, len: usize) -> Vec<u8> {
         packet[..20].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     sum = (sum & 0xffff) + (sum >> 16);
     packet[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
-    packet[20..28].copy_from_slice(&[0x14, 0x51, 0, DISCARD as u8, 0, 0, 0, 0]);
+    packet[20..22].copy_from_slice(&source.to_be_bytes());
+    packet[22..24].copy_from_slice(&destination.to_be_bytes());
+    packet[26..28].fill(0);
     packet[24..26].copy_from_slice(&(len as u16 - 20).to_be_bytes());
     packet
 }

@@ -65,26 +65,18 @@ impl Process {
     }
 }
 
-/// Bytes that passed an interface: into the host by it, and out.
-pub(crate) struct Passed {
-    into_host: u64,
-    out: u64,
-}
+/// Bytes that came into the host by an interface.
+pub(crate) struct Passed(u64);
 
 impl Passed {
     pub(crate) fn now(interface: &str) -> Result<Self> {
         let table = fs::read_to_string("/proc/thread-self/net/dev")?;
         let line = table.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
-        let fields: Vec<u64> = line
-            .context("the interface is not there")?
-            .split_whitespace()
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        let at = |index: usize| fields.get(index).copied().context("/proc/net/dev has columns");
-        Ok(Self { into_host: at(0)?, out: at(8)? })
+        let bytes = line.context("the interface is not there")?.split_whitespace().next();
+        Ok(Self(bytes.context("/proc/net/dev has columns")?.parse()?))
     }
 
-    pub(crate) fn since(&self, before: &Self, into_host: bool) -> u64 {
-        if into_host { self.into_host - before.into_host } else { self.out - before.out }
+    pub(crate) fn since(&self, before: &Self) -> u64 {
+        self.0 - before.0
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    iter,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
+    slice, thread,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use netio::{
     inherit,
     pipe::{self, Reader, Writer},
     tun::Tun,
-    udp,
+    udp::{self, Choice, Family, Socket},
 };
 use proto::{
     metadata::Endpoint,
@@ -27,7 +28,7 @@ use proto::{
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::{peers, readings::Reading};
+use crate::{ip, peers, readings::Reading};
 
 /// Its interface.
 pub(crate) const INTERFACE: &str = "crowd0";
@@ -38,9 +39,21 @@ const SOCKET: &str = "/run/wireguard/crowd0.sock";
 /// Its UDP port.
 pub(crate) const PORT: u16 = 51_900;
 
+/// How the kernel finds the worker that a datagram is for: as vpnd has it.
+const CHOICE: Choice = Choice {
+    start: [4, 0, 0, 0],
+    byte: mesh::WORKER_BYTE,
+    shift: mesh::WORKER_SHIFT,
+    mask: mesh::WORKER_MASK,
+};
+
 /// Its key, and what all peers share with it. They protect nothing.
 const SECRET: [u8; 32] = [0x5e; 32];
 pub(crate) const PSK: [u8; 32] = [0x77; 32];
+
+/// Bytes around what is sealed, and to a multiple of how many it is padded (WireGuard, 5.4.6).
+const DATA_OVERHEAD: u64 = 32;
+const PADDING: u64 = 16;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,6 +73,14 @@ pub(crate) struct Server {
     way: Way,
 }
 
+/// What it says of its peers.
+#[derive(Clone, Copy, Default)]
+struct State {
+    peers: usize,
+    /// Bytes of datagrams to all of them.
+    sent: u64,
+}
+
 /// How it is told things.
 enum Way {
     Socket(BufReader<UnixStream>),
@@ -77,16 +98,22 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts it, with its key and port.
-    pub(crate) fn start(kind: Kind, vpnd: &Path) -> Result<Self> {
-        match kind {
-            Kind::Device => Self::device(vpnd),
-            Kind::Mesh => Self::mesh(vpnd),
-        }
+    /// Starts it, with its key and port, and switches its interface on.
+    pub(crate) fn start(kind: Kind, vpnd: &Path, workers: u8) -> Result<Self> {
+        let server = match kind {
+            Kind::Device => Self::device(vpnd, workers),
+            Kind::Mesh => Self::mesh(vpnd, workers),
+        }?;
+        ip(&format!("address add {}/32 dev {INTERFACE}", peers::SERVER))?;
+        ip(&format!("link set {INTERFACE} mtu {} up", peers::MTU))?;
+        ip(&format!("route add {} dev {INTERFACE}", peers::INSIDE))?;
+        Ok(server)
     }
 
-    fn device(vpnd: &Path) -> Result<Self> {
-        let child = silent(Command::new(vpnd).args(["device", "--foreground", INTERFACE])).spawn()?;
+    fn device(vpnd: &Path, workers: u8) -> Result<Self> {
+        let mut command = Command::new(vpnd);
+        command.args(["device", "--foreground", INTERFACE, "--workers", &workers.to_string()]);
+        let child = silent(&mut command).spawn()?;
         let stream = within("vpnd device does not serve its socket", || UnixStream::connect(SOCKET).ok())?;
         let pid = child.id();
         let data_path = within("there is no data path", || {
@@ -97,19 +124,19 @@ impl Server {
         Ok(server)
     }
 
-    fn mesh(vpnd: &Path) -> Result<Self> {
-        let tun = Tun::create(INTERFACE)?.into_fd();
-        let pair = udp::bind_pair(PORT, true, None)?;
+    fn mesh(vpnd: &Path, workers: u8) -> Result<Self> {
+        let tuns = Tun::create_queues(INTERFACE, workers.into())?;
+        let tuns: Vec<OwnedFd> = tuns.into_iter().map(Tun::into_fd).collect();
+        let sockets = sockets(workers)?;
         let ((rx, to), (from, tx)) = (pipe::pipe()?, pipe::pipe()?);
-        let sockets: Vec<OwnedFd> =
-            [Some(pair.v4), pair.v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
-        let numbers: Vec<String> = sockets.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let mut command = Command::new(vpnd);
-        command.args(["data-path", "--udp", &numbers.join(",")]);
-        for (option, fd) in [("--tun", &tun), ("--rx", &rx), ("--tx", &tx)] {
-            command.args([option, &fd.as_raw_fd().to_string()]);
+        command.arg("data-path");
+        let ends = [("--rx", slice::from_ref(&rx)), ("--tx", slice::from_ref(&tx))];
+        for (option, fds) in [("--udp", &sockets[..]), ("--tun", &tuns)].into_iter().chain(ends) {
+            let numbers: Vec<String> = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+            command.args([option, &numbers.join(",")]);
         }
-        let passed = sockets.into_iter().chain([tun, rx, tx]).collect();
+        let passed = sockets.into_iter().chain(tuns).chain([rx, tx]).collect();
         inherit::pass(silent(&mut command), passed);
         let child = command.spawn()?;
         drop(command);
@@ -179,7 +206,7 @@ impl Server {
                 }
             }
         }
-        let known = self.state()?;
+        let known = self.state()?.peers;
         if known != count {
             bail!("of {count} peers it knows {known}");
         }
@@ -193,8 +220,15 @@ impl Server {
         Ok(began.elapsed())
     }
 
-    /// Asks for the state of all peers; how many there are.
-    fn state(&mut self) -> Result<usize> {
+    /// Bytes of full packets that it has sealed and sent so far, by what it says itself: of what it read from its interface it may
+    /// have dropped some, on the way from one worker to another.
+    pub(crate) fn sent(&mut self) -> Result<u64> {
+        let mtu = u64::from(peers::MTU);
+        Ok(self.state()?.sent * mtu / (mtu.next_multiple_of(PADDING) + DATA_OVERHEAD))
+    }
+
+    /// Asks for the state of all peers.
+    fn state(&mut self) -> Result<State> {
         if let Way::Socket(_) = self.way {
             return self.request("get=1\n\n");
         }
@@ -205,29 +239,30 @@ impl Server {
         }
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            if let Some(count) = self.heard()? {
-                return Ok(count);
+            if let Some(state) = self.heard()? {
+                return Ok(state);
             }
             thread::sleep(PAUSE);
         }
         bail!("the data path does not say what it knows")
     }
 
-    /// One request of the configuration protocol; how many peers its answer names.
-    fn request(&mut self, text: &str) -> Result<usize> {
+    /// One request of the configuration protocol; what its answer says of peers.
+    fn request(&mut self, text: &str) -> Result<State> {
         let Way::Socket(stream) = &mut self.way else { bail!("it has no socket") };
         stream.get_mut().write_all(text.as_bytes())?;
-        let (mut count, mut line) = (0, String::new());
+        let (mut state, mut line) = (State::default(), String::new());
         loop {
             line.clear();
             if stream.read_line(&mut line)? == 0 {
                 bail!("vpnd device hung up");
             }
             match line.trim_end().split_once('=') {
-                Some(("public_key", _)) => count += 1,
+                Some(("public_key", _)) => state.peers += 1,
+                Some(("tx_bytes", bytes)) => state.sent += bytes.parse::<u64>()?,
                 Some(("errno", "0")) => {}
                 Some(("errno", number)) => bail!("it answered {number}"),
-                None => return Ok(count),
+                None => return Ok(state),
                 Some(_) => {}
             }
         }
@@ -251,14 +286,15 @@ impl Server {
         }
     }
 
-    /// Reads what the data path says; how many peers it has, if it said so.
-    fn heard(&mut self) -> Result<Option<usize>> {
+    /// Reads what the data path says; the state of its peers, if it said it.
+    fn heard(&mut self) -> Result<Option<State>> {
         let Way::Pipes { rx, frames, token, .. } = &mut self.way else { bail!("it has no pipes") };
         loop {
             while let Some(frame) = frames.next_frame()? {
                 match FromData::decode(frame)? {
                     FromData::Status(status) if status.token == *token => {
-                        return Ok(Some(status.peers.len()));
+                        let sent = status.peers.iter().map(|peer| peer.tx_bytes).sum();
+                        return Ok(Some(State { peers: status.peers.len(), sent }));
                     }
                     _ => {}
                 }
@@ -270,6 +306,16 @@ impl Server {
             frames.filled(read);
         }
     }
+}
+
+/// One for each worker, all on the port. The underlay is IPv4.
+fn sockets(workers: u8) -> Result<Vec<OwnedFd>> {
+    let first = Socket::bind(Family::V4, PORT, None)?.into_fd();
+    let others = (1..workers).map(|_| udp::spare(Family::V4)).collect::<Result<Vec<_>, _>>()?;
+    if workers > 1 {
+        udp::share(&first, &others, Family::V4, PORT, CHOICE)?;
+    }
+    Ok(iter::once(first).chain(others).collect())
 }
 
 fn silent(command: &mut Command) -> &mut Command {
