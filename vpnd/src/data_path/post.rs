@@ -7,7 +7,7 @@
 //! There is none of this where there is one worker.
 
 use std::{
-    io,
+    io, mem,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, RawFd},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -60,27 +60,48 @@ impl Letter {
 pub(super) struct Letters {
     pub(super) letters: Vec<(Letter, usize)>,
     pub(super) bytes: Vec<u8>,
+    /// Whether nothing may stay of them once they were taken.
+    secret: bool,
 }
 
 impl Letters {
-    /// Room that becomes too small is left empty: what frames carry must not stay in it.
+    /// Room that becomes too small is left empty: what was in it must not stay.
     fn push(&mut self, letter: Letter, bytes: &[u8]) {
         let len = self.bytes.len() + bytes.len();
         if len > self.bytes.capacity() {
             let mut larger = Vec::with_capacity(len.next_power_of_two());
             larger.extend_from_slice(&self.bytes);
-            self.bytes.as_mut_slice().zeroize();
-            self.bytes = larger;
+            mem::replace(&mut self.bytes, larger).zeroize();
         }
+        self.secret |= !letter.is_packet();
         self.bytes.extend_from_slice(bytes);
         self.letters.push((letter, bytes.len()));
     }
 
-    /// Leaves room for others, and nothing of these: frames carry keys.
+    /// Leaves room for others.
     pub(super) fn clear(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
+        self.wipe();
         self.letters.clear();
         self.bytes.clear();
+    }
+
+    /// Frames carry keys. Packets stay until others come over them, as in every buffer on their way: wiping goes byte by byte.
+    fn wipe(&mut self) {
+        if mem::take(&mut self.secret) {
+            self.bytes.as_mut_slice().zeroize();
+        }
+    }
+
+    /// Leaves nothing of what was there before, nor later of what is there now.
+    fn forget(&mut self) {
+        self.secret = true;
+        self.bytes.spare_capacity_mut().zeroize();
+    }
+}
+
+impl Drop for Letters {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
     }
 }
 
@@ -121,7 +142,7 @@ impl Post {
         let Some(place) = self.0.get(usize::from(me)) else { return };
         // Before looking: what comes after is rung for again.
         place.bell.silence();
-        std::mem::swap(&mut *place.lock(), empty);
+        mem::swap(&mut *place.lock(), empty);
     }
 
     /// The bell of a worker.
@@ -134,12 +155,15 @@ impl Post {
         self.0.iter().map(|place| place.bell.as_fd().as_raw_fd()).collect()
     }
 
-    /// Gives up the room in a worker's box, where addresses of what was taken are, if nothing waits there.
+    /// Gives up the room in a worker's box, where what was taken is still, addresses too, if nothing waits there; otherwise wipes
+    /// what is not in use.
     pub(super) fn forget(&self, me: u8) {
         let Some(place) = self.0.get(usize::from(me)) else { return };
         let mut waiting = place.lock();
         if waiting.letters.is_empty() {
             *waiting = Letters::default();
+        } else {
+            waiting.forget();
         }
     }
 }
@@ -190,5 +214,23 @@ mod tests {
         let taken = (1..).take_while(|_| post.send(1, Letter::ToRelay, &[])).count();
         assert_eq!(taken + 1, LETTERS);
         assert!(post.send(1, Letter::Frame, &[]) && post.send(1, Letter::Said, &[]));
+    }
+
+    #[test]
+    fn nothing_stays_of_frames_nor_of_what_waits_while_a_peer_is_forgotten() {
+        let left = |letters: Vec<Letter>, forgotten| {
+            let mut all = Letters::default();
+            for letter in letters {
+                all.push(letter, &[7; 8]);
+            }
+            if forgotten {
+                all.forget();
+            }
+            all.wipe();
+            all.bytes.contains(&7)
+        };
+        assert!(!left(vec![Letter::Packet, Letter::Frame], false) && !left(vec![Letter::Said], false));
+        assert!(!left(vec![Letter::Packet], true));
+        assert!(left(vec![Letter::Packet, Letter::ToRelay], false), "packets go at full speed");
     }
 }
