@@ -12,14 +12,15 @@
 mod machine;
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     thread,
     time::{Duration, Instant},
 };
 
-use machine::{Cable, Family, Machine, in_test_thread};
+use machine::{Cable, Family, Machine, PROGRAM, in_test_thread};
 
 /// Sockets for hard NATs.
 const POOL: usize = 248;
@@ -160,6 +161,32 @@ fn the_process_ends_with_its_control() {
         while fs::read_to_string(format!("/proc/{second}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(Instant::now() < end);
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn a_process_whose_interface_is_deleted_ends_by_itself_and_not_by_its_own_filter() {
+    in_test_thread(async || {
+        for workers in [1, 2, 4] {
+            // How each process ended, as a shell tells it: by a signal 128 and more.
+            let folder = tempfile::tempdir().unwrap();
+            let (program, ends) = (folder.path().join("program"), folder.path().join("ends"));
+            let script = format!("#!/bin/sh\n{PROGRAM} \"$@\"\necho $? >> {}\n", ends.display());
+            fs::write(&program, script).unwrap();
+            fs::set_permissions(&program, Permissions::from_mode(0o700)).unwrap();
+            let machine = Cable::lay(Family::V4).machine(&program, workers).await;
+            assert!(!ends.exists());
+            machine.delete_interface();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let mut ended = String::new();
+            while !ended.ends_with('\n') {
+                assert!(Instant::now() < deadline);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                ended = fs::read_to_string(&ends).unwrap_or_default();
+            }
+            assert_eq!(ended.lines().next(), Some("0"), "{workers} workers");
+            machine.stop().await;
         }
     });
 }

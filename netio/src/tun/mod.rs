@@ -19,7 +19,7 @@ pub use self::{
     coalesce::{Coalescer, MAX_BATCH, Written},
     device::{Tun, TunError},
     split::{Malformed, Split},
-    transfer::Frame,
+    transfer::{Frame, is_gone},
     vnet::HEADER_LEN,
 };
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use nix::{sys::uio::writev, unistd};
+use nix::{libc, sys::uio::writev, unistd};
 
 use super::{
     Coalescer, Malformed, Split, Tun, Written,
@@ -28,6 +28,12 @@ impl Frame {
     pub fn new() -> Self {
         Self(vec![0; MAX_READ].into_boxed_slice())
     }
+}
+
+/// Whether a read failed because the interface was deleted.
+#[must_use]
+pub fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADFD)
 }
 
 impl Tun {

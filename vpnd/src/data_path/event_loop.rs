@@ -16,7 +16,7 @@ use mesh::To;
 use netio::{
     epoll::{Epoll, Interest, Ready},
     pipe::PipeError,
-    tun::{Coalescer, Frame, Tun},
+    tun::{self, Coalescer, Frame, Tun},
     udp::{Batch, Family, SendError, Socket},
 };
 use proto::{
@@ -124,7 +124,7 @@ struct Heard {
     begin: bool,
 }
 
-/// Why a turn ended the loop: control is gone, which is the ordinary end, or something failed.
+/// Why a turn ended the loop: control or the interface is gone, which is the ordinary end, or something failed.
 enum End {
     Closed,
     Failed(DataPathError),
@@ -175,7 +175,7 @@ impl<E: Engine> EventLoop<E> {
         Ok(Self { epoll, frame, batch, core, inlet, desk, used: [None; 2], waiting: false })
     }
 
-    /// Runs until control closes a pipe.
+    /// Runs until control closes a pipe, or the interface is deleted.
     pub(super) fn run(mut self) -> Result<(), DataPathError> {
         loop {
             match self.turn() {
@@ -327,13 +327,15 @@ impl<E: Engine> EventLoop<E> {
     fn read_tun(&mut self, now: Instant) -> Result<(), End> {
         let (mut total, mut taken) = (0, 0);
         for _ in 0..TUN_READS {
-            let mut split = match self.core.tun.read(&mut self.frame)? {
-                None => break,
-                Some(Ok(split)) => split,
-                Some(Err(_)) => {
+            let mut split = match self.core.tun.read(&mut self.frame) {
+                Ok(None) => break,
+                Ok(Some(Ok(split))) => split,
+                Ok(Some(Err(_))) => {
                     self.core.dropped.malformed += 1;
                     continue;
                 }
+                Err(e) if tun::is_gone(&e) => return Err(End::Closed),
+                Err(e) => return Err(e.into()),
             };
             while let Some(packet) = split.next_packet() {
                 // For another worker: the core that shares handed it over.

@@ -17,6 +17,9 @@ use sandbox::{
     memory, process,
 };
 
+/// What the process ends with when something failed: control starts another.
+const FAILED: u8 = 101;
+
 /// The descriptors that the data path holds, by number.
 #[derive(Clone)]
 pub struct Held {
@@ -145,11 +148,15 @@ pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
 /// A panic ends the process at once, without a word: what it would print could hold metadata, and a process that is in
 /// a state nobody thought of handles no more packets.
 fn silence_panics() {
-    std::panic::set_hook(Box::new(|_| end()));
+    std::panic::set_hook(Box::new(|_| fail()));
 }
 
-/// Ends the process with all its threads: control starts another.
-pub(super) fn end() -> ! {
-    #[allow(clippy::exit)]
-    std::process::exit(101)
+/// Ends the process with all its threads, without a word: what would be said of an error is a call that ends it, too.
+pub(super) fn end<E>(ended: &Result<(), E>) -> ! {
+    if ended.is_ok() { process::end(0) } else { fail() }
+}
+
+/// Ends it where it cannot go on.
+pub(super) fn fail() -> ! {
+    process::end(FAILED)
 }

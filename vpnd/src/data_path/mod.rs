@@ -7,9 +7,9 @@
 //! ([`event_loop`]). It has no queue of its own: what a
 //! socket, the device or the pipe does not take at once is dropped and counted.
 //!
-//! It prints nothing: its standard descriptors are closed, a panic ends it without a word, and control starts another.
-//! It ends by itself when control closes a pipe or writes what is no frame, and the kernel ends it when it makes a
-//! system call that it has no use for.
+//! It prints nothing: its standard descriptors are closed, a panic or an error ends it without a word, and control starts
+//! another. It ends by itself when control closes a pipe or writes what is no frame and when the interface is deleted, and the
+//! kernel ends it when it makes a system call that it has no use for.
 
 mod control;
 mod engine;
@@ -102,7 +102,7 @@ pub enum DataPathError {
     Frame(#[from] proto::wire::WireError),
 }
 
-/// Runs the data path until control closes a pipe.
+/// Runs the data path until control closes a pipe or the interface is deleted, and ends the process.
 ///
 /// # Errors
 /// [`DataPathError`].

@@ -210,7 +210,7 @@ impl<E: Shared> Engine for Shard<E> {
 /// What cannot be made up for was taken by a worker that is not stuck; otherwise control starts another data path.
 fn need(sent: bool) {
     if !sent {
-        super::lockdown::end();
+        super::lockdown::fail();
     }
 }
 

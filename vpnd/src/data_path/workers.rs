@@ -42,7 +42,8 @@ pub(super) struct Pipes {
     pub(super) numbers: (RawFd, RawFd),
 }
 
-/// Runs a core in each place until control closes a pipe.
+/// Runs a core in each place until control closes a pipe or the interface is deleted, and ends the process. It returns only
+/// where the walls could not be put up.
 pub(super) fn run<E: Shared + Send + 'static>(
     places: Vec<Place>,
     pipes: Pipes,
@@ -67,7 +68,7 @@ fn one<E: Engine>(
     if !open() {
         lockdown::lockdown(&held, missing)?;
     }
-    event_loop.run()
+    lockdown::end(&event_loop.run())
 }
 
 fn several<E: Shared + Send + 'static>(
@@ -116,12 +117,10 @@ fn several<E: Shared + Send + 'static>(
         let confined = Arc::clone(&confined);
         thread::Builder::new().spawn(move || {
             // However it ends, nobody else goes on.
-            let _ = behind_filter(&held, &confined).and_then(|()| event_loop.run());
-            lockdown::end()
+            lockdown::end(&behind_filter(&held, &confined).and_then(|()| event_loop.run()))
         })?;
     }
-    behind_filter(&first_held, &confined)?;
-    first.run()
+    lockdown::end(&behind_filter(&first_held, &confined).and_then(|()| first.run()))
 }
 
 impl Place {

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -30,6 +31,8 @@ use zeroize::Zeroizing;
 
 /// The interface of every machine; they do not see each other's.
 const INTERFACE: &str = "tacet0";
+/// What is tested.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vpnd");
 const MTU: u16 = 1_420;
 const PORT: u16 = 51_820;
 
@@ -89,10 +92,16 @@ impl Cable {
     /// A machine at each end, told about the other.
     pub(crate) async fn machines(self) -> (Machine, Machine) {
         let [first, second] = self.ends;
-        let secrets = [StaticSecret::from([1; 32]), StaticSecret::from([2; 32])];
-        let a = Machine::start(first, 1, &secrets, self.outside).await;
-        let b = Machine::start(second, 2, &secrets, self.outside).await;
+        let program = Path::new(PROGRAM);
+        let a = Machine::start(first, 1, self.outside, program, 1).await;
+        let b = Machine::start(second, 2, self.outside, program, 1).await;
         (a, b)
+    }
+
+    /// A machine at one end, whose data path is this program, with so many workers.
+    pub(crate) async fn machine(self, program: &Path, workers: usize) -> Machine {
+        let [first, _] = self.ends;
+        Machine::start(first, 1, self.outside, program, workers).await
     }
 }
 
@@ -116,9 +125,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    async fn start(namespace: File, number: u16, secrets: &[StaticSecret; 2], outside: Family) -> Self {
+    async fn start(namespace: File, number: u16, outside: Family, program: &Path, workers: usize) -> Self {
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
-        let tun = Tun::create(INTERFACE).unwrap();
+        let tuns = Tun::create_queues(INTERFACE, workers).unwrap();
         let netlink = Netlink::connect().unwrap();
         let link = netlink.index(INTERFACE).await.unwrap();
         netlink.set_mtu(link, u32::from(MTU), Some(45)).await.unwrap();
@@ -130,11 +139,15 @@ impl Machine {
         let udp::Pair { v4, v6, port } = udp::bind_pair(PORT, true, None).unwrap();
         assert_eq!(port, PORT);
         let socket = v4.as_fd().try_clone_to_owned().unwrap();
-        let udp = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd).collect();
-        let descriptors = Descriptors { tun: vec![tun.into_fd()], udp, pool: Pool::Mesh };
-        let program = env!("CARGO_BIN_EXE_vpnd").into();
-        let (child, mut events) = Child::start_program(program, descriptors, Missing::Refuse).unwrap();
+        let first = [Some(v4), v6].into_iter().flatten().map(udp::Socket::into_fd);
+        // The others receive nothing.
+        let others = (1..workers).flat_map(|_| [udp::Family::V4, udp::Family::V6]);
+        let udp = first.chain(others.map(|family| udp::spare(family).unwrap())).collect();
+        let tun = tuns.into_iter().map(Tun::into_fd).collect();
+        let descriptors = Descriptors { tun, udp, pool: Pool::Mesh };
+        let (child, mut events) = Child::start_program(program.into(), descriptors, Missing::Refuse).unwrap();
 
+        let secrets = [StaticSecret::from([1; 32]), StaticSecret::from([2; 32])];
         let (own, other) = (usize::from(number - 1), usize::from(2 - number));
         let (secret, public) = (secrets[own].to_bytes(), PublicKey::from(&secrets[other]).to_bytes());
         let (up, mut is_up) = mpsc::channel(1);
@@ -154,6 +167,11 @@ impl Machine {
     /// Its address inside the network.
     pub(crate) fn inner(&self, family: Family) -> IpAddr {
         inner(self.number, family)
+    }
+
+    /// Deletes its interface.
+    pub(crate) fn delete_interface(&self) {
+        assert!(self.within(|| run("ip", &format!("link delete {INTERFACE}"))));
     }
 
     /// Runs something in its namespace.
