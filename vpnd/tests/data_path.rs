@@ -143,9 +143,23 @@ fn the_process_holds_nothing_but_its_device_sockets_epoll_and_pipes() {
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         assert_eq!(core.split_whitespace().nth(4), Some("0"));
         assert_eq!(fs::read(format!("{proc}/environ")).unwrap(), b"");
+        // From Linux 6.12 on; before, nobody can ask for one.
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut release =
+            release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
+        if release.next().zip(release.next()) >= Some((6, 12)) {
+            assert!(slice(&proc) > slice("/proc/self"), "the data path runs in long slices");
+        }
         a.stop().await;
         b.stop().await;
     });
+}
+
+/// Nanoseconds that a process may run in one go.
+fn slice(proc: &str) -> u64 {
+    let sched = fs::read_to_string(format!("{proc}/sched")).unwrap();
+    let line = sched.lines().find(|line| line.starts_with("se.slice")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
