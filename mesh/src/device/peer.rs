@@ -180,7 +180,8 @@ impl Peer {
         self.seal(now, sender, packet, to, machine);
     }
 
-    /// An initiation, its MAC checked already.
+    /// An initiation, its MAC checked already. It is answered where it came from, but the peer is there only once a packet of
+    /// that session comes: an old one that somebody kept is authentic too, and a new `Tunn` does not know that it is old.
     pub(super) fn initiated(&mut self, now: Instant, source: Source, datagram: &[u8], machine: &mut Machine) {
         let Some(ephemeral) = ephemeral(datagram) else { return };
         self.wake(now, machine);
@@ -198,8 +199,10 @@ impl Peer {
             Made::Reply(len) if len == RESPONSE => {
                 self.seen.insert(*ephemeral);
                 keyed.answered = Some(now);
-                self.heard(now, source, datagram);
-                self.post(now, &scratch[..len], machine);
+                machine.out.push(answer_to(source), &scratch[..len]);
+                self.rx_bytes += datagram.len() as u64;
+                self.tx_bytes += len as u64;
+                self.last_message = Some(now);
                 self.schedule(now, machine);
             }
             // A cookie: nothing says that the sender is where it seems to be.

@@ -95,6 +95,35 @@ fn a_handshake_moves_the_endpoint_too_and_a_replayed_one_does_not() {
 }
 
 #[test]
+fn an_initiation_that_was_kept_moves_nothing_after_the_pre_shared_key_changed() {
+    let mut link = Link::new(2);
+    link.introduce(0, 1, |_| {});
+    link.introduce(1, 0, |_| {});
+    link.sides[0].device.handle_tun(link.now, &packet("10.0.0.0", "10.0.0.1", 100));
+    let kept = link.collect();
+    assert!(kept.len() == 1 && kept[0].bytes[0] == 1);
+    // It was withheld; the next one, with a new key on both sides, is not.
+    for (side, other) in [(0, 1), (1, 0)] {
+        link.introduce(side, other, |peer| peer.psk = Zeroizing::new([1; 32]));
+    }
+    link.pass(Duration::from_secs(6));
+    assert!(link.crosses(0, 1) && link.crosses(1, 0));
+    let psk = Zeroizing::new([2; 32]);
+    link.introduce(1, 0, |peer| peer.psk = psk.clone());
+    link.inject("203.0.113.5:9".parse().unwrap(), &kept[0]);
+    let answer = link.collect();
+    assert_eq!(
+        answer.first().map(|sent| (sent.bytes[0], sent.dst.port())),
+        Some((2, 9)),
+        "it looks like any other"
+    );
+    assert!(link.state(1, 0).endpoint == Some(Endpoint(link.sides[0].addr)));
+    link.introduce(0, 1, |peer| peer.psk = psk);
+    link.pass(Duration::from_secs(6));
+    assert!(link.crosses(1, 0));
+}
+
+#[test]
 fn an_initiation_is_not_answered_again_after_the_pre_shared_key_changed() {
     let mut link = Link::pair(NONE);
     assert!(link.crosses(0, 1));
