@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use boringtun::noise::{
-    Packet, TunnResult,
-    handshake::{HalfHandshake, parse_handshake_anon},
-};
+use boringtun::noise::handshake::{HalfHandshake, parse_handshake_anon};
 use proto::{
     metadata::{Endpoint, InnerAddr, InnerNet},
     pipe::{Drops, LocalAddr},
@@ -27,7 +24,7 @@ use crate::{
     out::Event,
     path::{IDLE, Via, may_announce},
     peer::answer_to,
-    session::{Indexes, Keys, Limiter, SCRATCH, Source},
+    session::{Gate, Indexes, Keys, SCRATCH, Source, Verdict},
     share::{Handed, Note, Others, Share},
     stun::Stun,
     timers::Timers,
@@ -75,7 +72,7 @@ pub(crate) struct Machine {
     pub(crate) stun: Stun,
     pub(crate) budgets: Budgets,
     pub(crate) timers: Timers,
-    pub(crate) limiter: Limiter,
+    pub(crate) gate: Gate,
     pub(crate) indexes: Indexes,
     /// Tells our lists of candidates apart from those before a restart.
     pub(crate) start: u64,
@@ -91,7 +88,7 @@ impl Machine {
     pub(crate) fn new(now: Instant, mut rng: Box<dyn CryptoRngCore + Send>, sockets: &[SocketAddr]) -> Self {
         let share = Share::whole();
         let indexes = Indexes::new(&mut *rng, share);
-        let limiter = Limiter::new(rng.next_u64());
+        let gate = Gate::new(&mut *rng);
         let start = rng.next_u64();
         Self {
             began: now,
@@ -118,7 +115,7 @@ impl Machine {
             stun: Stun::default(),
             budgets: Budgets::new(now),
             timers: Timers::default(),
-            limiter,
+            gate,
             indexes,
             start,
             floor: None,
@@ -133,7 +130,7 @@ impl Machine {
         self.indexes = Indexes::new(&mut *self.rng, share);
         if share.me() > 0 {
             self.stun.asks_nobody();
-            self.limiter.is_one_of(share.of());
+            self.gate.is_one_of(share.of());
         }
     }
 
@@ -187,35 +184,33 @@ impl Machine {
         self.handed = self.handed.drain(..).collect();
     }
 
-    /// Who made an initiation, as it claims, if we are to look at it: the limit of its source comes first, then the MAC (or the
-    /// cookie, under load). What is refused is counted.
+    /// Who made an initiation, as it claims, if we are to look at it ([`Gate`]). What is refused is counted.
     pub(crate) fn initiator(
         &mut self,
         now: Instant,
         source: Source,
         datagram: &[u8],
     ) -> Option<HalfHandshake> {
-        let Some(keys) = self.keys.as_ref().filter(|_| self.limiter.allows(now, source)) else {
-            self.drops.handshake += 1;
-            return None;
-        };
-        keys.cookies.reset_count();
         let mut cookie = [0; SCRATCH];
-        let initiation =
-            match keys.cookies.verify_packet(Some(source.cookie_address()), datagram, &mut cookie) {
-                Ok(Packet::HandshakeInit(initiation)) => initiation,
-                Err(TunnResult::WriteToNetwork(cookie)) => {
-                    self.out.push(answer_to(source), cookie);
-                    return None;
-                }
-                _ => {
-                    self.drops.handshake += 1;
-                    return None;
-                }
-            };
-        let half = parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok();
+        let verdict =
+            self.keys.as_ref().map(|keys| self.gate.initiation(now, source, keys, datagram, &mut cookie));
+        let half = match (verdict, &self.keys) {
+            (Some(Verdict::Take(initiation)), Some(keys)) => {
+                parse_handshake_anon(&keys.secret, &keys.public, &initiation).ok()
+            }
+            (Some(Verdict::Ask(len)), _) => {
+                self.out.push(answer_to(source), &cookie[..len]);
+                return None;
+            }
+            _ => None,
+        };
         self.drops.handshake += u64::from(half.is_none());
         half
+    }
+
+    /// Whether a response or a cookie is looked at, whose index is one of ours.
+    pub(crate) fn takes_answer(&mut self, now: Instant, source: Source, datagram: &[u8]) -> bool {
+        self.keys.as_ref().is_some_and(|keys| self.gate.answer(now, source, keys, datagram))
     }
 
     /// The next of the moments that are `step` apart since the beginning: what many peers want to be called for within such a

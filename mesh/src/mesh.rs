@@ -259,7 +259,7 @@ impl Mesh {
     fn configure(&mut self, now: Instant, config: pipe::Config) {
         let same = self.machine.keys.as_ref().is_some_and(|keys| keys.secret.as_bytes() == &*config.secret);
         if !same {
-            self.machine.keys = Some(Keys::new(&config.secret, self.machine.share));
+            self.machine.keys = Some(Keys::new(&config.secret));
             self.each_peer(|peer, _| peer.forget_sessions());
         }
         self.machine.own = config.own;
@@ -424,9 +424,8 @@ impl Mesh {
     /// A response or a cookie; `at` is where it names our index.
     fn answer(&mut self, now: Instant, source: Source, datagram: &[u8], at: usize) {
         let found = receiver(datagram, at).map(|index| self.machine.indexes.split(index));
-        let allowed = self.machine.limiter.allows(now, source);
         let peer = found.and_then(|(slot, tag)| Some((self.peers.get(slot)?, tag)));
-        let Some((peer, tag)) = peer.filter(|_| allowed) else {
+        let Some((peer, tag)) = peer.filter(|_| self.machine.takes_answer(now, source, datagram)) else {
             self.machine.drops.handshake += 1;
             return;
         };

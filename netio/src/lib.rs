@@ -6,7 +6,7 @@
 //!   `UDP_SEGMENT`.
 //! * [`epoll`], [`pipe`], [`bell`], [`inherit`]: the loop, the two pipes, what wakes another thread's loop, and what a
 //!   process inherits.
-//! * [`slice`]: how long the data path's threads run in one go.
+//! * [`mod@slice`]: how long the data path's threads run in one go.
 //! * [`netlink`]: addresses, routes and links, asynchronous, for control.
 //!
 //! Every `unsafe` block of the project is in this crate and in `sandbox`. Errors name what failed and the system's reason, never an

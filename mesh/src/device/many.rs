@@ -1,8 +1,7 @@
 //! Many peers: nothing is done for those that nothing passes, little is kept, and the others are called together.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
-use boringtun::noise::rate_limiter::RateLimiter;
 use proto::metadata::{Endpoint, InnerAddr, InnerNet};
 use rand_core::OsRng;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -84,10 +83,8 @@ fn sent(device: &mut Device) -> Vec<(SocketAddr, Vec<u8>)> {
 /// A server with all peers, of which the first are there too, and have not spoken.
 fn crowd(now: Instant) -> (Device, Vec<Device>) {
     let mut server = device(now, SERVER);
-    // The limits on handshakes are not what this is about, and count by the real clock.
-    if let Some(keys) = &mut server.machine.keys {
-        keys.cookies = Arc::new(RateLimiter::new(&keys.public, u64::MAX));
-    }
+    // The limits on handshakes are not what this is about.
+    server.machine.gate.open();
     (0..CONFIGURED).for_each(|n| introduce(now, &mut server, n));
     let mut peers: Vec<Device> = (0..ACTIVE).map(|n| device(now, n)).collect();
     peers.iter_mut().for_each(|peer| introduce(now, peer, SERVER));

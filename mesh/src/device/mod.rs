@@ -99,8 +99,7 @@ impl Device {
     pub fn apply(&mut self, now: Instant, frame: ToData<'_>) {
         match frame {
             ToData::Plain(ToPlain::Key(key)) => {
-                let share = self.machine.share;
-                self.machine.keys = key.as_ref().map(|key| Keys::new(key, share));
+                self.machine.keys = key.as_ref().map(Keys::new);
                 self.each_peer(|peer, machine| {
                     peer.forget_sessions(machine);
                     peer.revive(now, machine);
@@ -307,9 +306,8 @@ impl Device {
     /// A response or a cookie; `at` is where it names our index.
     fn answer(&mut self, now: Instant, source: Source, datagram: &[u8], at: usize) {
         let found = receiver(datagram, at).map(|index| self.machine.indexes.split(index));
-        let allowed = self.machine.limiter.allows(now, source);
         let peer = found.and_then(|(slot, tag)| Some((self.peers.get(slot)?, tag)));
-        match peer.filter(|_| allowed) {
+        match peer.filter(|_| self.machine.takes_answer(now, source, datagram)) {
             Some((peer, tag)) => peer.answered(now, source, tag, datagram, &mut self.machine),
             None => self.machine.drops.handshake += 1,
         }

@@ -1,7 +1,7 @@
 //! Handshakes that one source may start.
 //!
-//! A handshake message costs us a Diffie-Hellman; boringtun's limiter counts all of them together and asks for a
-//! cookie over its limit, so without a limit of its own one source could make every other pay with a round trip.
+//! A handshake message costs us a Diffie-Hellman. If only all of them together were counted, one source could make every
+//! other pay with a round trip.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -15,9 +15,6 @@ const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_millis(50);
 /// Sources that are remembered: enough to make collisions rare, small enough to stay in the cache.
 const BUCKETS: usize = 1_024;
-
-/// Handshake messages in a second over which sources must prove their address with a cookie.
-pub(crate) const COOKIE_OVER: u64 = 100;
 
 /// Where a datagram came from.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //!
 //! Repetitions of an initiation are ours too ([`RETRY`]): `Tunn`'s first comes after 5 seconds, which a user notices.
 
+mod gate;
 mod index;
 mod limiter;
 mod seen;
@@ -28,11 +29,10 @@ use proto::pipe::EpochTag;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::share::Share;
-
+pub(crate) use gate::{Gate, Verdict};
 pub(crate) use index::{Indexes, MAX_SHARED_SLOTS, MAX_SLOTS, guest_slot, host_slot, tag_of, worker_in};
 pub use index::{WORKER_BYTE, WORKER_MASK, WORKER_SHIFT};
-pub(crate) use limiter::{COOKIE_OVER, Limiter, Source};
+pub(crate) use limiter::Source;
 pub(crate) use seen::Seen;
 
 /// Bytes that sealing adds to a padded packet.
@@ -57,7 +57,10 @@ pub(crate) const CONFIRM: Duration = Duration::from_secs(1);
 pub(crate) struct Keys {
     pub(crate) secret: StaticSecret,
     pub(crate) public: PublicKey,
-    pub(crate) cookies: Arc<RateLimiter>,
+    /// Looks at the MAC alone.
+    pub(crate) macs: Arc<RateLimiter>,
+    /// Wants a cookie of everybody.
+    pub(crate) cookies: RateLimiter,
 }
 
 /// The tunnel of one epoch.
@@ -112,14 +115,12 @@ pub fn initiator(secret: &Zeroizing<[u8; 32]>, initiation: &[u8]) -> Option<[u8;
 }
 
 impl Keys {
-    pub(crate) fn new(secret: &Zeroizing<[u8; 32]>, share: Share) -> Self {
+    pub(crate) fn new(secret: &Zeroizing<[u8; 32]>) -> Self {
         let secret = StaticSecret::from(**secret);
         let public = PublicKey::from(&secret);
-        // Initiations pass this limiter twice: once before we look for the peer, once inside `Tunn`.
-        // What comes to another worker than the first passed the first one's, whose cookies are not the other's.
-        let limit = if share.me() == 0 { 2 * COOKIE_OVER } else { u64::MAX };
-        let cookies = Arc::new(RateLimiter::new(&public, limit));
-        Self { secret, public, cookies }
+        // `Tunn` has it too, and judges nothing by it that [`Gate`] has let through.
+        let macs = Arc::new(RateLimiter::new(&public, u64::MAX));
+        Self { secret, public, macs, cookies: RateLimiter::new(&public, 0) }
     }
 }
 
@@ -237,7 +238,7 @@ impl Keyed {
                 Some(*self.psk),
                 None,
                 self.index,
-                Some(Arc::clone(&keys.cookies)),
+                Some(Arc::clone(&keys.macs)),
             ))
         });
     }

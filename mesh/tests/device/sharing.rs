@@ -221,7 +221,6 @@ fn initiations_for_another_worker_wait_up_to_a_bound_whatever_a_source_sends() {
         let initiation = initiation(&mut tunn, &mut room);
         story.workers[0].handle_udp(story.link.now, (0, src), 0, initiation.len(), initiation);
         while story.workers[0].poll_handed().is_some() {}
-        story.link.now += Duration::from_millis(50);
         let reply = story.workers[0].poll_transmit().map(|out| out.data.to_vec());
         if let Some(reply) = reply {
             break reply;

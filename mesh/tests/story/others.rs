@@ -1,6 +1,6 @@
 //! Faults that other implementations had, by what their lists of changes say, and that a machine of a network is not to have.
 
-use std::{net::SocketAddr, thread::sleep, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use boringtun::noise::{Tunn, TunnResult};
 use proto::pipe::{Config, ToData};
@@ -59,10 +59,54 @@ fn a_cookie_is_good_for_the_port_that_asked_for_it_and_a_flood_is_forgotten_in_a
     assert_eq!(lengths(&answers(&mut world, there, &shown)), [COOKIE], "somebody else behind that router");
     assert_eq!(lengths(&answers(&mut world, here, &shown)), [RESPONSE]);
 
-    // `Tunn` counts by its own clock.
-    sleep(SECOND + SECOND / 20);
     world.now += SECOND;
     assert_eq!(lengths(&answers(&mut world, there, &initiation(&mut tunn))), [RESPONSE]);
+}
+
+/// Datagrams that begin like handshake messages of all kinds.
+fn junk() -> impl Iterator<Item = Vec<u8>> {
+    (0..3_000_usize).map(|n| {
+        let (kind, len) = [(1, INITIATION), (2, RESPONSE), (3, COOKIE)][n % 3];
+        let mut bytes = vec![n as u8; len];
+        bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
+        bytes
+    })
+}
+
+#[test]
+fn junk_in_a_peers_name_stops_no_handshake() {
+    let (mut world, mut tunn) = asked();
+    let here: SocketAddr = PLAIN.parse().unwrap();
+    world.tun(0, &sized(ip4(0), ip4(5), 1, 100));
+    let asks = world.sent.iter().find(|sent| sent.bytes.len() == INITIATION).unwrap().bytes.clone();
+    let mut buf = [0; 256];
+    let TunnResult::WriteToNetwork(response) = tunn.decapsulate(None, &asks, &mut buf) else { panic!() };
+    for junk in junk() {
+        assert_eq!(lengths(&answers(&mut world, here, &junk)), [0; 0]);
+    }
+    assert!(!answers(&mut world, here, response).is_empty(), "what waited leaves");
+    for junk in junk() {
+        world.inject(0, here, &junk);
+    }
+    assert_eq!(lengths(&answers(&mut world, here, &initiation(&mut tunn))), [RESPONSE]);
+}
+
+#[test]
+fn whoever_knows_the_public_key_and_sends_in_a_peers_name_costs_it_a_cookie() {
+    let (mut world, mut tunn) = asked();
+    let here: SocketAddr = PLAIN.parse().unwrap();
+    let other = PublicKey::from(&StaticSecret::from([1; 32]));
+    let mut stranger = Tunn::new(StaticSecret::from([3; 32]), other, None, None, 0, None);
+    let mut flood =
+        |world: &mut World| (0..60).for_each(|_| world.inject(0, here, &initiation(&mut stranger)));
+    flood(&mut world);
+    let cookie = answers(&mut world, here, &initiation(&mut tunn));
+    assert_eq!(lengths(&cookie), [COOKIE]);
+    assert!(matches!(tunn.decapsulate(None, &cookie[0], &mut [0; 256]), TunnResult::Done));
+    for _ in 0..3 {
+        flood(&mut world);
+        assert_eq!(lengths(&answers(&mut world, here, &initiation(&mut tunn))), [RESPONSE]);
+    }
 }
 
 #[test]
