@@ -68,7 +68,7 @@ impl Message {
                 "vpnd: the coordinator had an older roster than this machine, as after a restore, and was given the newer one"
             }
             Self::DevicePortTaken => {
-                "vpnd: the interface is on without a UDP port, which another program has; choose another: wg set IFNAME listen-port"
+                "vpnd: the interface is on without a UDP port, which another program has; trying again; choose another: wg set IFNAME listen-port"
             }
             Self::Stopping => "vpnd: stopping",
         }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::UdpSocket,
+    os::unix::fs::FileExt as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -26,7 +27,10 @@ fn wg_and_wg_quick_find_an_interface_as_they_know_it() {
     refuse(&one);
     ports(&one, &other);
     link(&one, &other);
+    taken_port(&one, &other);
+    any_port(&one);
     data_path(&mut one, &other);
+    forget(&mut one, &other);
     ends(&mut one);
     background(&one.host);
     wg_quick(&one.host, &other);
@@ -121,9 +125,7 @@ fn ports(one: &Side, other: &Side) {
 
 /// Switched off it is silent and its port free; switched on it goes on.
 fn link(one: &Side, other: &Side) {
-    one.ip(&["link", "set", IF, "down"]);
-    wait::until("the port is free", wait::SOON, || one.host.run("ss", &["-Huln"]).unwrap().is_empty())
-        .unwrap();
+    switch_off(one);
     one.ip(&["link", "set", IF, "up"]);
     let address = format!("{}/64", one.inner_v6());
     one.ip(&["address", "replace", &address, "dev", IF, "nodad"]);
@@ -135,6 +137,61 @@ fn link(one: &Side, other: &Side) {
     one.host.run("ping", &ping.each_ref().map(String::as_str)).unwrap();
 }
 
+/// A port that another program has when the interface is switched on is not shown as had, and is had once it is free.
+fn taken_port(one: &Side, other: &Side) {
+    switch_off(one);
+    assert_eq!(one.wg(&["show", IF, "listen-port"]).trim(), PORT.to_string(), "it is what is asked for");
+    let taken = one.host.inside(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap()).unwrap();
+    one.ip(&["link", "set", IF, "up"]);
+    let shows = |port: u16| {
+        wait::until(&format!("port {port} is shown"), wait::SOON, || {
+            one.wg(&["show", IF, "listen-port"]).trim() == port.to_string()
+        })
+    };
+    shows(0).unwrap();
+    drop(taken);
+    shows(PORT).unwrap();
+    let address = format!("{}/64", one.inner_v6());
+    one.ip(&["address", "replace", &address, "dev", IF, "nodad"]);
+    one.reaches(other, wait::SOON);
+}
+
+/// A port that the system chose stays over a switching off, unless another program has it then.
+fn any_port(one: &Side) {
+    let shown = || one.wg(&["show", IF, "listen-port"]).trim().parse::<u16>().unwrap();
+    let bound = |port: u16| {
+        wait::until(&format!("port {port} is bound"), wait::SOON, || {
+            one.host.run("ss", &["-Huln"]).unwrap().contains(&format!(":{port} "))
+        })
+        .unwrap();
+    };
+    one.wg(&["set", IF, "listen-port", "0"]);
+    let found = shown();
+    assert!(found != 0 && found != PORT);
+    // At once: our own data path has it for a moment yet.
+    for _ in 0..5 {
+        one.ip(&["link", "set", IF, "down"]);
+        one.ip(&["link", "set", IF, "up"]);
+        bound(found);
+        assert_eq!(shown(), found);
+    }
+    switch_off(one);
+    assert_eq!(shown(), found);
+    let taken = one.host.inside(|| UdpSocket::bind(("0.0.0.0", found)).unwrap()).unwrap();
+    one.ip(&["link", "set", IF, "up"]);
+    wait::until("another port is had", wait::SOON, || ![0, found].contains(&shown())).unwrap();
+    drop(taken);
+    one.wg(&["set", IF, "listen-port", &PORT.to_string()]);
+    let address = format!("{}/64", one.inner_v6());
+    one.ip(&["address", "replace", &address, "dev", IF, "nodad"]);
+}
+
+fn switch_off(one: &Side) {
+    one.ip(&["link", "set", IF, "down"]);
+    wait::until("the port is free", wait::SOON, || one.host.run("ss", &["-Huln"]).unwrap().is_empty())
+        .unwrap();
+}
+
 /// A data path that dies is replaced, and told everything.
 fn data_path(one: &mut Side, other: &Side) {
     let control = one.process().pid();
@@ -142,6 +199,38 @@ fn data_path(one: &mut Side, other: &Side) {
     kill_process(children.trim().parse().unwrap()).unwrap();
     one.reaches(other, wait::SOON);
     assert!(one.process().printed().contains("the data path ended and was started again"));
+}
+
+/// The pre-shared key of a peer that was removed is nowhere in the memory of the process that was told it.
+fn forget(one: &mut Side, other: &Side) {
+    const KEY: &[u8; 32] = b"the pre-shared key of one moment";
+    let psk = piped("base64 -w0", std::str::from_utf8(KEY).unwrap());
+    let third = piped("wg pubkey", &said(Command::new("wg").arg("genkey")));
+    let at = other.at(false);
+    one.meets(other, &Terms { psk: Some(&psk), endpoint: Some(&at), keepalive: 0 });
+    // Beside others, in memory that is not given back.
+    one.wg(&["set", IF, "peer", &third, "allowed-ips", "10.9.0.0/16"]);
+    assert_eq!(one.shows("preshared-keys", other), psk);
+    let pid = one.process().pid();
+    assert!(holds(pid, KEY));
+    one.forgets(other);
+    wait::until("the key is nowhere", wait::SOON, || !holds(pid, KEY)).unwrap();
+}
+
+/// Whether these bytes are in what a process may write to.
+fn holds(pid: u32, what: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let writable = maps.lines().filter(|line| line.contains(" rw-p "));
+    let areas = writable.map(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
+        let mut bytes = vec![0; (to - from) as usize];
+        // Some areas are the kernel's own.
+        let _ = memory.read_exact_at(&mut bytes, from);
+        bytes
+    });
+    areas.into_iter().any(|area| area.windows(what.len()).any(|window| window == what))
 }
 
 fn ends(one: &mut Side) {

@@ -19,7 +19,7 @@ use proto::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use zeroize::Zeroizing;
 
@@ -48,6 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an interface in another network namespace is looked for.
 const MOVED_LOOK: Duration = Duration::from_secs(2);
 
+/// How often a port that another program has is tried again.
+const PORT_LOOK: Duration = Duration::from_secs(3);
+
+/// So often, with this pause, is a port asked for that our own data path may be about to give up.
+const PORT_TRIES: usize = 10;
+const PORT_PAUSE: Duration = Duration::from_millis(20);
+
 /// Callers that wait for their turn.
 const CALLS: usize = 16;
 
@@ -63,6 +70,8 @@ pub(super) struct Interface {
     config: Config,
     /// What was asked for; 0: any.
     port: u16,
+    /// What was found last where any would do: it is kept when the interface is switched off and on.
+    found: u16,
     mark: u32,
     ports: Ports,
     used: Option<Used>,
@@ -114,6 +123,7 @@ impl Interface {
             manner,
             config: Config::default(),
             port: 0,
+            found: 0,
             mark: 0,
             ports,
             used: None,
@@ -137,6 +147,8 @@ impl Interface {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut changes = netlink::changes()?;
         let (calls, mut called) = mpsc::channel(CALLS);
+        let mut again = interval(PORT_LOOK);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // It may have been switched on before changes were told.
         self.look().await;
         if !ready.awaited() {
@@ -161,6 +173,11 @@ impl Interface {
                         self.heed(event);
                         if !self.exists() {
                             break End::Gone;
+                        }
+                    }
+                    _ = again.tick(), if self.up && self.used.is_none() => {
+                        if self.ports.is_free(self.wanted()) {
+                            let _ = self.take_port().await;
                         }
                     }
                     () = sleep(MOVED_LOOK), if self.moved => {
@@ -249,7 +266,7 @@ impl Interface {
         }
         self.tell(ToPlain::Link { up: self.up, mtu: self.mtu });
         self.send(&ToData::Begin);
-        if self.up && self.used.is_none() && self.bind(self.port).is_err() {
+        if self.up && self.used.is_none() && self.bind(self.wanted()).is_err() {
             Message::DevicePortTaken.print();
         }
     }
@@ -271,12 +288,14 @@ impl Interface {
         let switched = up != self.up;
         (self.up, self.mtu) = (up, mtu);
         if switched && up && self.used.is_none() {
-            let bound = match self.bind(self.port) {
-                // While it was off nothing was under way that another data path would end.
-                Err(PortError::Exhausted) => self.start_over().await.map_err(|_| PortError::Exhausted),
-                bound => bound,
-            };
-            if bound.is_err() {
+            for _ in 0..PORT_TRIES {
+                let port = if self.port == 0 { self.found } else { self.port };
+                if self.ports.is_free(port) {
+                    break;
+                }
+                sleep(PORT_PAUSE).await;
+            }
+            if self.take_port().await.is_err() {
                 Message::DevicePortTaken.print();
             }
         }
@@ -315,6 +334,20 @@ impl Interface {
         Ok(())
     }
 
+    /// The port to be had now: what was asked for, or, of any, what was found before if nobody has it by now.
+    fn wanted(&self) -> u16 {
+        if self.port == 0 && self.ports.is_free(self.found) { self.found } else { self.port }
+    }
+
+    /// Has a port where there is none, by another data path where this one has no socket left: nothing is under way that this
+    /// would end.
+    async fn take_port(&mut self) -> Result<(), PortError> {
+        match self.bind(self.wanted()) {
+            Err(PortError::Exhausted) => self.start_over().await.map_err(|_| PortError::Exhausted),
+            bound => bound,
+        }
+    }
+
     /// Another port, or another one of any.
     async fn set_port(&mut self, port: u16) -> Result<(), Errno> {
         let has = self.used.is_some_and(|used| used.port == port || port == 0 && self.port == 0);
@@ -330,6 +363,9 @@ impl Interface {
             bound.map_err(|error| Errno(number(&error)))?;
         }
         self.port = port;
+        if !self.up {
+            self.found = 0;
+        }
         Ok(())
     }
 
@@ -337,7 +373,7 @@ impl Interface {
     fn bind(&mut self, port: u16) -> Result<(), PortError> {
         let bound = self.ports.bind(port, self.mark)?;
         self.unbind();
-        self.used = Some(bound);
+        (self.used, self.found) = (Some(bound), bound.port);
         self.tell_sockets();
         Ok(())
     }
@@ -431,6 +467,16 @@ impl Interface {
         self.config.peers().map(|(id, _)| (id, sum(id))).collect()
     }
 
+    /// The port that it has, or, while it is off, that it would have; 0 while it is on and has none.
+    fn shown_port(&self) -> u16 {
+        match self.used {
+            Some(used) => used.port,
+            None if self.up => 0,
+            None if self.port == 0 => self.found,
+            None => self.port,
+        }
+    }
+
     async fn show(&mut self) -> Zeroizing<String> {
         let states = self.states().await;
         let counted = self.counted(&states);
@@ -459,7 +505,7 @@ impl Interface {
         });
         let shown = Shown {
             private_key: self.config.private_key(),
-            listen_port: self.used.map_or(self.port, |used| used.port),
+            listen_port: self.shown_port(),
             fwmark: self.mark,
             peers: peers.collect(),
         };

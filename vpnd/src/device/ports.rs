@@ -155,6 +155,16 @@ impl Ports {
         Ok((at as u8, port))
     }
 
+    /// Whether a port could be had just now, in both families. Nothing that a data path has is used up by asking.
+    #[must_use]
+    pub fn is_free(&self, port: u16) -> bool {
+        let taken = |family| {
+            let bound = spare(family).and_then(|fd| bind_spare(&fd, family, port));
+            matches!(bound, Err(UdpError::PortTaken(_)))
+        };
+        !taken(Family::V4) && !taken(Family::V6)
+    }
+
     /// Closes a pair here, and puts fresh sockets in their places.
     pub fn close(&self, used: Used) {
         let mut places = self.lock();
@@ -240,8 +250,11 @@ mod tests {
         let copies = ports.copies();
         let taken = std::net::UdpSocket::bind("[::1]:0").unwrap();
         let port = taken.local_addr().unwrap().port();
+        assert!(!ports.is_free(port));
         assert!(matches!(ports.bind(port, 0), Err(PortError::Udp(UdpError::PortTaken(_)))));
         drop(copies);
+        drop(taken);
+        assert!(ports.is_free(port) && ports.is_free(0));
         assert!(std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok());
     }
 
