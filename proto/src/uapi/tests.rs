@@ -136,7 +136,7 @@ fn after_a_wrong_request_the_next_is_understood() {
         answers.extend(parser.line(line.as_bytes(), |_| None));
     }
     assert!(matches!(answers[..], [Err(INVALID), Ok(Request::Get), Ok(Request::Set(_))]));
-    assert!(!parser.is_inside());
+    assert!(parser.line(b"", |_| None).is_none(), "nothing is left of it");
 }
 
 #[test]

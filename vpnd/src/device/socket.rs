@@ -31,8 +31,8 @@ const FOLDER: &str = "/var/run/wireguard";
 /// Callers at once.
 const MAX_CALLERS: usize = 64;
 
-/// How long a caller that is in the middle of a request, or does not read its answer, is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A caller that neither writes nor reads for so long is in the way of others.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request, and where its answer goes.
 pub(super) struct Call {
@@ -106,6 +106,10 @@ impl Listener {
 
     /// Serves callers, whose requests go to `calls`.
     pub(super) async fn serve(&self, calls: mpsc::Sender<Call>) -> io::Result<()> {
+        self.serve_each(calls, PATIENCE).await
+    }
+
+    async fn serve_each(&self, calls: mpsc::Sender<Call>, patience: Duration) -> io::Result<()> {
         let socket = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
         let places = Arc::new(Semaphore::new(MAX_CALLERS));
         loop {
@@ -119,7 +123,7 @@ impl Listener {
             tokio::spawn(async move {
                 let (reader, mut writer) = stream.into_split();
                 // Whoever goes away in the middle of something is owed nothing.
-                let _ = answer(&mut BufReader::new(reader), &mut writer, &calls).await;
+                let _ = answer(&mut BufReader::new(reader), &mut writer, &calls, patience).await;
                 drop(place);
                 // What was asked and answered, keys and endpoints among it.
                 tokio::spawn(async { sandbox::wipe::stack() });
@@ -136,18 +140,17 @@ impl Drop for Listener {
     }
 }
 
-/// Answers one caller until it hangs up.
+/// Answers one caller until it hangs up, or does nothing for too long.
 async fn answer(
     reader: &mut (impl AsyncBufRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
     calls: &mpsc::Sender<Call>,
+    patience: Duration,
 ) -> io::Result<()> {
     let mut parser = Parser::default();
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
     loop {
-        let fill = next_line(reader, &mut line);
-        let read = if parser.is_inside() { timeout(PATIENCE, fill).await? } else { fill.await };
-        if !read? {
+        if !timeout(patience, next_line(reader, &mut line)).await?? {
             return Ok(());
         }
         let request = parser.line(&line, |name| if_nametoindex(name).ok());
@@ -163,7 +166,11 @@ async fn answer(
             }
             Some(Err(errno)) => Zeroizing::new(uapi::done(Err(errno))),
         };
-        timeout(PATIENCE, writer.write_all(text.as_bytes())).await??;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let written = timeout(patience, writer.write(rest)).await??;
+            rest = rest.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
+        }
     }
 }
 
@@ -211,7 +218,7 @@ mod tests {
             count
         });
         let mut answers = Vec::new();
-        let _ = answer(&mut BufReader::with_capacity(16, text), &mut answers, &calls).await;
+        let _ = answer(&mut BufReader::with_capacity(16, text), &mut answers, &calls, PATIENCE).await;
         drop(calls);
         (String::from_utf8(answers).unwrap(), count.await.unwrap())
     }
@@ -235,6 +242,39 @@ mod tests {
         assert_eq!((answers.as_str(), count), ("", 0));
         let (answers, count) = ask(b"\xff\xfe\n\n").await;
         assert_eq!((answers.as_str(), count), ("errno=-71\n\n", 0));
+    }
+
+    #[tokio::test]
+    async fn callers_that_do_nothing_keep_nobody_out() {
+        let tmp = tempfile::tempdir().unwrap();
+        let listener = Listener::bind_in(tmp.path(), "wg0").unwrap();
+        let path = tmp.path().join("wg0.sock");
+        let (calls, mut called) = mpsc::channel::<Call>(1);
+        let busy = async {
+            while let Some(call) = called.recv().await {
+                let much = "a".repeat(8 << 20);
+                let _ = call.answer.send(Zeroizing::new(much));
+            }
+        };
+        let ask = async {
+            let mut idle = Vec::new();
+            for n in 0..MAX_CALLERS {
+                let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+                // Some say nothing, some stop in the middle, some do not read.
+                caller.write_all([b"".as_slice(), b"get=1\n", b"get=1\n\n"][n % 3]).await.unwrap();
+                idle.push(caller);
+            }
+            let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+            caller.write_all(b"nonsense\n\n").await.unwrap();
+            let mut answer = [0; 10];
+            caller.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"errno=-22\n");
+        };
+        tokio::select! {
+            _ = listener.serve_each(calls, Duration::from_millis(300)) => panic!("it goes on"),
+            () = busy => panic!("it goes on"),
+            asked = timeout(Duration::from_secs(5), ask) => asked.unwrap(),
+        }
     }
 
     #[tokio::test]
