@@ -207,9 +207,9 @@ fn forget(one: &mut Side, other: &Side) {
     let psk = piped("base64 -w0", std::str::from_utf8(KEY).unwrap());
     let third = piped("wg pubkey", &said(Command::new("wg").arg("genkey")));
     let at = other.at(false);
-    one.meets(other, &Terms { psk: Some(&psk), endpoint: Some(&at), keepalive: 0 });
-    // Beside others, in memory that is not given back.
+    // Behind another, which stays.
     one.wg(&["set", IF, "peer", &third, "allowed-ips", "10.9.0.0/16"]);
+    one.meets(other, &Terms { psk: Some(&psk), endpoint: Some(&at), keepalive: 0 });
     assert_eq!(one.shows("preshared-keys", other), psk);
     let pid = one.process().pid();
     assert!(holds(pid, KEY));

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 pub struct Config {
     private_key: Option<Secret>,
     public_key: Option<[u8; 32]>,
-    peers: BTreeMap<u32, Peer>,
+    /// Each in memory of its own, which is overwritten when it goes: the map's would be used on.
+    peers: BTreeMap<u32, Box<Peer>>,
     by_key: HashMap<[u8; 32], u32>,
     owners: HashMap<InnerNet, u32>,
     next: u32,
@@ -55,7 +56,7 @@ impl Config {
 
     /// The peers by number, in the order in which they came.
     pub fn peers(&self) -> impl Iterator<Item = (u32, &Peer)> {
-        self.peers.iter().map(|(id, peer)| (*id, peer))
+        self.peers.iter().map(|(id, peer)| (*id, &**peer))
     }
 
     /// The frame that tells a data path of a peer; `placed`: where it is, too.
@@ -79,7 +80,7 @@ impl Config {
     pub fn apply(&mut self, set: Set) -> Result<Changes, Errno> {
         self.has_room(&set)?;
         let mut changes = Changes::default();
-        if let Some(key) = set.private_key
+        if let Some(key) = set.private_key.map(|key| key.map(clamped))
             && key != self.private_key
         {
             self.public_key = key.as_ref().map(|key| PublicKey::from(&StaticSecret::from(**key)).to_bytes());
@@ -149,7 +150,7 @@ impl Config {
             keepalive: 0,
             allowed: BTreeSet::new(),
         };
-        self.peers.insert(id, peer);
+        self.peers.insert(id, Box::new(peer));
         id
     }
 
@@ -203,6 +204,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// As a key is used, and as the kernel keeps it: which of the bits that say nothing were set is not told again.
+fn clamped(mut key: Secret) -> Secret {
+    key[0] &= 0b1111_1000;
+    key[31] = key[31] & 0b0111_1111 | 0b0100_0000;
+    key
 }
 
 impl Peer {
@@ -299,6 +307,8 @@ mod tests {
         set(&mut config, &format!("public_key={own}")).unwrap();
         let changes = set(&mut config, &format!("private_key={key}")).unwrap();
         assert!(changes.key && changes.removed == [0]);
+        let kept = config.private_key().unwrap();
+        assert!((kept[0], kept[1], kept[31]) == (0x10, 0x11, 0x51), "as the kernel would show it");
         let changes = set(&mut config, &format!("private_key={key} public_key={own}")).unwrap();
         assert!(!changes.key && config.peers().count() == 0);
         assert!(set(&mut config, &format!("private_key={}", "00".repeat(32))).unwrap().key);
