@@ -12,7 +12,7 @@ pub(crate) fn said(sources: &[File]) -> Vec<String> {
         "\"{}\", self.text()",
         "\"{}\", message.text()",
         "\"{text}\"",
-        "\"vpnd: {error:#}\"",
+        "\"vpnd: {error}\"",
         "\"vpnd: internal error at {}:{}\", at.file(), at.line()",
         "\"vpnd: internal error\"",
         "\"coordinator: a fault at {}:{}\", place.file(), place.line()",

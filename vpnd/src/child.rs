@@ -69,7 +69,7 @@ pub enum Pool {
     /// process sends from it.
     Mesh,
     /// Of a plain interface, which has no others: copies, for each process, of what control holds and binds.
-    Plain(Box<dyn Fn() -> Vec<OwnedFd> + Send + Sync>),
+    Plain(Box<dyn Fn() -> io::Result<Vec<OwnedFd>> + Send + Sync>),
 }
 
 /// How a data path is started, each time.
@@ -184,10 +184,10 @@ struct Start {
 }
 
 impl Pool {
-    /// For one more process. A machine that may open no more descriptors lives without.
-    fn sockets(&self) -> Vec<OwnedFd> {
+    /// For one more process. A machine of a network that may open no more descriptors lives without.
+    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         match self {
-            Self::Mesh => udp::pool(POOL, None).unwrap_or_default(),
+            Self::Mesh => Ok(udp::pool(POOL, None).unwrap_or_default()),
             Self::Plain(copies) => copies(),
         }
     }

@@ -90,13 +90,19 @@ impl Daemon {
     }
 }
 
+/// Names by which the kernel means every interface, or none yet.
+const KERNELS: [&str; 2] = ["all", "default"];
+
 /// Linux takes interface names of 1 to 15 bytes without `/`, `:`, `%` and white space, other than `.` and `..`.
 pub(crate) fn interface_name(name: &str) -> Result<String, String> {
+    if KERNELS.contains(&name) {
+        return Err("the kernel calls no interface all or default; choose another name".to_owned());
+    }
     let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
     if fits && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
         Ok(name.to_owned())
     } else {
-        Err("an interface name has 1 to 15 letters, digits, dots or dashes".to_owned())
+        Err("an interface name has 1 to 15 letters, digits or signs (. - _ = + and others), no / : % and no space".to_owned())
     }
 }
 
@@ -104,7 +110,17 @@ pub(crate) fn interface_name(name: &str) -> Result<String, String> {
 mod tests {
     use clap::CommandFactory as _;
 
-    use super::Cli;
+    use super::{Cli, interface_name};
+
+    #[test]
+    fn a_name_that_the_kernel_refuses_is_refused_before() {
+        for name in ["wg0", "a.b-c_d=e+f", "0123456789abcde"] {
+            assert_eq!(interface_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", ".", "..", "all", "default", "a/b", "a:b", "a%b", "a b", "0123456789abcdef", "é"] {
+            assert!(interface_name(name).is_err(), "{name}");
+        }
+    }
 
     /// clap breaks lines where the terminal ends; a break in the text itself would leave half a line.
     #[test]

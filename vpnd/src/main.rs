@@ -18,8 +18,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The sentence alone: a backtrace is of no use to an operator. A closed stderr is no error.
-            let _ = writeln!(io::stderr(), "vpnd: {error:#}");
+            // The sentence alone, which says what is behind it: a backtrace is of no use to an operator. A closed stderr is no error.
+            let _ = writeln!(io::stderr(), "vpnd: {error}");
             ExitCode::FAILURE
         }
     }

@@ -45,7 +45,7 @@ impl Process {
         let (tun, mut udp) = start.descriptors.copies()?;
         let (rx, to) = pipe::pipe()?;
         let (from, tx) = pipe::pipe()?;
-        let pool = start.descriptors.pool.sockets();
+        let pool = start.descriptors.pool.sockets()?;
         let plain = matches!(start.descriptors.pool, Pool::Plain(_));
         let pool_numbers = Numbers(pool.iter().map(AsRawFd::as_raw_fd).collect());
         let numbers = |fds: &[OwnedFd]| {

@@ -86,18 +86,20 @@ impl Ports {
         Ok(Self { places: Arc::new(Mutex::new(places)) })
     }
 
-    /// Copies of all for one more data path, worker by worker, each worker's in their order; none if the system refuses.
-    #[must_use]
-    pub fn copies(&self) -> Vec<OwnedFd> {
+    /// Copies of all for one more data path, worker by worker, each worker's in their order.
+    ///
+    /// # Errors
+    /// No more descriptors may be opened.
+    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         let mut places = self.lock();
         let workers = places.first().map_or(0, |place| place.fds.len());
         let all =
             (0..workers).flat_map(|worker| places.iter().filter_map(move |place| place.fds.get(worker)));
-        let copies: io::Result<Vec<OwnedFd>> = all.map(OwnedFd::try_clone).collect();
+        let copies = all.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
         for place in places.iter_mut() {
             place.given = Some(place.serial);
         }
-        copies.unwrap_or_default()
+        Ok(copies)
     }
 
     /// Binds a pair that the data path has to `port` (0: any), for datagrams with this mark.
@@ -229,7 +231,7 @@ mod tests {
         let ports = Ports::new(1).unwrap();
         assert!(matches!(ports.bind(0, 0), Err(PortError::Exhausted)), "no data path has any");
         for _ in 0..2 {
-            let copies = ports.copies();
+            let copies = ports.copies().unwrap();
             let mut used = ports.bind(0, 0).unwrap();
             for _ in 1..PAIRS {
                 let next = ports.bind(0, 0).unwrap();
@@ -247,7 +249,7 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_in_one_family_is_not_kept_in_the_other() {
         let ports = Ports::new(1).unwrap();
-        let copies = ports.copies();
+        let copies = ports.copies().unwrap();
         let taken = std::net::UdpSocket::bind("[::1]:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         assert!(!ports.is_free(port));
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn every_worker_has_a_socket_on_the_port_and_the_next_port_has_as_many() {
         let ports = Ports::new(3).unwrap();
-        let copies = ports.copies();
+        let copies = ports.copies().unwrap();
         let each = copies.len() / 3;
         assert_eq!(each, 2 * (PAIRS / 3));
         let mut before = None;
