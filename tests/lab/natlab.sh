@@ -29,6 +29,7 @@
 #     a=easy:2,b=hard:v6=1:loss=20,c=cgnat:delay=40,@servers=2
 # or JSON with the same keys: {"servers":2,"sites":[{"name":"a","nat":"easy","hosts":2},...]}
 # Lab keys:  v6=1 (all sites) servers=N offload=1 (keep GSO: faster, but loss and holes then hit whole bursts)
+#            in_order=1 (links keep the order of a flow, as network cards do; offload=1 means that too)
 # Site keys: hosts v6 loss hole mtu rate delay jitter hairpin=1 isp=NAME isp_nat=TYPE isp_hairpin=1
 #            lan=192.168.1 (to make LANs overlap) udp_timeout udp_stream (conntrack seconds)
 #            wan=203.0.113.7 (the router's public address, in a /24 of its own) first=N (the first host's number)
@@ -109,7 +110,8 @@ veth() { # NS1 if1 NS2 if2
   if [[ $(get lab offload 0) != 1 ]]; then
     ip -n "$1" link set "$2" gso_max_segs 1
     ip -n "$3" link set "$4" gso_max_segs 1
-  else
+  fi
+  if [[ $(get lab offload 0) == 1 || $(get lab in_order 0) == 1 ]]; then
     one_flow_one_cpu "$1" "$2"
     one_flow_one_cpu "$3" "$4"
   fi
@@ -434,7 +436,7 @@ cmd_up() {
   [[ $(id -u) == 0 ]] || die "root is needed"
   if [[ $t == - ]]; then json=$(cat); elif [[ -f $t ]]; then json=$(cat "$t"); else json=$(spec_to_json "$t"); fi
   local bad
-  bad=$(jq -r '(keys - ["sites","v6","servers","offload"])[],
+  bad=$(jq -r '(keys - ["sites","v6","servers","offload","in_order"])[],
     (.sites[] | (keys - ["name","nat","hosts","v6","loss","hole","mtu","rate","delay","jitter","hairpin","isp","isp_nat",
       "isp_hairpin","lan","udp_timeout","udp_stream","wan","first","net6","auth","igd"])[])' <<<"$json") || die "the topology is no valid JSON"
   [[ -z $bad ]] || die "unknown keys in the topology: ${bad//$'\n'/ }"
@@ -450,6 +452,7 @@ cmd_up() {
   printf '%s\n' "$json" >"$D/topology.json"
   put lab servers "$(jq -r '.servers // 1' <<<"$json")"
   put lab offload "$(jq -r '(.offload // 0) | if . == true then 1 else . end' <<<"$json")"
+  put lab in_order "$(jq -r '(.in_order // 0) | if . == true then 1 else . end' <<<"$json")"
   newns "$P-inet" 1
   local j name
   for ((j = 1; j <= $(get lab servers); j++)); do

@@ -78,7 +78,9 @@ enum Kind {
 /// Sends, judges, and prints a table or a document.
 pub(super) fn run(options: &Options) -> Result<bool> {
     packages::prepare_lab()?;
-    let lab = Lab::up(if options.single { "a=none,b=none" } else { "a=none,b=none,@offload=1" })?;
+    // Order is judged, so the wires are to keep it either way.
+    let wires = if options.single { "in_order" } else { "offload" };
+    let lab = Lab::up(&format!("a=none,b=none,@{wires}=1"))?;
     let link = match options.through {
         Through::Mesh => Link::mesh(&lab)?,
         Through::Device => Link::device(&lab)?,
