@@ -141,7 +141,8 @@ fn link(one: &Side, other: &Side) {
 fn taken_port(one: &Side, other: &Side) {
     switch_off(one);
     assert_eq!(one.wg(&["show", IF, "listen-port"]).trim(), PORT.to_string(), "it is what is asked for");
-    let taken = one.host.inside(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap()).unwrap();
+    // In one family only.
+    let taken = one.host.inside(|| UdpSocket::bind(("::1", PORT)).unwrap()).unwrap();
     one.ip(&["link", "set", IF, "up"]);
     let shows = |port: u16| {
         wait::until(&format!("port {port} is shown"), wait::SOON, || {
