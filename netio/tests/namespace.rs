@@ -342,6 +342,21 @@ fn what_is_wrong_with_a_device_is_said() {
 }
 
 #[test]
+fn the_kernel_takes_the_mtu_and_how_much_it_may_join_and_keeps_what_is_not_named() {
+    in_namespace(async |netlink| {
+        let (_tun, link) = device(&netlink, "net0").await;
+        for (mtu, segments, kept) in [(1_420, None, 45), (1_400, Some(7), 7)] {
+            netlink.set_mtu(link, mtu, segments).await.unwrap();
+            let shown = Command::new("ip").args("-d -j link show net0".split(' ')).output().unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            for expected in [format!("\"mtu\":{mtu},"), format!("\"gso_max_segs\":{kept},")] {
+                assert!(shown.contains(&expected), "{expected} is not in {shown}");
+            }
+        }
+    });
+}
+
+#[test]
 fn netlink_states_what_is_wanted_and_may_state_it_again() {
     in_namespace(async |netlink| {
         let (_tun, link) = device(&netlink, "net0").await;
