@@ -35,7 +35,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of Tacet", disable_version_flag = true)]
@@ -152,6 +152,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends as every wrong option does: with a sentence, and 2.
+fn wrong_options(why: &str) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, why).exit()
 }
 
 /// The root of the workspace: where this crate's folder lies.

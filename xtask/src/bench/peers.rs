@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::crowd::{Crowd, Output, SIDES, number};
+use crate::wrong_options;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -14,7 +15,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=60_000))]
     configured: u32,
     /// How many of them are active, one measurement each, in rising order.
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 100, 1_000])]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 100, 1_000], value_parser = clap::value_parser!(u32).range(1..))]
     active: Vec<u32>,
     /// Seconds of each transfer.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
@@ -23,8 +24,23 @@ pub(crate) struct Options {
     output: Output,
 }
 
+impl Options {
+    /// What is wrong with them together.
+    fn wrong(&self) -> Option<&'static str> {
+        if !self.active.is_sorted_by(|fewer, more| fewer < more) {
+            return Some("--active takes numbers in rising order");
+        }
+        let most = self.active.last().copied().unwrap_or_default();
+        (most > self.configured)
+            .then_some("--active takes no more than --configured, which is 10000 unless told")
+    }
+}
+
 /// Measures, and prints tables or a document.
 pub(super) fn run(options: &Options) -> Result<bool> {
+    if let Some(why) = options.wrong() {
+        wrong_options(why);
+    }
     let crowd = Crowd::prepare()?;
     let numbers = [options.configured, options.seconds].into_iter().chain(options.active.iter().copied());
     let measured = crowd.measure("peers", numbers.map(|number| number.to_string()))?;
@@ -95,4 +111,27 @@ fn tables(measured: &Value) -> String {
         );
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches as _};
+
+    use super::Options;
+
+    #[test]
+    fn no_more_are_active_than_configured_and_they_become_more() {
+        let read = |line: &str| {
+            let command = Options::augment_args(Command::new("peers").no_binary_name(true));
+            command
+                .try_get_matches_from(line.split(' '))
+                .map(|matches| Options::from_arg_matches(&matches).unwrap())
+        };
+        assert!(read("--active 0").is_err());
+        assert!(read("--active 1,100,1000").unwrap().wrong().is_none());
+        assert!(read("--active 3 --configured 3").unwrap().wrong().is_none());
+        assert!(read("--active 4 --configured 3").unwrap().wrong().unwrap().contains("--configured"));
+        assert!(read("--active 10,5").unwrap().wrong().unwrap().contains("rising"));
+        assert!(read("--active 5,5").unwrap().wrong().is_some());
+    }
 }

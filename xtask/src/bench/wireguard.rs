@@ -44,11 +44,11 @@ pub(crate) struct Options {
     #[arg(long, value_enum)]
     wire: Option<Wire>,
     /// A folder with more programs, searched before PATH.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = folder)]
     tools: Vec<PathBuf>,
     /// One more: a daemon that stays in the foreground, makes the interface {if} and serves WireGuard's UAPI socket.
-    #[arg(long, value_name = "NAME=COMMAND")]
-    with: Vec<String>,
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = named)]
+    with: Vec<(String, String)>,
     /// Only these of what is found, separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
@@ -64,6 +64,22 @@ pub(crate) struct Options {
     /// Print one JSON document in place of the tables.
     #[arg(long)]
     json: bool,
+}
+
+/// A folder that is there.
+fn folder(text: &str) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such folder") }
+}
+
+/// A name and a command.
+fn named(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, command)) if !name.is_empty() && !command.is_empty() => {
+            Ok((name.to_owned(), command.to_owned()))
+        }
+        _ => Err("it takes NAME=COMMAND"),
+    }
 }
 
 /// How datagrams cross the link between the two.
@@ -174,9 +190,8 @@ fn found(options: &Options, programs: &Path, shared: &Path) -> Result<Vec<Conten
         let version = machine::version(&program, argument);
         all.push(plain(name, version, command.replace("{program}", &program)));
     }
-    for more in &options.with {
-        let (name, command) = more.split_once('=').context("--with wants NAME=COMMAND")?;
-        all.push(plain(name, "?".to_owned(), command.to_owned()));
+    for (name, command) in &options.with {
+        all.push(plain(name, "?".to_owned(), command.clone()));
     }
     if let (Some(nebula), Some(cert)) = (find("nebula", &options.tools), find("nebula-cert", &options.tools))
     {
