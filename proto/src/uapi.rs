@@ -164,6 +164,12 @@ impl Parser {
         None
     }
 
+    /// Whether a caller is in the middle of a request.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        !matches!(self.state, State::Idle)
+    }
+
     fn take(&mut self, line: &[u8], link: impl FnOnce(&str) -> Option<u32>) -> Result<(), Errno> {
         let Self { state, bytes, ranges } = self;
         let text = std::str::from_utf8(line).map_err(|_| PROTOCOL)?;
