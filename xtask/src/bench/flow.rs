@@ -4,9 +4,8 @@ use std::{
     io::{IoSlice, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
-    time::{Duration, Instant},
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -18,18 +17,62 @@ const CHUNK: usize = 256 << 10;
 /// Payload bytes of the datagrams of one send after the other: full ones, as a transfer has them, and others.
 const SIZES: [usize; 5] = [1_352, 1_352, 1_352, 904, 200];
 
-/// Datagrams in one send: the system cuts them out of one large packet, so that the tunnel gets it whole.
+/// Datagrams in one send at most: the system cuts them out of one large packet, so that the tunnel gets it whole.
 const BATCH: u64 = 16;
 
-/// Datagrams under way at most. There are queues between sender and receiver, of 500 packets the shortest; what does not
-/// fit is dropped by right, and not what is looked for here.
+/// Datagrams of a flow under way at most.
 const WINDOW: u64 = 128;
+
+/// Datagrams of all flows of a direction under way at most. There are queues between sender and receiver, of 500 packets
+/// the shortest; what does not fit is dropped by right, and not what is looked for here.
+const ALL: u64 = 480;
 
 /// Bytes of the receiver's buffer: for all that may be under way.
 const BUFFER: usize = 4 << 20;
 
 /// What is still under way after such a time is lost.
 const LOST: Duration = Duration::from_secs(5);
+
+/// How far a receiver is, for its sender to wait for: asleep, for many flows that ask again and again would leave the tunnel
+/// no processor.
+#[derive(Default)]
+pub(super) struct Seen {
+    numbers: Mutex<Numbers>,
+    far_enough: Condvar,
+}
+
+#[derive(Default)]
+struct Numbers {
+    seen: u64,
+    /// What the sender waits for.
+    wanted: Option<u64>,
+}
+
+impl Seen {
+    /// The receiver is so far.
+    fn tell(&self, next: u64) {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.seen = next;
+        if numbers.wanted.is_some_and(|wanted| wanted <= next) {
+            numbers.wanted = None;
+            self.far_enough.notify_one();
+        }
+    }
+
+    /// Waits until the receiver is so far.
+    fn wait_for(&self, number: u64) -> Result<()> {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.wanted = Some(number);
+        let (numbers, _) = self
+            .far_enough
+            .wait_timeout_while(numbers, 2 * LOST, |numbers| numbers.seen < number)
+            .unwrap_or_else(PoisonError::into_inner);
+        if numbers.seen < number {
+            bail!("nothing arrives any more");
+        }
+        Ok(())
+    }
+}
 
 /// What became of a flow.
 #[derive(Clone, Copy, Default)]
@@ -111,18 +154,33 @@ fn datagram(bytes: &mut [u8], flow: u64, number: u64) {
     fill(rest, mix(flow) ^ number);
 }
 
-/// Sends so many bytes as datagrams, no more of them under way than [`WINDOW`]; `seen` is how far the receiver is. Returns
-/// how many it sent.
-pub(super) fn send_datagrams(to: SocketAddr, flow: u64, bytes: u64, seen: &AtomicU64) -> Result<u64> {
+/// How many datagrams of each of so many flows may be under way. Each has its own share: one that all took from would
+/// leave some of many flows without any for seconds.
+pub(super) fn window(flows: u16) -> u64 {
+    (ALL / u64::from(flows)).clamp(1, WINDOW)
+}
+
+/// How many of them leave together: as many as there is room for, all of one size.
+fn batch(window: u64) -> u64 {
+    BATCH.min(1 << window.ilog2())
+}
+
+/// Sends so many bytes as datagrams, no more of them under way than the window; `seen` is how far the receiver is.
+pub(super) fn send_datagrams(
+    to: SocketAddr,
+    flow: u64,
+    bytes: u64,
+    (window, seen): (u64, &Seen),
+) -> Result<()> {
     let socket =
         UdpSocket::bind(SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0))?;
     let to = SockaddrStorage::from(to);
     let mut buffer = Vec::new();
-    let (mut sent, mut left, mut number) = (0, bytes, 0);
-    while left > 0 {
-        wait_for(seen, number)?;
+    let (batch, total) = (batch(window), datagrams(bytes));
+    for number in (0..total).step_by(batch as usize) {
+        seen.wait_for((number + batch).saturating_sub(window))?;
         let size = size(number);
-        buffer.resize(size * BATCH as usize, 0);
+        buffer.resize(size * batch as usize, 0);
         for (n, bytes) in (number..).zip(buffer.chunks_mut(size)) {
             datagram(bytes, flow, n);
         }
@@ -130,22 +188,6 @@ pub(super) fn send_datagrams(to: SocketAddr, flow: u64, bytes: u64, seen: &Atomi
         let cut = [ControlMessage::UdpGsoSegments(&segment)];
         sendmsg(socket.as_raw_fd(), &[IoSlice::new(&buffer)], &cut, MsgFlags::empty(), Some(&to))
             .context("datagrams could not be sent")?;
-        number += BATCH;
-        sent += BATCH;
-        left = left.saturating_sub(buffer.len() as u64);
-    }
-    Ok(sent)
-}
-
-/// Waits until there is room for a batch.
-fn wait_for(seen: &AtomicU64, number: u64) -> Result<()> {
-    let mut since: Option<Instant> = None;
-    while number + BATCH > seen.load(Ordering::Acquire) + WINDOW {
-        let began = *since.get_or_insert_with(Instant::now);
-        if began.elapsed() > 2 * LOST {
-            bail!("nothing arrives any more");
-        }
-        thread::sleep(Duration::from_micros(50));
     }
     Ok(())
 }
@@ -159,12 +201,7 @@ pub(super) fn receiver(at: SocketAddr) -> Result<UdpSocket> {
 }
 
 /// Takes datagrams until as many bytes came as were to be sent, or none comes any more.
-pub(super) fn receive_datagrams(
-    socket: &UdpSocket,
-    flow: u64,
-    bytes: u64,
-    seen: &AtomicU64,
-) -> Result<Verdict> {
+pub(super) fn receive_datagrams(socket: &UdpSocket, flow: u64, bytes: u64, seen: &Seen) -> Result<Verdict> {
     let (mut buffer, mut expected) = ([0; 2_048], [0; 2_048]);
     let mut verdict = Verdict::default();
     let mut next = 0;
@@ -192,7 +229,7 @@ pub(super) fn receive_datagrams(
         } else {
             verdict.lost += number - next;
             next = number + 1;
-            seen.store(next, Ordering::Release);
+            seen.tell(next);
         }
     }
     verdict.lost += total - next;
@@ -234,7 +271,7 @@ mod tests {
         for bytes in &all {
             sender.send_to(bytes, to).unwrap();
         }
-        receive_datagrams(&socket, 3, BYTES, &AtomicU64::new(0)).unwrap()
+        receive_datagrams(&socket, 3, BYTES, &Seen::default()).unwrap()
     }
 
     #[test]
@@ -255,6 +292,35 @@ mod tests {
         assert_eq!((late.lost, late.out_of_order, late.wrong), (0, 1, 0));
         let wrong = received(|all| all[30][150] ^= 1);
         assert_eq!((wrong.lost, wrong.out_of_order, wrong.wrong), (0, 0, 1));
+    }
+
+    #[test]
+    fn all_flows_together_have_no_more_under_way_than_the_shortest_queue_holds() {
+        for flows in 1..=64 {
+            let window = window(flows);
+            assert!(window * u64::from(flows) <= ALL, "{flows} flows");
+            // What leaves together is of one size, and there is room for it.
+            assert!(batch(window) <= window && BATCH.is_multiple_of(batch(window)));
+        }
+        assert_eq!((window(2), batch(window(2))), (WINDOW, BATCH));
+    }
+
+    #[test]
+    fn a_sender_waits_where_its_window_ends() {
+        let socket = receiver(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let (to, seen, window) = (socket.local_addr().unwrap(), Seen::default(), window(64));
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| send_datagrams(to, 3, BYTES, (window, &seen)));
+            let mut buffer = [0; 2_048];
+            for _ in 0..batch(window) {
+                socket.recv(&mut buffer).unwrap();
+            }
+            socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            assert!(socket.recv(&mut buffer).is_err());
+            // The receiver tells how far it is, as if it had taken those.
+            seen.tell(datagrams(BYTES));
+            sender.join().unwrap().unwrap();
+        });
     }
 
     #[test]

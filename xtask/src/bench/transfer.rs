@@ -5,7 +5,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::atomic::AtomicU64,
     thread,
     time::Instant,
 };
@@ -16,7 +15,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{
-    flow::{Verdict, receive_datagrams, receive_stream, receiver, send_datagrams, send_stream},
+    flow::{Seen, Verdict, receive_datagrams, receive_stream, receiver, send_datagrams, send_stream, window},
     link::Link,
 };
 use crate::packages;
@@ -143,7 +142,12 @@ fn both_ways(link: &Link, kind: Kind, bytes: u64, options: &Options) -> Result<V
     let verdicts: Vec<Result<Verdict>> = thread::scope(|scope| {
         let flows: Vec<_> = (1_u64..)
             .zip(&ways)
-            .map(|(flow, (from, to, at))| scope.spawn(move || one_way(kind, flow, (from, to), *at, each)))
+            .map(|(flow, (from, to, at))| {
+                scope.spawn(move || match kind {
+                    Kind::Tcp => stream(flow, (from, to), *at, each),
+                    Kind::Udp => datagrams(flow, (from, to), *at, (each, window(options.flows))),
+                })
+            })
             .collect();
         flows.into_iter().map(|flow| flow.join().unwrap_or_else(|_| Err(anyhow!("a flow failed")))).collect()
     });
@@ -154,32 +158,34 @@ fn both_ways(link: &Link, kind: Kind, bytes: u64, options: &Options) -> Result<V
     Ok(all)
 }
 
-fn one_way(kind: Kind, flow: u64, (from, to): (&Host, &Host), at: SocketAddr, bytes: u64) -> Result<Verdict> {
-    match kind {
-        Kind::Tcp => {
-            let listener = to.inside(|| TcpListener::bind(at))??;
-            thread::scope(|scope| {
-                let sender = scope.spawn(|| from.inside(|| send_stream(at, flow, bytes)));
-                let verdict = receive_stream(&listener, flow, bytes)?;
-                ended(sender)?;
-                Ok(verdict)
-            })
+fn stream(flow: u64, (from, to): (&Host, &Host), at: SocketAddr, bytes: u64) -> Result<Verdict> {
+    let listener = to.inside(|| TcpListener::bind(at))??;
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| from.inside(|| send_stream(at, flow, bytes)));
+        let verdict = receive_stream(&listener, flow, bytes)?;
+        ended(sender)?;
+        Ok(verdict)
+    })
+}
+
+fn datagrams(
+    flow: u64,
+    (from, to): (&Host, &Host),
+    at: SocketAddr,
+    (bytes, window): (u64, u64),
+) -> Result<Verdict> {
+    let socket = to.inside(|| receiver(at))??;
+    let seen = Seen::default();
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| from.inside(|| send_datagrams(at, flow, bytes, (window, &seen))));
+        let verdict = receive_datagrams(&socket, flow, bytes, &seen)?;
+        if let Err(error) = ended(sender)
+            && verdict.lost == 0
+        {
+            return Err(error);
         }
-        Kind::Udp => {
-            let socket = to.inside(|| receiver(at))??;
-            let seen = AtomicU64::new(0);
-            thread::scope(|scope| {
-                let sender = scope.spawn(|| from.inside(|| send_datagrams(at, flow, bytes, &seen)));
-                let verdict = receive_datagrams(&socket, flow, bytes, &seen)?;
-                if let Err(error) = ended(sender)
-                    && verdict.lost == 0
-                {
-                    return Err(error);
-                }
-                Ok(verdict)
-            })
-        }
-    }
+        Ok(verdict)
+    })
 }
 
 /// What a sender came to.
