@@ -28,6 +28,8 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     vpnd::harden::process()?;
+    // For the data path, which inherits it from control: behind control's walls nobody can ask for it any more.
+    netio::slice::lengthen();
     match cli.command {
         Some(Command::DataPath(options)) => Ok(vpnd::data_path::run(&options)?),
         Some(Command::Device(options)) => Ok(vpnd::device::run(&options)?),

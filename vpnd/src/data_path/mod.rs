@@ -33,7 +33,7 @@ use mesh::{Budgets, Device, Mesh};
 use netio::{
     epoll::Epoll,
     inherit::{self, InheritError, Numbers},
-    pipe, slice,
+    pipe,
     tun::{Tun, TunError},
     udp::{Family, Socket, UdpError},
 };
@@ -108,8 +108,6 @@ pub enum DataPathError {
 /// [`DataPathError`].
 pub fn run(options: &Options) -> Result<(), DataPathError> {
     process::call_it(NAME)?;
-    // Every worker inherits it.
-    slice::lengthen();
     let take = |&fd: &RawFd| Ok(Socket::from_fd(inherit::take(fd)?)?);
     let tuns = options.tun.iter().map(|&fd| Ok(Tun::from_fd(inherit::take(fd)?)?));
     let tuns = tuns.collect::<Result<Vec<Tun>, DataPathError>>()?;
