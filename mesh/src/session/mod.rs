@@ -41,6 +41,12 @@ pub(crate) const OVERHEAD: usize = 32;
 pub(crate) const SCRATCH: usize = 256;
 /// How a data message begins.
 const DATA: u8 = 4;
+/// Where its counter is.
+const COUNTER: std::ops::Range<usize> = 8..16;
+/// The first counter that no session has (WireGuard's REJECT_AFTER_MESSAGES). `Tunn` looks at neither this nor REKEY_AFTER_MESSAGES.
+/// What we send comes to neither: in its 180 s a session would have to carry 6 million messages each nanosecond. What comes is the
+/// peer's to number.
+const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// Length of a handshake initiation, in bytes.
 pub(crate) const INITIATION: usize = 148;
 
@@ -175,8 +181,12 @@ impl Keyed {
     /// Opens a datagram into `dst`, which must have room for it and for [`SCRATCH`] bytes.
     pub(crate) fn open(&mut self, source: Source, datagram: &[u8], dst: &mut [u8]) -> Made {
         let Some(tunn) = self.tunn.as_mut() else { return Made::Refused };
+        let is_data = datagram.first() == Some(&DATA);
+        if is_data && counter(datagram).is_none_or(|counter| counter >= REJECT_AFTER_MESSAGES) {
+            return Made::Refused;
+        }
         // Data needs no cookie.
-        let asker = (datagram.first() != Some(&DATA)).then(|| source.cookie_address());
+        let asker = (!is_data).then(|| source.cookie_address());
         let made = match tunn.decapsulate(asker, datagram, dst) {
             TunnResult::WriteToTunnelV4(packet, _) => Made::Inner(packet.len()),
             TunnResult::WriteToTunnelV6(packet, _) => Made::Inner(packet.len()),
@@ -246,4 +256,9 @@ impl Keyed {
     fn look(&mut self) {
         self.live = self.tunn.as_ref().is_some_and(|tunn| tunn.time_since_last_handshake().is_some());
     }
+}
+
+/// The counter of a data message.
+fn counter(datagram: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(datagram.get(COUNTER)?.try_into().ok()?))
 }

@@ -1,6 +1,7 @@
 //! Stories of two plain WireGuard interfaces on a link that loses nothing, and of those who want to come between.
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
+mod counters;
 mod link;
 mod others;
 mod rules;
