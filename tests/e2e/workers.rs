@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Lab, Node, process::kill_process, wait};
+use tests::{
+    Lab, Node,
+    process::{kill_process, shortest_slice},
+    wait,
+};
 
 use crate::world::{FIRST_ANSWER, World};
 
@@ -153,8 +157,10 @@ fn sharing(topology: &str, hosts: &[&str], one: &str, workers: usize) -> World {
     world
 }
 
-/// Every thread has something to do when all peers are spoken with, and each is behind the walls.
+/// Every thread has something to do when all peers are spoken with; each is behind the walls, and has what was asked for before them.
 fn each_worker_has_peers(world: &mut World, one: &str, workers: usize) {
+    let process = world.node_mut(one).data_path().unwrap();
+    assert!(shortest_slice(process).unwrap().is_none_or(|slice| slice == 4_000_000));
     let before = turns(world.node_mut(one));
     assert_eq!(before.len(), workers);
     let node = world.node(one);

@@ -23,6 +23,28 @@ pub fn kill_process(process: u32) -> Result<()> {
     kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL).map_err(|error| Trouble::new(error.desc()))
 }
 
+/// The shortest slice of time that any thread of a process asks the kernel for, in nanoseconds; nothing where threads cannot ask
+/// (before Linux 6.12) or the kernel does not tell (`CONFIG_SCHED_DEBUG`).
+///
+/// # Errors
+/// If there is no such process.
+pub fn shortest_slice(process: u32) -> Result<Option<u64>> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    let asks = (numbers.next(), numbers.next()) >= (Some(6), Some(12));
+    let of = |path: PathBuf| {
+        let told = fs::read_to_string(path).ok()?;
+        let line = told.lines().find_map(|line| line.strip_prefix("se.slice"))?;
+        line.trim_matches([' ', ':']).parse::<u64>().ok()
+    };
+    if !asks || of("/proc/self/sched".into()).is_none() {
+        return Ok(None);
+    }
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
+    Ok(tasks.map(|task| task.ok().and_then(|task| of(task.path().join("sched"))).unwrap_or(0)).min())
+}
+
 /// A running program. Dropping it kills it.
 pub struct Process {
     name: String,

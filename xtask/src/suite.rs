@@ -108,6 +108,7 @@ fn nightly(runner: Runner, scope: &Scope, laboratory: &Result<()>, checks: &mut 
             matrix::whole,
             "cargo xtask matrix",
         ));
+        checks.push(judged("gigabytes, byte by byte", bench::transfers, "cargo xtask bench transfer"));
         let mut hour = runner.end_to_end_of("silence::");
         hour.env("TACET_SILENCE", "3600");
         checks.push(counted("an hour without a byte written", &mut hour, scope)?);

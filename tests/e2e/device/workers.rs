@@ -7,7 +7,11 @@ use std::{
     thread,
 };
 
-use tests::{Lab, process::kill_process, wait};
+use tests::{
+    Lab,
+    process::{kill_process, shortest_slice},
+    wait,
+};
 
 use super::house::{IF, Kind, PORT, Side, Terms};
 
@@ -103,9 +107,11 @@ fn data_path(side: &mut Side) -> u32 {
     children.trim().parse().unwrap()
 }
 
-/// How many threads carry packets; all must be confined.
+/// How many threads carry packets; all must be confined, and ask for as long a slice as `netio::slice` says.
 fn threads_behind_walls(side: &mut Side) -> usize {
-    let tasks = fs::read_dir(format!("/proc/{}/task", data_path(side))).unwrap();
+    let process = data_path(side);
+    assert!(shortest_slice(process).unwrap().is_none_or(|slice| slice == 4_000_000));
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let walls = ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"];
     tasks
         .map(|task| {

@@ -131,6 +131,13 @@ fn micro(options: &[String]) -> Result<bool> {
     Ok(cargo().args(arguments.split(' ')).args(options).status()?.success())
 }
 
+/// Everything arrives as it was sent, for longer than a session lives, through a mesh and through a plain interface.
+pub(crate) fn transfers() -> Result<bool> {
+    use transfer::{Options, Through, run};
+    let through = [Through::Mesh, Through::Device].map(|through| run(&Options::beyond_a_session(through)));
+    through.into_iter().try_fold(true, |all, clean| Ok(clean? && all))
+}
+
 /// The check of instructions that `cargo xtask test` makes.
 pub(crate) fn instructions() -> Result<bool> {
     instructions::run(instructions::Options::default())

@@ -2,11 +2,13 @@
 //!
 //! This one judges: nothing lost, nothing out of its order inside a flow, nothing changed, and no checksum that the kernel
 //! found wrong. Datagrams have no more under way than the queues on the way hold; what a full queue drops is no fault.
+//!
+//! No session lives longer than 180 seconds, and its key is renewed after 120: what takes longer passed through that.
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ::tests::{Host, Lab};
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// Megabytes of UDP in each direction.
     #[arg(long, value_name = "MB", default_value_t = 10_000)]
     udp: u64,
+    /// Seconds that each of the two is to take: the same again until they have passed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seconds: u64,
     /// Flows in each direction.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     flows: u16,
@@ -65,6 +70,22 @@ pub(crate) enum Through {
     Mesh,
     /// A plain WireGuard interface: `vpnd device`.
     Device,
+}
+
+impl Options {
+    /// Gigabytes again and again, for longer than a session lives.
+    pub(super) fn beyond_a_session(through: Through) -> Self {
+        Self {
+            through,
+            tcp: 10_000,
+            udp: 5_000,
+            seconds: 200,
+            flows: 2,
+            ipv6: false,
+            single: false,
+            json: false,
+        }
+    }
 }
 
 /// Which kind of flow.
@@ -92,7 +113,10 @@ pub(super) fn run(options: &Options) -> Result<bool> {
         }
         let before = counters(&link)?;
         let began = Instant::now();
-        let verdict = both_ways(&link, kind, megabytes * 1_000_000, options)?;
+        let mut verdict = both_ways(&link, kind, megabytes * 1_000_000, options)?;
+        while began.elapsed() < Duration::from_secs(options.seconds) {
+            verdict.add(both_ways(&link, kind, megabytes * 1_000_000, options)?);
+        }
         let seconds = began.elapsed().as_secs_f64();
         let after = counters(&link)?;
         let counted: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
