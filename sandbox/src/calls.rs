@@ -3,7 +3,7 @@
 //! A filter sees the call's number and its six arguments as numbers, so that it can hold a call to certain descriptors
 //! and flags, but not to what a pointer leads to. A call of another architecture's table ends the process.
 
-use std::{collections::BTreeMap, ffi::c_long, io, ops::RangeInclusive, os::fd::RawFd};
+use std::{collections::BTreeMap, ffi::c_long, io, os::fd::RawFd};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -26,6 +26,23 @@ pub enum Argument {
     With(u8, u32),
     /// It has none of these bits.
     Without(u8, u32),
+}
+
+impl Argument {
+    /// It is one of these descriptors: alternatives, one for each run of numbers without a gap. A filter looks at them one after the
+    /// other at every call, and at a run in two comparisons, however long it is.
+    #[must_use]
+    pub fn among(index: u8, fds: &[RawFd]) -> Vec<Self> {
+        let mut fds = fds.to_vec();
+        fds.sort_unstable();
+        fds.dedup();
+        let runs = fds.chunk_by(|fd, next| fd + 1 == *next);
+        runs.map(|run| match (run[0], run[run.len() - 1]) {
+            (first, last) if first == last => Self::Fd(index, first),
+            (first, last) => Self::Within(index, first, last),
+        })
+        .collect()
+    }
 }
 
 /// What happens at a call that a filter does not let pass.
@@ -110,14 +127,7 @@ impl Calls {
     /// Adds each of these on each of the descriptors, which are the calls' first argument.
     #[must_use]
     pub fn on(self, fds: &[RawFd], calls: &[c_long]) -> Self {
-        fds.iter().fold(self, |all, &fd| all.only(calls, &[Argument::Fd(0, fd)]))
-    }
-
-    /// Adds each of these on every descriptor from the first to the last of a range, which are the calls' first argument: two
-    /// comparisons, however many they are.
-    #[must_use]
-    pub fn within(self, fds: &RangeInclusive<RawFd>, calls: &[c_long]) -> Self {
-        self.only(calls, &[Argument::Within(0, *fds.start(), *fds.end())])
+        Argument::among(0, fds).into_iter().fold(self, |all, fd| all.only(calls, &[fd]))
     }
 
     /// From now on this process, and what it starts, makes these calls and no others. Sets no_new_privs.
@@ -195,4 +205,19 @@ fn install(
     let filter = SeccompFilter::new(rules, otherwise, matched, here).and_then(BpfProgram::try_from);
     let filter = filter.map_err(|e| io::Error::other(e.to_string()))?;
     seccompiler::apply_filter(&filter).map_err(|_| SandboxError::NoSeccomp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Argument::{self, Fd, Within};
+
+    #[test]
+    fn descriptors_without_a_gap_are_one_comparison_and_nothing_between_runs_is_let_in() {
+        assert_eq!(
+            Argument::among(2, &[7, 3, 4, 9, 5, 10, 4]),
+            [Within(2, 3, 5), Fd(2, 7), Within(2, 9, 10)]
+        );
+        assert_eq!(Argument::among(0, &[-1]), [Fd(0, -1)]);
+        assert!(Argument::among(0, &[]).is_empty());
+    }
 }

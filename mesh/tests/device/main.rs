@@ -2,7 +2,9 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 mod counters;
+mod independent;
 mod link;
+mod load;
 mod others;
 mod rules;
 mod sessions;

@@ -40,9 +40,13 @@ pub struct Held {
 }
 
 impl Held {
+    fn sockets(&self) -> Vec<RawFd> {
+        self.udp.iter().copied().chain(self.pool.iter().cloned().flatten()).collect()
+    }
+
     fn all(&self) -> Vec<RawFd> {
-        let mut all = vec![self.tun, self.epoll];
-        all.extend(self.rx.iter().chain(&self.tx).chain(&self.udp).chain(&self.bells));
+        let mut all = self.sockets();
+        all.extend([self.tun, self.epoll].iter().chain(&self.rx).chain(&self.tx).chain(&self.bells));
         all
     }
 
@@ -52,10 +56,6 @@ impl Held {
 
     fn written(&self) -> Vec<RawFd> {
         [Some(self.tun), self.tx].into_iter().flatten().chain(self.bells.iter().copied()).collect()
-    }
-
-    fn with_pool(&self) -> Vec<RawFd> {
-        self.all().into_iter().chain(self.pool.iter().cloned().flatten()).collect()
     }
 }
 
@@ -75,7 +75,7 @@ pub fn lockdown(held: &Held, missing: Missing) -> Result<(), SandboxError> {
 /// As [`lockdown`].
 pub(super) fn prepare(workers: &[Held], missing: Missing) -> Result<(), SandboxError> {
     silence_panics();
-    give_up_all_but(&workers.iter().flat_map(Held::with_pool).collect::<Vec<_>>())?;
+    give_up_all_but(&workers.iter().flat_map(Held::all).collect::<Vec<_>>())?;
     missing.tolerate(close_files())?;
     process::no_new_descriptors()?;
     // Under a limit that cannot be raised, secrets may be swapped out: `vpnctl privacy verify` says so.
@@ -89,7 +89,7 @@ pub(super) fn prepare(workers: &[Held], missing: Missing) -> Result<(), SandboxE
 /// # Errors
 /// As [`lockdown`].
 pub fn give_up_powers(held: &Held) -> Result<(), SandboxError> {
-    give_up_all_but(&held.with_pool())
+    give_up_all_but(&held.all())
 }
 
 fn give_up_all_but(descriptors: &[RawFd]) -> Result<(), SandboxError> {
@@ -118,25 +118,18 @@ pub fn close_files() -> Result<(), SandboxError> {
 pub fn close_calls(held: &Held) -> Result<(), SandboxError> {
     const RECEIVE: [c_long; 3] = [libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg];
     const SEND: [c_long; 3] = [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg];
+    let (sockets, all) = (held.sockets(), held.all());
     let mut calls = Calls::of_every_process()
         .on(&held.read(), &[libc::SYS_read, libc::SYS_readv])
         .on(&held.written(), &[libc::SYS_write, libc::SYS_writev])
-        .on(&held.udp, &RECEIVE)
-        .on(&held.udp, &SEND)
+        .on(&sockets, &RECEIVE)
+        .on(&sockets, &SEND)
         .on(&[held.epoll], &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2])
         // At the end. What is closed stays so: nothing opens a descriptor.
-        .on(&held.all(), &[libc::SYS_close]);
+        .on(&all, &[libc::SYS_close]);
     let (epoll, modify) = (Argument::Fd(0, held.epoll), Argument::Is(1, libc::EPOLL_CTL_MOD as u32));
-    for watched in held.all() {
-        calls = calls.only(&[libc::SYS_epoll_ctl], &[epoll, modify, Argument::Fd(2, watched)]);
-    }
-    if let Some(pool) = &held.pool {
-        let watched = Argument::Within(2, *pool.start(), *pool.end());
-        calls = calls
-            .within(pool, &RECEIVE)
-            .within(pool, &SEND)
-            .within(pool, &[libc::SYS_close])
-            .only(&[libc::SYS_epoll_ctl], &[epoll, modify, watched]);
+    for watched in Argument::among(2, &all) {
+        calls = calls.only(&[libc::SYS_epoll_ctl], &[epoll, modify, watched]);
     }
     #[cfg(target_arch = "x86_64")]
     {
