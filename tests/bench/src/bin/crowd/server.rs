@@ -83,8 +83,15 @@ struct State {
 
 /// How it is told things.
 enum Way {
-    Socket(BufReader<UnixStream>),
-    Pipes { rx: Reader, tx: Writer, frames: FrameReader, out: FrameWriter, token: u64 },
+    /// Each request by a connection of its own: one that is idle for ten seconds is hung up.
+    Socket,
+    Pipes {
+        rx: Reader,
+        tx: Writer,
+        frames: FrameReader,
+        out: FrameWriter,
+        token: u64,
+    },
 }
 
 impl Drop for Server {
@@ -114,12 +121,12 @@ impl Server {
         let mut command = Command::new(vpnd);
         command.args(["device", "--foreground", INTERFACE, "--workers", &workers.to_string()]);
         let child = silent(&mut command).spawn()?;
-        let stream = within("vpnd device does not serve its socket", || UnixStream::connect(SOCKET).ok())?;
+        within("vpnd device does not serve its socket", || UnixStream::connect(SOCKET).ok())?;
         let pid = child.id();
         let data_path = within("there is no data path", || {
             fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.trim().parse().ok()
         })?;
-        let mut server = Self { child, data_path, way: Way::Socket(BufReader::new(stream)) };
+        let mut server = Self { child, data_path, way: Way::Socket };
         server.request(&format!("set=1\nprivate_key={}\nlisten_port={PORT}\n\n", hex(&SECRET)))?;
         Ok(server)
     }
@@ -163,14 +170,14 @@ impl Server {
     /// What its processes are called, in the order of every reading.
     pub(crate) fn processes(&self) -> &'static [&'static str] {
         match self.way {
-            Way::Socket(_) => &["control", "data path"],
+            Way::Socket => &["control", "data path"],
             Way::Pipes { .. } => &["data path"],
         }
     }
 
     pub(crate) fn reading(&self) -> Result<Reading> {
         match self.way {
-            Way::Socket(_) => Reading::of(&[self.child.id(), self.data_path]),
+            Way::Socket => Reading::of(&[self.child.id(), self.data_path]),
             Way::Pipes { .. } => Reading::of(&[self.data_path]),
         }
     }
@@ -180,7 +187,7 @@ impl Server {
         let all: Vec<peers::Known> = (0..count).map(peers::Known::of).collect();
         let began = Instant::now();
         match &self.way {
-            Way::Socket(_) => {
+            Way::Socket => {
                 let mut text = String::from("set=1\n");
                 for peer in &all {
                     text += &format!(
@@ -229,7 +236,7 @@ impl Server {
 
     /// Asks for the state of all peers.
     fn state(&mut self) -> Result<State> {
-        if let Way::Socket(_) = self.way {
+        if let Way::Socket = self.way {
             return self.request("get=1\n\n");
         }
         if let Way::Pipes { token, .. } = &mut self.way {
@@ -249,7 +256,7 @@ impl Server {
 
     /// One request of the configuration protocol; what its answer says of peers.
     fn request(&mut self, text: &str) -> Result<State> {
-        let Way::Socket(stream) = &mut self.way else { bail!("it has no socket") };
+        let mut stream = BufReader::new(UnixStream::connect(SOCKET)?);
         stream.get_mut().write_all(text.as_bytes())?;
         let (mut state, mut line) = (State::default(), String::new());
         loop {
