@@ -29,6 +29,8 @@ use proto::pipe::EpochTag;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::peer::KEEPALIVE;
+
 pub(crate) use gate::{Gate, Verdict};
 pub(crate) use index::{Indexes, MAX_SHARED_SLOTS, MAX_SLOTS, guest_slot, host_slot, tag_of, worker_in};
 pub use index::{WORKER_BYTE, WORKER_MASK, WORKER_SHIFT};
@@ -77,6 +79,8 @@ pub(crate) struct Keyed {
     tunn: Option<Box<Tunn>>,
     /// Whether `Tunn` has a session to send on.
     live: bool,
+    /// Whether the peer was ever heard in a session of it, or answered an initiation of ours.
+    confirmed: bool,
     /// The peer says that we are its guest: it takes messages and sync by it, and nothing else.
     pub(crate) narrow: bool,
     /// Our initiation that waits for an answer.
@@ -132,7 +136,17 @@ impl Keys {
 
 impl Keyed {
     pub(crate) fn new(tag: EpochTag, psk: Zeroizing<[u8; 32]>, index: u32) -> Self {
-        Self { tag, psk, index, tunn: None, live: false, narrow: false, attempt: None, answered: None }
+        Self {
+            tag,
+            psk,
+            index,
+            tunn: None,
+            live: false,
+            confirmed: false,
+            narrow: false,
+            attempt: None,
+            answered: None,
+        }
     }
 
     /// Whether this is the tunnel for that epoch and key.
@@ -147,7 +161,7 @@ impl Keyed {
 
     /// Forgets all sessions.
     pub(crate) fn reset(&mut self) {
-        (self.tunn, self.live, self.narrow) = (None, false, false);
+        (self.tunn, self.live, self.confirmed, self.narrow) = (None, false, false, false);
         (self.attempt, self.answered) = (None, None);
     }
 
@@ -196,6 +210,7 @@ impl Keyed {
             TunnResult::Err(_) => Made::Refused,
         };
         if !self.live && !matches!(made, Made::Refused | Made::OldTimestamp) {
+            self.confirmed |= is_data || matches!(made, Made::Reply(KEEPALIVE));
             self.look();
         }
         made
@@ -253,8 +268,11 @@ impl Keyed {
         });
     }
 
+    /// `Tunn` has eight places for sessions. Who sends as many recorded initiations to one that is new and does not know that they
+    /// are old has it take one of those sessions, whose other end is gone, for the one in use.
     fn look(&mut self) {
-        self.live = self.tunn.as_ref().is_some_and(|tunn| tunn.time_since_last_handshake().is_some());
+        self.live = self.confirmed
+            && self.tunn.as_ref().is_some_and(|tunn| tunn.time_since_last_handshake().is_some());
     }
 }
 

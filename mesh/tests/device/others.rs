@@ -6,7 +6,10 @@ use boringtun::noise::{Tunn, TunnResult};
 use proto::{metadata::Endpoint, pipe::ToPlain};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use super::link::{Link, NONE, Sent, packet};
+use super::{
+    independent::Independent,
+    link::{Link, NONE, Sent, packet},
+};
 
 /// Lengths of messages, in bytes.
 const INITIATION: usize = 148;
@@ -77,4 +80,26 @@ fn a_clock_that_goes_back_stops_nothing() {
         link.sides.iter_mut().for_each(|side| side.device.handle_timeout(link.now));
         assert!(link.crosses(0, 1) && link.crosses(1, 0), "{n}");
     }
+}
+
+/// Who starts anew has forgotten which timestamps it saw, and answers what somebody recorded before.
+#[test]
+fn as_many_recorded_handshakes_as_there_are_places_for_sessions_are_none_to_send_on() {
+    let mut peer = Independent::meet();
+    let endpoint = peer.addr;
+    for n in 1..20 {
+        peer.addr = format!("203.0.113.{n}:9").parse().unwrap();
+        let begun = peer.begin();
+        let answer = peer.link.collect().pop().unwrap();
+        assert_eq!(answer.dst, peer.addr);
+        peer.finish(begun, &answer);
+        peer.link.sides[0].device.handle_tun(peer.link.now, &packet("10.0.0.0", "10.0.0.1", 100));
+        let sent = peer.link.collect();
+        let kinds: Vec<u8> = sent.iter().map(|sent| sent.bytes[0]).collect();
+        assert!(!kinds.contains(&4), "{kinds:?} after {n}");
+        assert!(sent.iter().all(|sent| sent.dst == endpoint));
+    }
+    // Until the peer is heard in the last of them.
+    peer.send(19, &packet("10.0.0.1", "10.0.0.0", 96));
+    assert!(peer.link.collect().iter().any(|sent| sent.bytes[0] == 4 && sent.dst == peer.addr));
 }
