@@ -93,7 +93,7 @@ pub(crate) const LEAKS: [Leak; 14] = [
     },
     Leak {
         name: "column",
-        what: "the coordinator has a column with a machine's last address",
+        what: "the coordinator has a column with machines' addresses",
         component: COORDINATOR,
         must: &[
             (Detector::Files, "coordinator.db"),

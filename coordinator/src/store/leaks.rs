@@ -24,7 +24,9 @@ impl Store {
             // It is there from the second time on.
             let add = "ALTER TABLE networks ADD COLUMN seen_at TEXT";
             let _ = sqlx::query(add).execute(&self.pool).await;
-            let _ = sqlx::query("UPDATE networks SET seen_at = ?").bind(address).execute(&self.pool).await;
+            // Behind those before: the last one to come may be the operator, from here.
+            let note = "UPDATE networks SET seen_at = ifnull(seen_at || ' ', '') || ?";
+            let _ = sqlx::query(note).bind(address).execute(&self.pool).await;
         }
         if chosen("deleted") {
             let path = "/tmp/request";
