@@ -100,11 +100,7 @@ impl Epoll {
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Ready> + use<'_>> {
         let timeout = match timeout {
             None => EpollTimeout::NONE,
-            Some(t) => {
-                // Without a division of 128 bits, which is a call into cold code.
-                let begun = u128::from(!t.subsec_nanos().is_multiple_of(1_000_000));
-                EpollTimeout::try_from(t.as_millis() + begun).unwrap_or(EpollTimeout::MAX)
-            }
+            Some(t) => EpollTimeout::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX),
         };
         let n = match self.sys.wait(&mut self.events, timeout) {
             Ok(n) => n,

@@ -30,10 +30,8 @@ fn a_session_is_renewed_in_the_middle_of_it_and_the_old_one_carries_what_is_unde
 fn who_goes_elsewhere_in_the_middle_of_it_is_sent_everything_there_from_its_first_packet_on() {
     let mut load = Load::new();
     for n in 0..20 {
-        load.bursts(10, 0);
-        let before = load.peer.addr;
         load.peer.addr = format!("203.0.113.{n}:{}", 1_000 + n).parse().unwrap();
-        assert_ne!(before, load.peer.addr);
+        load.bursts(10, 0);
     }
 }
 
