@@ -3,7 +3,11 @@
 //! Level-triggered, because the loop leaves work behind on purpose: a turn reads a bounded amount, and the next wait
 //! returns at once for what is left.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use nix::sys::epoll::{Epoll as Sys, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -98,15 +102,34 @@ impl Epoll {
     /// # Errors
     /// As `epoll_wait(2)`.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Ready> + use<'_>> {
+        self.wait_awake(timeout, Duration::ZERO)
+    }
+
+    /// As [`Self::wait`], but the first `awake` of it (`timeout` at most) are spent asking again and again: the processor is not given
+    /// away, and what comes meanwhile waits neither for it to be given back nor for it to leave its sleep.
+    ///
+    /// # Errors
+    /// As `epoll_wait(2)`.
+    pub fn wait_awake(
+        &mut self,
+        timeout: Option<Duration>,
+        awake: Duration,
+    ) -> io::Result<impl Iterator<Item = Ready> + use<'_>> {
+        let awake = timeout.map_or(awake, |timeout| awake.min(timeout));
         let timeout = match timeout {
             None => EpollTimeout::NONE,
             Some(t) => EpollTimeout::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX),
         };
-        let n = match self.sys.wait(&mut self.events, timeout) {
-            Ok(n) => n,
-            Err(nix::Error::EINTR) => 0,
-            Err(e) => return Err(e.into()),
-        };
+        let mut n = 0;
+        if !awake.is_zero() {
+            let begin = Instant::now();
+            while n == 0 && begin.elapsed() < awake {
+                n = self.wait_once(EpollTimeout::ZERO)?;
+            }
+        }
+        if n == 0 {
+            n = self.wait_once(timeout)?;
+        }
         Ok(self.events[..n].iter().map(|event| {
             let flags = event.events();
             let closed = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
@@ -117,6 +140,14 @@ impl Epoll {
                 closed,
             }
         }))
+    }
+
+    fn wait_once(&mut self, timeout: EpollTimeout) -> io::Result<usize> {
+        match self.sys.wait(&mut self.events, timeout) {
+            Ok(n) => Ok(n),
+            Err(nix::Error::EINTR) => Ok(0),
+            Err(e) => Err(e.into()),
+        }
     }
 }
 
@@ -140,6 +171,18 @@ mod tests {
             rx.read_exact(&mut [0]).unwrap();
         }
         assert_eq!(epoll.wait(Some(Duration::ZERO)).unwrap().count(), 0);
+
+        // What comes while it is awake ends the wait, and no wait is longer than was asked.
+        let long = Duration::from_secs(60);
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            tx.write_all(b"c").unwrap();
+            tx
+        });
+        assert_eq!(epoll.wait_awake(Some(long), long).unwrap().count(), 1);
+        let tx = writing.join().unwrap();
+        rx.read_exact(&mut [0]).unwrap();
+        assert_eq!(epoll.wait_awake(Some(Duration::ZERO), long).unwrap().count(), 0);
 
         drop(tx);
         let ready: Vec<Ready> = epoll.wait(None).unwrap().collect();

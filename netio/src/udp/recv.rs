@@ -148,16 +148,35 @@ impl Socket {
     /// # Errors
     /// As `recvmmsg(2)`; an error reported for an earlier send is passed over.
     pub fn recv(&self, batch: &mut Batch) -> io::Result<usize> {
+        let open = batch.open;
+        self.receive::<SLOTS>(batch, open)?;
+        batch.full = batch.count == open;
+        batch.adapt();
+        Ok(batch.count)
+    }
+
+    /// As [`Self::recv`], but one buffer at most, for less than a receive of several costs. Whether more is there it does not say.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    pub fn recv_one(&self, batch: &mut Batch) -> io::Result<usize> {
+        self.receive::<1>(batch, 1)?;
+        Ok(batch.count)
+    }
+
+    /// Receives into the first `open` buffers of `N`.
+    fn receive<const N: usize>(&self, batch: &mut Batch, open: usize) -> io::Result<()> {
+        const { assert!(N <= SLOTS) };
         (batch.count, batch.full) = (0, false);
         let data = batch.data.as_mut_ptr();
-        let mut vectors: [libc::iovec; SLOTS] = std::array::from_fn(|i| libc::iovec {
-            // In bounds: `data` has `SLOTS * SLOT` bytes.
+        let mut vectors: [libc::iovec; N] = std::array::from_fn(|i| libc::iovec {
+            // In bounds: `data` has `SLOTS * SLOT` bytes, and `N` is not more than `SLOTS`.
             iov_base: data.wrapping_add(i * SLOT).cast(),
             iov_len: SLOT,
         });
         let names = batch.names.as_mut_ptr();
         let controls = batch.controls.as_mut_ptr();
-        let mut headers: [libc::mmsghdr; SLOTS] = std::array::from_fn(|i| {
+        let mut headers: [libc::mmsghdr; N] = std::array::from_fn(|i| {
             let mut header = super::send::empty_header();
             header.msg_name = names.wrapping_add(i).cast();
             header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
@@ -174,7 +193,7 @@ impl Socket {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
                 headers.as_mut_ptr(),
-                batch.open as libc::c_uint,
+                open.min(N) as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -182,9 +201,9 @@ impl Socket {
         if n < 0 {
             let e = io::Error::last_os_error();
             return match e.raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => Ok(0),
+                Some(libc::EAGAIN | libc::EINTR) => Ok(()),
                 // Left by an ICMP answer to something that was sent: the next call receives.
-                Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => Ok(0),
+                Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => Ok(()),
                 _ => Err(e),
             };
         }
@@ -197,9 +216,7 @@ impl Socket {
             let segment = segment.filter(|&s| s > 0).unwrap_or(len).min(len);
             batch.received[i] = Received { len, segment, class };
         }
-        batch.full = batch.count == batch.open;
-        batch.adapt();
-        Ok(batch.count)
+        Ok(())
     }
 }
 

@@ -50,6 +50,20 @@ fn small_and_single_datagrams_arrive() {
 }
 
 #[test]
+fn one_datagram_is_taken_alone_and_the_others_stay() {
+    let (mut a, b, dst) = pair(Family::V4);
+    let mut batch = Batch::new();
+    assert_eq!(b.recv_one(&mut batch).unwrap(), 0);
+    for said in [b"one".as_slice(), b"two", b"three"] {
+        a.send(dst, 0, said.len(), said).unwrap();
+    }
+    assert_eq!(b.recv_one(&mut batch).unwrap(), 1);
+    assert!(batch.datagrams().map(|datagram| datagram.data.to_vec()).eq([b"one".to_vec()]));
+    assert!(!batch.is_full(), "it was asked for one");
+    assert_eq!(collect(&b, 8), (vec![b"two".to_vec(), b"three".to_vec()], 2));
+}
+
+#[test]
 fn the_class_of_datagrams_goes_with_them_however_they_are_sent() {
     for family in [Family::V4, Family::V6] {
         let (mut a, b, dst) = pair(family);

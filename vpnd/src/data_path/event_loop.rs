@@ -28,6 +28,7 @@ use super::{
     DataPathError,
     control::{Inlet, Outlet},
     engine::Engine,
+    lull::Lull,
     post::{Letter, Letters, Post},
 };
 
@@ -79,6 +80,7 @@ pub(super) struct EventLoop<E> {
     used: [Option<u8>; 2],
     /// Whether the pipe to control is full, and its becoming writable is waited for.
     waiting: bool,
+    lull: Lull,
 }
 
 /// The core and all that it writes to.
@@ -171,8 +173,8 @@ impl<E: Engine> EventLoop<E> {
         let (coalescer, dropped) = (Coalescer::new(), Dropped::default());
         let first = desk.as_ref().filter(|desk| desk.me > 0).map(|desk| Arc::clone(&desk.post));
         let core = Core { engine, tun, sockets, outlet, first, coalescer, dropped };
-        let (frame, batch) = (Frame::new(), Batch::new());
-        Ok(Self { epoll, frame, batch, core, inlet, desk, used: [None; 2], waiting: false })
+        let (frame, batch, lull) = (Frame::new(), Batch::new(), Lull::new());
+        Ok(Self { epoll, frame, batch, core, inlet, desk, used: [None; 2], waiting: false, lull })
     }
 
     /// Runs until control closes a pipe, or the interface is deleted.
@@ -188,9 +190,14 @@ impl<E: Engine> EventLoop<E> {
 
     fn turn(&mut self) -> Result<(), End> {
         self.flush_control()?;
-        let timeout = self.core.engine.poll_timeout().map(|at| at.saturating_duration_since(Instant::now()));
+        let before = Instant::now();
+        let timeout = self.core.engine.poll_timeout().map(|at| at.saturating_duration_since(before));
         let (mut tun, mut rx, mut bell, mut readable) = (false, false, false, [0_u64; WORDS]);
-        for Ready { token, readable: ready, closed, .. } in self.epoll.wait(timeout)? {
+        let mut woken = false;
+        for Ready { token, readable: ready, closed, .. } in
+            self.epoll.wait_awake(timeout, self.lull.awake())?
+        {
+            woken = true;
             match token {
                 TUN => tun = ready,
                 RX => rx = ready,
@@ -206,6 +213,7 @@ impl<E: Engine> EventLoop<E> {
             }
         }
         let now = Instant::now();
+        self.lull.waited(now.saturating_duration_since(before), woken);
         if self.core.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.core.engine.handle_timeout(now);
             self.core.flush();
@@ -301,9 +309,14 @@ impl<E: Engine> EventLoop<E> {
 
     fn read_socket(&mut self, index: usize, now: Instant) -> Result<(), End> {
         let (mut total, mut taken) = (0, 0);
-        for _ in 0..SOCKET_READS {
+        let alone = self.lull.alone();
+        for _ in 0..if alone { 1 } else { SOCKET_READS } {
             let Some(Some(socket)) = self.core.sockets.get(index) else { break };
-            socket.recv(&mut self.batch)?;
+            if alone {
+                socket.recv_one(&mut self.batch)?
+            } else {
+                socket.recv(&mut self.batch)?
+            };
             for datagram in self.batch.datagrams() {
                 #[cfg(feature = "leaks")]
                 crate::leaks::datagram(datagram.src);
@@ -326,7 +339,7 @@ impl<E: Engine> EventLoop<E> {
 
     fn read_tun(&mut self, now: Instant) -> Result<(), End> {
         let (mut total, mut taken) = (0, 0);
-        for _ in 0..TUN_READS {
+        for _ in 0..if self.lull.alone() { 1 } else { TUN_READS } {
             let mut split = match self.core.tun.read(&mut self.frame) {
                 Ok(None) => break,
                 Ok(Some(Ok(split))) => split,

@@ -15,6 +15,7 @@ mod control;
 mod engine;
 mod event_loop;
 pub mod lockdown;
+mod lull;
 mod post;
 mod shard;
 mod workers;
