@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tests::{
     Host, Lab,
@@ -244,6 +248,11 @@ fn ends(one: &mut Side) {
     assert!(!exists(&one.host));
     let mut again = foreground(&one.host, "once-more.log");
     assert!(again.stop().unwrap().success());
+    assert!(!exists(&one.host) && !one.host.folder().join("wireguard/wg0.sock").exists());
+    // As when the terminal is closed.
+    let mut again = foreground(&one.host, "hangup.log");
+    kill(Pid::from_raw(again.pid().cast_signed()), Signal::SIGHUP).unwrap();
+    assert!(again.ended(wait::SOON).unwrap().success());
     assert!(!exists(&one.host) && !one.host.folder().join("wireguard/wg0.sock").exists());
 }
 

@@ -145,6 +145,7 @@ impl Interface {
     pub(super) async fn serve(mut self, listener: Listener, ready: Readiness) -> Result<(), DeviceError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut changes = netlink::changes()?;
         let (calls, mut called) = mpsc::channel(CALLS);
         let mut again = interval(PORT_LOOK);
@@ -164,6 +165,7 @@ impl Interface {
                     _ = &mut removed => break End::Gone,
                     _ = terminate.recv() => break End::Asked,
                     _ = interrupt.recv() => break End::Asked,
+                    _ = hangup.recv() => break End::Asked,
                     Some(call) = called.recv() => {
                         let text = self.answer(call.request).await;
                         // Who asked may be gone.

@@ -1,14 +1,14 @@
 //! The unix socket that `wg` talks to: made for root alone, and gone with the interface.
 
 use std::{
+    collections::VecDeque,
     fs::{self, DirBuilder, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +18,8 @@ use rustix::fs::inotify;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::unix::pipe,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::timeout,
 };
 use zeroize::{Zeroize as _, Zeroizing};
@@ -28,7 +29,7 @@ use super::DeviceError;
 /// Where `wg` looks for it.
 const FOLDER: &str = "/var/run/wireguard";
 
-/// Callers at once.
+/// Callers at once. For one more, the one that came first has to go.
 const MAX_CALLERS: usize = 64;
 
 /// A caller that neither writes nor reads for so long is in the way of others.
@@ -56,7 +57,10 @@ impl Listener {
     }
 
     fn bind_in(folder: &Path, name: &str) -> Result<Self, DeviceError> {
-        let unusable = |e: io::Error| DeviceError::Socket(e.kind());
+        let unusable = |e: io::Error| match e.kind() {
+            io::ErrorKind::AddrInUse => DeviceError::SocketPlace(name.into()),
+            kind => DeviceError::Socket(name.into(), kind),
+        };
         if !folder.exists() {
             DirBuilder::new().mode(0o700).recursive(true).create(folder).map_err(unusable)?;
         }
@@ -64,8 +68,9 @@ impl Listener {
         let folder = fs::canonicalize(folder).map_err(unusable)?;
         let path = folder.join(format!("{name}.sock"));
         match UnixStream::connect(&path) {
-            Ok(_) => return Err(DeviceError::SocketTaken),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            Ok(_) => return Err(DeviceError::SocketTaken(name.into())),
+            // So says a file that is no socket, too: whosoever it is, it stays.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && is_socket(&path) => {
                 fs::remove_file(&path).map_err(unusable)?;
             }
             Err(_) => {}
@@ -106,30 +111,34 @@ impl Listener {
 
     /// Serves callers, whose requests go to `calls`.
     pub(super) async fn serve(&self, calls: mpsc::Sender<Call>) -> io::Result<()> {
-        self.serve_each(calls, PATIENCE).await
-    }
-
-    async fn serve_each(&self, calls: mpsc::Sender<Call>, patience: Duration) -> io::Result<()> {
         let socket = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
-        let places = Arc::new(Semaphore::new(MAX_CALLERS));
+        let mut callers: VecDeque<JoinHandle<()>> = VecDeque::with_capacity(MAX_CALLERS);
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
             // An accept fails when the caller is gone already, or descriptors ran out: wait rather than spin.
             let Ok((stream, _)) = socket.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            callers.retain(|caller| !caller.is_finished());
+            if callers.len() == MAX_CALLERS
+                && let Some(first) = callers.pop_front()
+            {
+                first.abort();
+            }
             let calls = calls.clone();
-            tokio::spawn(async move {
+            callers.push_back(tokio::spawn(async move {
+                // What was asked and answered, keys and endpoints among it, however it ends.
+                let _wiped = Wiped;
                 let (reader, mut writer) = stream.into_split();
                 // Whoever goes away in the middle of something is owed nothing.
-                let _ = answer(&mut BufReader::new(reader), &mut writer, &calls, patience).await;
-                drop(place);
-                // What was asked and answered, keys and endpoints among it.
-                tokio::spawn(async { sandbox::wipe::stack() });
-            });
+                let _ = answer(&mut BufReader::new(reader), &mut writer, &calls, PATIENCE).await;
+            }));
         }
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 impl Drop for Listener {
@@ -137,6 +146,15 @@ impl Drop for Listener {
         if self.stands() {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Wipes the stack once it is gone.
+struct Wiped;
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        tokio::spawn(async { sandbox::wipe::stack() });
     }
 }
 
@@ -264,16 +282,23 @@ mod tests {
                 caller.write_all([b"".as_slice(), b"get=1\n", b"get=1\n\n"][n % 3]).await.unwrap();
                 idle.push(caller);
             }
-            let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
-            caller.write_all(b"nonsense\n\n").await.unwrap();
-            let mut answer = [0; 10];
-            caller.read_exact(&mut answer).await.unwrap();
-            assert_eq!(&answer, b"errno=-22\n");
+            // Whoever had its answer and hung up has no place any more.
+            for _ in 0..2 {
+                let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+                caller.write_all(b"nonsense\n\n").await.unwrap();
+                let mut answer = [0; 10];
+                caller.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"errno=-22\n");
+            }
+            // The first had to go; the others may still ask.
+            assert_eq!(idle[0].read(&mut [0]).await.unwrap(), 0);
+            idle[MAX_CALLERS - 3].write_all(b"nonsense\n\n").await.unwrap();
+            idle[MAX_CALLERS - 3].read_exact(&mut [0; 10]).await.unwrap();
         };
         tokio::select! {
-            _ = listener.serve_each(calls, Duration::from_millis(300)) => panic!("it goes on"),
+            _ = listener.serve(calls) => panic!("it goes on"),
             () = busy => panic!("it goes on"),
-            asked = timeout(Duration::from_secs(5), ask) => asked.unwrap(),
+            asked = timeout(PATIENCE / 2, ask) => asked.unwrap(),
         }
     }
 
@@ -285,7 +310,7 @@ mod tests {
         let path = folder.join("wg0.sock");
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(Listener::bind_in(&folder, "wg0"), Err(DeviceError::SocketTaken)));
+        assert!(matches!(Listener::bind_in(&folder, "wg0"), Err(DeviceError::SocketTaken(_))));
         fs::write(folder.join("other"), "").unwrap();
         fs::remove_file(folder.join("other")).unwrap();
         assert!(timeout(Duration::from_millis(50), listener.removed()).await.is_err(), "another file");
@@ -299,6 +324,10 @@ mod tests {
         let path = tmp.path().join("wg0.sock");
         drop(Listener::bind_in(tmp.path(), "wg0").unwrap());
         assert!(!path.exists());
+        fs::write(&path, "somebody's").unwrap();
+        assert!(matches!(Listener::bind_in(tmp.path(), "wg0"), Err(DeviceError::SocketPlace(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"somebody's");
+        fs::remove_file(&path).unwrap();
         let first = Listener::bind_in(tmp.path(), "wg0").unwrap();
         fs::rename(&path, tmp.path().join("moved")).unwrap();
         let second = Listener::bind_in(tmp.path(), "wg0").unwrap();
