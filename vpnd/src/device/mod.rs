@@ -84,22 +84,22 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// There is an interface of this name.
-    #[error("an interface {0} exists; delete it (ip link delete {0}), or choose another name")]
-    NameTaken(String),
+    #[error("an interface of this name exists; delete it (ip link delete IFNAME), or choose another name")]
+    NameTaken,
     /// No TUN device.
     #[error(transparent)]
     Tun(TunError),
-    /// Somebody serves the socket of this name.
+    /// Somebody serves the socket.
     #[error(
-        "another program serves /var/run/wireguard/{0}.sock; end it (ip link delete {0}), or choose another name"
+        "another program serves /var/run/wireguard/IFNAME.sock; end it (ip link delete IFNAME), or choose another name"
     )]
-    SocketTaken(String),
+    SocketTaken,
     /// There is something else in the socket's place.
-    #[error("/var/run/wireguard/{0}.sock is there and is no socket; move it away, or choose another name")]
-    SocketPlace(String),
-    /// The socket of this name cannot be made.
-    #[error("the socket /var/run/wireguard/{0}.sock cannot be made ({1}); run vpnd device as root")]
-    Socket(String, io::ErrorKind),
+    #[error("/var/run/wireguard/IFNAME.sock is there and is no socket; move it away, or choose another name")]
+    SocketPlace,
+    /// The socket cannot be made.
+    #[error("the socket /var/run/wireguard/IFNAME.sock cannot be made ({0}); run vpnd device as root")]
+    Socket(io::ErrorKind),
     /// No UDP sockets.
     #[error(transparent)]
     Udp(#[from] UdpError),
@@ -128,11 +128,10 @@ pub enum DeviceError {
     System(#[from] io::Error),
 }
 
-impl DeviceError {
-    /// Why there is no device called `name`.
-    fn tun(error: TunError, name: &str) -> Self {
+impl From<TunError> for DeviceError {
+    fn from(error: TunError) -> Self {
         match error {
-            TunError::NameTaken => Self::NameTaken(name.into()),
+            TunError::NameTaken => Self::NameTaken,
             other => Self::Tun(other),
         }
     }
@@ -158,8 +157,7 @@ pub fn run(options: &Options) -> Result<(), DeviceError> {
     let manner = Manner { missing, show_dscp: options.show_dscp };
     let ready = Readiness::take(options.ready)?;
     let workers = options.workers.unwrap_or_else(workers::of_this_machine);
-    let tuns =
-        Tun::create_queues(&options.name, workers.into()).map_err(|e| DeviceError::tun(e, &options.name))?;
+    let tuns = Tun::create_queues(&options.name, workers.into())?;
     let ports = Ports::new(workers)?;
     let listener = Listener::bind(&options.name)?;
     walls::put_up(listener.folder(), missing).map_err(DeviceError::Walls)?;

@@ -58,8 +58,8 @@ impl Listener {
 
     fn bind_in(folder: &Path, name: &str) -> Result<Self, DeviceError> {
         let unusable = |e: io::Error| match e.kind() {
-            io::ErrorKind::AddrInUse => DeviceError::SocketPlace(name.into()),
-            kind => DeviceError::Socket(name.into(), kind),
+            io::ErrorKind::AddrInUse => DeviceError::SocketPlace,
+            kind => DeviceError::Socket(kind),
         };
         if !folder.exists() {
             DirBuilder::new().mode(0o700).recursive(true).create(folder).map_err(unusable)?;
@@ -68,7 +68,7 @@ impl Listener {
         let folder = fs::canonicalize(folder).map_err(unusable)?;
         let path = folder.join(format!("{name}.sock"));
         match UnixStream::connect(&path) {
-            Ok(_) => return Err(DeviceError::SocketTaken(name.into())),
+            Ok(_) => return Err(DeviceError::SocketTaken),
             // So says a file that is no socket, too: whosoever it is, it stays.
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && is_socket(&path) => {
                 fs::remove_file(&path).map_err(unusable)?;
@@ -310,7 +310,7 @@ mod tests {
         let path = folder.join("wg0.sock");
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(Listener::bind_in(&folder, "wg0"), Err(DeviceError::SocketTaken(_))));
+        assert!(matches!(Listener::bind_in(&folder, "wg0"), Err(DeviceError::SocketTaken)));
         fs::write(folder.join("other"), "").unwrap();
         fs::remove_file(folder.join("other")).unwrap();
         assert!(timeout(Duration::from_millis(50), listener.removed()).await.is_err(), "another file");
@@ -325,7 +325,7 @@ mod tests {
         drop(Listener::bind_in(tmp.path(), "wg0").unwrap());
         assert!(!path.exists());
         fs::write(&path, "somebody's").unwrap();
-        assert!(matches!(Listener::bind_in(tmp.path(), "wg0"), Err(DeviceError::SocketPlace(_))));
+        assert!(matches!(Listener::bind_in(tmp.path(), "wg0"), Err(DeviceError::SocketPlace)));
         assert_eq!(fs::read(&path).unwrap(), b"somebody's");
         fs::remove_file(&path).unwrap();
         let first = Listener::bind_in(tmp.path(), "wg0").unwrap();
