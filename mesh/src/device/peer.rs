@@ -19,7 +19,7 @@ use crate::{
     out::To,
     peer::{KEEPALIVE, RESPONSE, addresses, answer_to, ephemeral, unseal},
     route::Routes,
-    session::{CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH, Seen, Source},
+    session::{CONFIRM, Keyed, Made, OVERHEAD, SCRATCH, Seen, Source},
     waiting::Waiting,
 };
 
@@ -61,8 +61,6 @@ pub(super) struct Peer {
     last_handshake: Option<Instant>,
     /// Whether that was ours to begin.
     began: bool,
-    /// When it was asked last to answer an initiation of ours.
-    last_asked: Option<Instant>,
     /// Inner data in either direction.
     last_data: Option<Instant>,
     /// Anything authentic in either direction.
@@ -90,7 +88,6 @@ impl Peer {
             tx_bytes: 0,
             last_handshake: None,
             began: false,
-            last_asked: None,
             last_data: None,
             last_message: None,
             fresh_until: None,
@@ -194,10 +191,6 @@ impl Peer {
             machine.drops.handshake += 1;
             return;
         };
-        if !keyed.believes(now) {
-            self.seen.insert(*ephemeral);
-            return self.ask(now, source, machine);
-        }
         keyed.ready(keys, &self.key);
         let mut scratch = [0; SCRATCH];
         // A tunnel made just now does not know the time.
@@ -205,7 +198,7 @@ impl Peer {
         match keyed.open(source, datagram, &mut scratch) {
             Made::Reply(len) if len == RESPONSE => {
                 self.seen.insert(*ephemeral);
-                keyed.expect(now);
+                keyed.answered = Some(now);
                 machine.out.push(answer_to(source), &scratch[..len]);
                 self.rx_bytes += datagram.len() as u64;
                 self.tx_bytes += len as u64;
@@ -216,24 +209,6 @@ impl Peer {
             Made::Reply(len) => machine.out.push(answer_to(source), &scratch[..len]),
             _ => machine.drops.handshake += 1,
         }
-    }
-
-    /// Asks the peer to answer an initiation of ours, where it seems to be now and where it was last.
-    fn ask(&mut self, now: Instant, source: Source, machine: &mut Machine) {
-        machine.drops.handshake += 1;
-        if self.last_asked.is_some_and(|at| now < at + RETRY[0]) {
-            return;
-        }
-        self.last_asked = Some(now);
-        let (Some(keyed), Some(keys)) = (self.keyed.first_mut(), &machine.keys) else { return };
-        let mut scratch = [0; SCRATCH];
-        let Made::Initiation(len) = keyed.ask(now, keys, &self.key, &mut scratch) else { return };
-        let there = answer_to(source);
-        if self.to != Some(there) {
-            machine.out.push(there, &scratch[..len]);
-            self.tx_bytes += len as u64;
-        }
-        self.post(now, &scratch[..len], machine);
     }
 
     /// A response or a cookie for the tunnel with this tag.

@@ -234,7 +234,7 @@ impl Peer {
                     && self.sender().is_none_or(|sender| sender >= at)
                     && self.is_active(now) =>
             {
-                self.send_initiation(now, at, &message[..len], None, machine);
+                self.send_initiation(now, at, &message[..len], machine);
             }
             Made::Reply(len) => {
                 if let Some(to) = self.paths.route() {

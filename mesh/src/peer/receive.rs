@@ -50,11 +50,6 @@ impl Peer {
         let yields = keys.public.as_bytes() > self.key.as_bytes();
         let mut scratch = [0; SCRATCH];
         let keyed = &mut self.keyed[at];
-        if !keyed.believes(now) {
-            self.seen.insert(*ephemeral);
-            self.unproven = Some(*ephemeral);
-            return self.ask(now, source, at, machine);
-        }
         keyed.ready(keys, &self.key);
         let made = keyed.wake(&mut scratch);
         self.sent_by_timer(now, at, &made, &scratch, machine);
@@ -64,7 +59,7 @@ impl Peer {
                 if len == RESPONSE {
                     self.seen.insert(*ephemeral);
                     self.unproven = Some(*ephemeral);
-                    self.keyed[at].expect(now);
+                    self.keyed[at].answered = Some(now);
                     if yields {
                         // Both began. `Tunn` remembers two of its own initiations, and the peer's takes the place of one: if both
                         // sides went on to repeat theirs faster than answers come, neither would take the other's.

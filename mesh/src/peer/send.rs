@@ -7,7 +7,7 @@ use proto::{
     probe::{ListId, Message},
 };
 
-use super::{Peer, UNASKED_HANDSHAKE, answer_to};
+use super::{Peer, UNASKED_HANDSHAKE};
 use crate::{
     ecn,
     icmp::{self, TooBig},
@@ -15,7 +15,7 @@ use crate::{
     machine::{Machine, padded},
     out::{Event, To},
     path::Probe,
-    session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH, Source},
+    session::{Attempt, CONFIRM, Keyed, Made, OVERHEAD, RETRY, SCRATCH},
     tcp,
 };
 
@@ -187,41 +187,19 @@ impl Peer {
         }
     }
 
-    /// Asks the peer to answer an initiation of ours, where it seems to be now and wherever it may be, if it was not asked for one lately.
-    pub(super) fn ask(&mut self, now: Instant, source: Source, at: usize, machine: &mut Machine) {
-        machine.drops.handshake += 1;
-        if self.last_unasked.is_some_and(|at| now < at + UNASKED_HANDSHAKE) {
-            return;
-        }
-        self.last_unasked = Some(now);
-        let Some(keys) = &machine.keys else { return };
-        let mut scratch = [0; SCRATCH];
-        if let Made::Initiation(len) = self.keyed[at].ask(now, keys, &self.key, &mut scratch) {
-            self.send_initiation(now, at, &scratch[..len], Some(answer_to(source)), machine);
-            self.schedule(now, machine);
-        }
-    }
-
     pub(super) fn initiate_on(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         let Some(keys) = &machine.keys else { return };
         let Some(keyed) = self.keyed[..self.named].get_mut(at) else { return };
         let mut scratch = [0; SCRATCH];
         if let Made::Initiation(len) = keyed.initiate(keys, &self.key, &mut scratch) {
-            self.send_initiation(now, at, &scratch[..len], None, machine);
+            self.send_initiation(now, at, &scratch[..len], machine);
         }
     }
 
     /// Sends an initiation to wherever the peer may be: a static endpoint, where it was seen on the LAN, the relay, the path in
     /// use. Without a relay, also where it once was; on repetition, over every relay. If that is not known to lead to it, it
-    /// is looked for on the LAN. `also`: where else it seems to be.
-    pub(super) fn send_initiation(
-        &mut self,
-        now: Instant,
-        at: usize,
-        message: &[u8],
-        also: Option<To>,
-        machine: &mut Machine,
-    ) {
+    /// is looked for on the LAN.
+    pub(super) fn send_initiation(&mut self, now: Instant, at: usize, message: &[u8], machine: &mut Machine) {
         let jitter = machine.jitter(RETRY_JITTER);
         let keyed = &mut self.keyed[at];
         let (since, tries) =
@@ -239,7 +217,6 @@ impl Peer {
         } else if !targets.iter().any(|to| matches!(to, To::Relay { .. })) {
             targets.extend(self.paths.relays().take(1));
         }
-        targets.extend(also);
         for (n, to) in targets.iter().enumerate() {
             if !targets[..n].contains(to) {
                 machine.out.push(self.addressed(*to, at), message);

@@ -14,7 +14,6 @@
 mod gate;
 mod index;
 mod limiter;
-mod proof;
 mod seen;
 
 use std::{
@@ -30,8 +29,7 @@ use proto::pipe::EpochTag;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::peer::{KEEPALIVE, RESPONSE};
-use proof::Proof;
+use crate::peer::KEEPALIVE;
 
 pub(crate) use gate::{Gate, Verdict};
 pub(crate) use index::{Indexes, MAX_SHARED_SLOTS, MAX_SLOTS, guest_slot, host_slot, tag_of, worker_in};
@@ -43,14 +41,8 @@ pub(crate) use seen::Seen;
 pub(crate) const OVERHEAD: usize = 32;
 /// Room for any message that `Tunn` makes by itself.
 pub(crate) const SCRATCH: usize = 256;
-/// How an initiation, the answer to one and a data message begin.
-const BEGIN: u8 = 1;
-const ANSWER: u8 = 2;
+/// How a data message begins.
 const DATA: u8 = 4;
-/// Where an answer names the index of whoever makes it, and of whoever gets it; where a data message does the latter.
-const OWN_INDEX: usize = 4;
-const INDEX_OF_ANSWERED: usize = 8;
-const INDEX: usize = 4;
 /// Where its counter is.
 const COUNTER: std::ops::Range<usize> = 8..16;
 /// The first counter that no session has (WireGuard's REJECT_AFTER_MESSAGES). `Tunn` looks at neither this nor REKEY_AFTER_MESSAGES.
@@ -68,8 +60,6 @@ pub(crate) const RETRY: [Duration; 3] =
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(90);
 /// How long we wait for the first packet on a session that the peer initiated before we initiate one ourselves.
 pub(crate) const CONFIRM: Duration = Duration::from_secs(1);
-/// No sooner do we wait for one again because of another initiation: whoever has recorded many would keep us waiting with them.
-const CONFIRM_AGAIN: Duration = Duration::from_secs(5);
 
 /// This machine's WireGuard key and what hangs on it.
 pub(crate) struct Keys {
@@ -89,9 +79,8 @@ pub(crate) struct Keyed {
     tunn: Option<Box<Tunn>>,
     /// Whether `Tunn` has a session to send on.
     live: bool,
-    /// Whether the peer was heard in a session of it, or answered an initiation of ours, since there was no session at all.
+    /// Whether the peer was ever heard in a session of it, or answered an initiation of ours.
     confirmed: bool,
-    proof: Proof,
     /// The peer says that we are its guest: it takes messages and sync by it, and nothing else.
     pub(crate) narrow: bool,
     /// Our initiation that waits for an answer.
@@ -154,7 +143,6 @@ impl Keyed {
             tunn: None,
             live: false,
             confirmed: false,
-            proof: Proof::default(),
             narrow: false,
             attempt: None,
             answered: None,
@@ -174,25 +162,7 @@ impl Keyed {
     /// Forgets all sessions.
     pub(crate) fn reset(&mut self) {
         (self.tunn, self.live, self.confirmed, self.narrow) = (None, false, false, false);
-        (self.attempt, self.answered, self.proof) = (None, None, Proof::default());
-    }
-
-    /// Whether an initiation is to be answered; if not, the peer is to be asked ([`Keyed::ask`]).
-    pub(crate) fn believes(&self, now: Instant) -> bool {
-        !self.live || self.proof.suffices(now)
-    }
-
-    /// Makes an initiation, which the peer is to answer so that its own are believed.
-    pub(crate) fn ask(&mut self, now: Instant, keys: &Keys, peer: &PublicKey, dst: &mut [u8]) -> Made {
-        self.proof.ask(now);
-        self.initiate(keys, peer, dst)
-    }
-
-    /// We answered an initiation: its session's first packet is to be expected.
-    pub(crate) fn expect(&mut self, now: Instant) {
-        if self.answered.is_none_or(|at| now >= at + CONFIRM_AGAIN) {
-            self.answered = Some(now);
-        }
+        (self.attempt, self.answered) = (None, None);
     }
 
     /// Whether packets can be sealed.
@@ -239,18 +209,6 @@ impl Keyed {
             TunnResult::Err(WireGuardError::WrongTai64nTimestamp) => Made::OldTimestamp,
             TunnResult::Err(_) => Made::Refused,
         };
-        match made {
-            Made::Inner(_) | Made::Keepalive if is_data && self.proof.awaits() => {
-                self.proof.heard(index(datagram, INDEX));
-            }
-            Made::Reply(RESPONSE) if datagram.first() == Some(&BEGIN) => {
-                self.proof.offered(index(dst, OWN_INDEX));
-            }
-            Made::Reply(KEEPALIVE) if datagram.first() == Some(&ANSWER) => {
-                self.proof.answered(index(datagram, INDEX_OF_ANSWERED));
-            }
-            _ => {}
-        }
         if !self.live && !matches!(made, Made::Refused | Made::OldTimestamp) {
             self.confirmed |= is_data || matches!(made, Made::Reply(KEEPALIVE));
             self.look();
@@ -313,14 +271,9 @@ impl Keyed {
     /// `Tunn` has eight places for sessions. Who sends as many recorded initiations to one that is new and does not know that they
     /// are old has it take one of those sessions, whose other end is gone, for the one in use.
     fn look(&mut self) {
-        self.confirmed &= self.tunn.as_ref().is_some_and(|tunn| tunn.time_since_last_handshake().is_some());
-        self.live = self.confirmed;
+        self.live = self.confirmed
+            && self.tunn.as_ref().is_some_and(|tunn| tunn.time_since_last_handshake().is_some());
     }
-}
-
-/// An index that a message names at a place; 0 where the message is too short for one.
-fn index(message: &[u8], at: usize) -> u32 {
-    message.get(at..at + 4).and_then(|index| index.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
 /// The counter of a data message.
