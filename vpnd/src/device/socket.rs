@@ -220,6 +220,8 @@ async fn next_line(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use proto::uapi::TOO_MUCH;
 
     use super::*;
@@ -260,6 +262,25 @@ mod tests {
         assert_eq!((answers.as_str(), count), ("", 0));
         let (answers, count) = ask(b"\xff\xfe\n\n").await;
         assert_eq!((answers.as_str(), count), ("errno=-71\n\n", 0));
+    }
+
+    #[tokio::test]
+    async fn who_neither_writes_nor_reads_is_hung_up_on() {
+        let (calls, mut called) = mpsc::channel::<Call>(1);
+        tokio::spawn(async move {
+            while let Some(call) = called.recv().await {
+                let _ = call.answer.send(Zeroizing::new("a".repeat(1 << 20)));
+            }
+        });
+        for said in [b"".as_slice(), b"get=1\n", b"get=1\n\n"] {
+            let (mut caller, served) = UnixStream::pair().unwrap();
+            caller.write_all(said).unwrap();
+            served.set_nonblocking(true).unwrap();
+            let (reader, mut writer) = tokio::net::UnixStream::from_std(served).unwrap().into_split();
+            let mut reader = BufReader::new(reader);
+            let answered = answer(&mut reader, &mut writer, &calls, Duration::from_millis(50));
+            assert!(timeout(PATIENCE / 2, answered).await.unwrap().is_err());
+        }
     }
 
     #[tokio::test]
