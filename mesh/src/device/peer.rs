@@ -19,7 +19,7 @@ use crate::{
     out::To,
     peer::{KEEPALIVE, RESPONSE, addresses, answer_to, ephemeral, unseal},
     route::Routes,
-    session::{CONFIRM, Keyed, Made, OVERHEAD, SCRATCH, Seen, Source},
+    session::{CONFIRM, Keyed, Made, OVERHEAD, Opened, SCRATCH, Seen, Source},
     waiting::Waiting,
 };
 
@@ -59,11 +59,9 @@ pub(super) struct Peer {
     rx_bytes: u64,
     tx_bytes: u64,
     last_handshake: Option<Instant>,
-    /// Whether that was ours to begin.
-    began: bool,
     /// Inner data in either direction.
     last_data: Option<Instant>,
-    /// Anything authentic in either direction.
+    /// Anything authentic in either direction. (An initiation that was kept is authentic too, and does not count.)
     last_message: Option<Instant>,
     /// Until when `Tunn` knows well enough what time it is.
     fresh_until: Option<Instant>,
@@ -87,7 +85,6 @@ impl Peer {
             rx_bytes: 0,
             tx_bytes: 0,
             last_handshake: None,
-            began: false,
             last_data: None,
             last_message: None,
             fresh_until: None,
@@ -181,7 +178,7 @@ impl Peer {
     }
 
     /// An initiation, its MAC checked already. It is answered where it came from, but the peer is there only once a packet of
-    /// that session comes: an old one that somebody kept is authentic too, and a new `Tunn` does not know that it is old.
+    /// that session comes: an old one that somebody kept is authentic too, and we may not know that it is old.
     pub(super) fn initiated(&mut self, now: Instant, source: Source, datagram: &[u8], machine: &mut Machine) {
         let Some(ephemeral) = ephemeral(datagram) else { return };
         self.wake(now, machine);
@@ -191,18 +188,14 @@ impl Peer {
             machine.drops.handshake += 1;
             return;
         };
-        keyed.ready(keys, &self.key);
         let mut scratch = [0; SCRATCH];
-        // A tunnel made just now does not know the time.
-        keyed.wake(&mut scratch);
-        match keyed.open(source, datagram, &mut scratch) {
+        match keyed.respond(keys, &self.key, source, datagram, &mut scratch) {
             Made::Reply(len) if len == RESPONSE => {
                 self.seen.insert(*ephemeral);
-                keyed.answered = Some(now);
+                keyed.expect(now);
                 machine.out.push(answer_to(source), &scratch[..len]);
                 self.rx_bytes += datagram.len() as u64;
                 self.tx_bytes += len as u64;
-                self.last_message = Some(now);
                 self.schedule(now, machine);
             }
             // A cookie: nothing says that the sender is where it seems to be.
@@ -225,14 +218,14 @@ impl Peer {
             return;
         };
         let mut scratch = [0; SCRATCH];
-        match self.keyed[at].open(source, datagram, &mut scratch) {
+        match self.keyed[at].complete(source, datagram, &mut scratch) {
             Made::Reply(len) if len == KEEPALIVE => {
                 self.heard(now, source, datagram);
                 self.post(now, &scratch[..len], machine);
-                self.session_up(now, at, true, machine);
+                self.session_up(now, at, machine);
             }
             Made::Reply(len) => machine.out.push(answer_to(source), &scratch[..len]),
-            Made::Keepalive => {}
+            Made::Nothing => {}
             _ => machine.drops.handshake += 1,
         }
     }
@@ -252,14 +245,14 @@ impl Peer {
             machine.drops.unauthenticated += 1;
             return None;
         };
-        let keyed = &mut self.keyed[at];
-        let was_live = keyed.is_live();
-        let made = unseal(keyed, source, datagram, machine)?;
+        let Opened { len, first } = unseal(&mut self.keyed[at], datagram, machine)?;
         self.heard(now, source, datagram);
-        if self.keyed[at].answered.is_some() || !was_live {
-            self.session_up(now, at, false, machine);
+        if first {
+            self.session_up(now, at, machine);
         }
-        let Made::Inner(len) = made else { return None };
+        if len == 0 {
+            return None;
+        }
         self.last_data = Some(now);
         let (from, _) = addresses(machine.inbox.peek(len))?;
         if routes.owner(from) != Some(self.slot) {
@@ -322,9 +315,9 @@ impl Peer {
     }
 
     /// A session can send now, or a handshake has confirmed that the peer is there.
-    fn session_up(&mut self, now: Instant, at: usize, began: bool, machine: &mut Machine) {
+    fn session_up(&mut self, now: Instant, at: usize, machine: &mut Machine) {
         self.keyed[at].answered = None;
-        (self.last_handshake, self.began) = (Some(now), began);
+        self.last_handshake = Some(now);
         self.revive(now, machine);
     }
 
@@ -366,7 +359,7 @@ impl Peer {
         match self.sender() {
             Some(sender) => {
                 self.seal(now, sender, &[], to, machine);
-                if self.began && old {
+                if self.keyed[sender].is_ours() && old {
                     self.begin(now, machine);
                 }
             }
@@ -394,16 +387,18 @@ impl Peer {
         self.fresh_until = Some(now + TICK);
         for at in 0..self.keyed.len() {
             let mut scratch = [0; SCRATCH];
-            let had_timers = self.keyed[at].has_timers();
+            let replaced = at > 0 && self.keyed[0].is_live();
             match self.keyed[at].wake(&mut scratch) {
-                // A tunnel that a newer one replaces is not renewed, the newer one is.
-                Made::Initiation(_) if at > 0 => self.begin(now, machine),
-                Made::Initiation(len) | Made::Reply(len) => self.post(now, &scratch[..len], machine),
+                // The newer one is renewed instead, or begun if it is not there yet.
+                Made::Initiation(_) | Made::Due if replaced => {}
+                Made::Initiation(len) if at == 0 => self.post(now, &scratch[..len], machine),
+                Made::Initiation(_) | Made::Due => self.begin(now, machine),
+                Made::Reply(len) => self.post(now, &scratch[..len], machine),
+                // The next packet starts over.
+                Made::GaveUp if at == 0 && self.sender().is_none() => {
+                    machine.drops.waiting += self.waiting.clear();
+                }
                 _ => {}
-            }
-            if at == 0 && had_timers && !self.keyed[0].has_timers() && self.sender().is_none() {
-                // It gave up: the next packet starts over.
-                machine.drops.waiting += self.waiting.clear();
             }
         }
     }

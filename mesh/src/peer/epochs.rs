@@ -236,6 +236,13 @@ impl Peer {
             {
                 self.send_initiation(now, at, &message[..len], machine);
             }
+            Made::Due
+                if at < self.named
+                    && self.sender().is_none_or(|sender| sender >= at)
+                    && self.is_active(now) =>
+            {
+                self.initiate_on(now, at, machine);
+            }
             Made::Reply(len) => {
                 if let Some(to) = self.paths.route() {
                     machine.out.push(self.addressed(to, at), &message[..len]);

@@ -35,7 +35,7 @@ use crate::{
     out::To,
     path::IDLE,
     route::Routes,
-    session::{Keyed, Made, OVERHEAD, SCRATCH, Source, guest_slot},
+    session::{Keyed, Made, OVERHEAD, Opened, SCRATCH, Source, guest_slot},
 };
 
 /// How long an answered handshake waits for the first packet that proves it: some round trips over a slow relay.
@@ -82,9 +82,8 @@ impl Peer {
         let guest = self.guest.get_or_insert_with(|| Box::new(Guest::new(now)));
         let keyed = guest.tunnel(psk, |tag| machine.indexes.of(guest_slot(self.slot), tag));
         let mut scratch = [0; SCRATCH];
-        keyed.ready(keys, &self.key);
         keyed.wake(&mut scratch);
-        match keyed.open(source, initiation, &mut scratch) {
+        match keyed.respond(keys, &self.key, source, initiation, &mut scratch) {
             Made::Reply(len) => {
                 if len == RESPONSE {
                     keyed.answered = Some(now);
@@ -119,17 +118,18 @@ impl Peer {
             return Inner::Gone;
         };
         let keyed = &mut guest.tunnels[at];
-        let Some(made) = unseal(keyed, source, datagram, machine) else { return Inner::Gone };
+        let Some(Opened { len, first }) = unseal(keyed, datagram, machine) else { return Inner::Gone };
         (guest.heard, guest.to) = (now, Some(answer_to(source)));
-        if keyed.answered.take().is_some() {
+        if first {
+            keyed.answered = None;
             let proved = guest.tunnels.swap_remove(at);
             guest.tunnels = vec![proved];
             self.guest_up(now, machine);
         }
-        match made {
-            Made::Inner(len) if self.guest.is_some() => self.guest_packet(now, source, len, routes, machine),
-            _ => Inner::Gone,
+        if len == 0 || self.guest.is_none() {
+            return Inner::Gone;
         }
+        self.guest_packet(now, source, len, routes, machine)
     }
 
     /// A guest has proved a handshake of now: it knows no newer epoch, unless it was heard in one meanwhile.

@@ -19,7 +19,7 @@ use crate::{
     out::{Event, To},
     path::{Origin, Via, may_probe},
     route::Routes,
-    session::{Keyed, Made, SCRATCH, Source},
+    session::{Keyed, Made, Opened, SCRATCH, Source},
     tcp,
 };
 
@@ -43,28 +43,21 @@ impl Peer {
     ) {
         let Some(ephemeral) = ephemeral(datagram) else { return };
         let at = self.keyed[..self.named].iter().position(|keyed| keyed.tag == tag);
-        let (Some(at), false, Some(keys)) = (at, self.seen.contains(ephemeral), &machine.keys) else {
+        let (Some(at), false) = (at, self.seen.contains(ephemeral)) else {
             machine.drops.handshake += 1;
             return;
         };
-        let yields = keys.public.as_bytes() > self.key.as_bytes();
         let mut scratch = [0; SCRATCH];
-        let keyed = &mut self.keyed[at];
-        keyed.ready(keys, &self.key);
-        let made = keyed.wake(&mut scratch);
+        let made = self.keyed[at].wake(&mut scratch);
         self.sent_by_timer(now, at, &made, &scratch, machine);
-        match self.keyed[at].open(source, datagram, &mut scratch) {
+        let Some(keys) = &machine.keys else { return };
+        match self.keyed[at].respond(keys, &self.key, source, datagram, &mut scratch) {
             Made::Reply(len) => {
                 machine.out.push(answer_to(source), &scratch[..len]);
                 if len == RESPONSE {
                     self.seen.insert(*ephemeral);
                     self.unproven = Some(*ephemeral);
-                    self.keyed[at].answered = Some(now);
-                    if yields {
-                        // Both began. `Tunn` remembers two of its own initiations, and the peer's takes the place of one: if both
-                        // sides went on to repeat theirs faster than answers come, neither would take the other's.
-                        self.keyed[at].attempt = None;
-                    }
+                    self.keyed[at].expect(now);
                     self.learn_handle(now, source, machine);
                     self.schedule(now, machine);
                 }
@@ -93,7 +86,7 @@ impl Peer {
         };
         let mut scratch = [0; SCRATCH];
         let was_live = self.keyed[at].is_live();
-        match self.keyed[at].open(source, datagram, &mut scratch) {
+        match self.keyed[at].complete(source, datagram, &mut scratch) {
             Made::Reply(len) => {
                 machine.out.push(answer_to(source), &scratch[..len]);
                 if len == KEEPALIVE {
@@ -101,7 +94,7 @@ impl Peer {
                     self.session_up(now, source, at, was_live, machine);
                 }
             }
-            Made::Keepalive => {}
+            Made::Nothing => {}
             _ => machine.drops.handshake += 1,
         }
     }
@@ -122,14 +115,14 @@ impl Peer {
         };
         let keyed = &mut self.keyed[at];
         let was_live = keyed.is_live();
-        let Some(made) = unseal(keyed, source, datagram, machine) else { return Inner::Gone };
+        let Some(Opened { len, first }) = unseal(keyed, datagram, machine) else { return Inner::Gone };
         self.unheard = None;
         self.heard_in(now, at, machine);
         let via = Via::of(source);
         self.paths.heard(now, via);
         let elsewhere = |chosen: Via| matches!(chosen, Via::Udp { .. }) && chosen != via;
         if was_live
-            && self.keyed[at].answered.is_some()
+            && first
             && self.paths.chosen().is_some_and(|(chosen, _)| elsewhere(chosen))
             && !self.paths.is_valid(via)
         {
@@ -138,14 +131,14 @@ impl Peer {
             // another, as two may between machines on one LAN, neither's handshakes are to make the other begin one.)
             self.paths.prove(now);
         }
-        if self.keyed[at].answered.is_some() || !was_live {
+        if first {
             self.learn_handle(now, source, machine);
             self.session_up(now, source, at, was_live, machine);
         }
-        match made {
-            Made::Inner(len) => self.inner(now, (source, at), len, routes, machine),
-            _ => Inner::Gone,
+        if len == 0 {
+            return Inner::Gone;
         }
+        self.inner(now, (source, at), len, routes, machine)
     }
 
     /// An authentic inner packet: a message, or data whose addresses are checked.
@@ -335,18 +328,10 @@ pub(crate) const RESPONSE: usize = 92;
 pub(crate) const KEEPALIVE: usize = 32;
 
 /// Opens a data packet into the inbox. One that is not authentic is counted, and nothing comes of it.
-pub(crate) fn unseal(
-    keyed: &mut Keyed,
-    source: Source,
-    datagram: &[u8],
-    machine: &mut Machine,
-) -> Option<Made> {
-    let made = keyed.open(source, datagram, machine.inbox.room(datagram.len() + SCRATCH));
-    if matches!(made, Made::Refused | Made::OldTimestamp) {
-        machine.drops.unauthenticated += 1;
-        return None;
-    }
-    Some(made)
+pub(crate) fn unseal(keyed: &mut Keyed, datagram: &[u8], machine: &mut Machine) -> Option<Opened> {
+    let opened = keyed.open(datagram, machine.inbox.room(datagram.len() + SCRATCH));
+    machine.drops.unauthenticated += u64::from(opened.is_none());
+    opened
 }
 
 /// Replies leave by the path that their packet came on.

@@ -37,8 +37,17 @@ pub struct Session {
 pub struct Begun(HandshakeState);
 
 impl Independent {
-    /// With a session.
+    /// With a session that it began.
     pub fn meet() -> Self {
+        let mut met = Self::known();
+        let begun = met.begin();
+        let answer = met.link.collect().pop().unwrap();
+        met.finish(begun, &answer);
+        met
+    }
+
+    /// Side 0 knows it, and there is no session.
+    pub fn known() -> Self {
         let mut link = Link::new(2);
         let addr = "198.18.0.1:4000".parse().unwrap();
         link.introduce(0, 1, |peer: &mut PlainPeer| {
@@ -47,33 +56,44 @@ impl Independent {
             peer.allowed = vec![net("10.0.0.1/32")];
             peer.psk = Zeroizing::new(NONE);
         });
-        let mut met = Self { link, addr, sessions: Vec::new() };
-        let begun = met.begin();
-        let answer = met.link.collect().pop().unwrap();
-        met.finish(begun, &answer);
-        met
+        Self { link, addr, sessions: Vec::new() }
     }
 
     /// Begins a session beside those that there are.
     pub fn begin(&mut self) -> Begun {
         let remote = self.link.sides[0].public();
-        let mut noise = Builder::new("Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s".parse().unwrap())
-            .local_private_key(&SECRET)
-            .and_then(|builder| builder.remote_public_key(&remote))
-            .and_then(|builder| builder.prologue(b"WireGuard v1 zx2c4 Jason@zx2c4.com"))
-            .and_then(|builder| builder.psk(2, &NONE))
-            .and_then(Builder::build_initiator)
-            .unwrap();
+        let mut noise = noise().remote_public_key(&remote).and_then(Builder::build_initiator).unwrap();
         let number = self.sessions.len() as u8;
         let mut initiation = [0; 148];
         (initiation[0], initiation[4]) = (1, number);
         let timestamp = [1 + number; 12];
         let len = 8 + noise.write_message(&timestamp, &mut initiation[8..]).unwrap();
-        let key = Blake2s256::new().chain_update(b"mac1----").chain_update(remote).finalize();
-        let mac = Blake2sMac::<U16>::new_from_slice(&key).unwrap().chain_update(&initiation[..len]);
-        initiation[len..][..16].copy_from_slice(&mac.finalize().into_bytes());
+        self.authenticate(&mut initiation, len);
         self.inject(&initiation);
         Begun(noise)
+    }
+
+    /// Answers an initiation of side 0's.
+    pub fn answer(&mut self, initiation: &Sent) {
+        let mut noise = noise().build_responder().unwrap();
+        noise.read_message(&initiation.bytes[8..116], &mut [0; 12]).unwrap();
+        let index: [u8; 4] = initiation.bytes[4..8].try_into().unwrap();
+        let mut response = [0; 92];
+        (response[0], response[4]) = (2, self.sessions.len() as u8);
+        response[8..12].copy_from_slice(&index);
+        let len = 12 + noise.write_message(&[], &mut response[12..]).unwrap();
+        self.authenticate(&mut response, len);
+        let noise = noise.into_stateless_transport_mode().unwrap();
+        self.sessions.push(Session { noise, index, next: 0 });
+        self.inject(&response);
+    }
+
+    /// Writes the first MAC of a handshake message behind what is said in it.
+    fn authenticate(&self, message: &mut [u8], len: usize) {
+        let remote = self.link.sides[0].public();
+        let key = Blake2s256::new().chain_update(b"mac1----").chain_update(remote).finalize();
+        let mac = Blake2sMac::<U16>::new_from_slice(&key).unwrap().chain_update(&message[..len]);
+        message[len..][..16].copy_from_slice(&mac.finalize().into_bytes());
     }
 
     pub fn finish(&mut self, begun: Begun, answer: &Sent) {
@@ -114,4 +134,13 @@ impl Independent {
         let dst = self.link.sides[0].addr;
         self.link.inject(self.addr, &Sent { from: 1, socket: 0, dst, bytes: bytes.to_vec() });
     }
+}
+
+/// WireGuard's Noise, for this end.
+fn noise() -> Builder<'static> {
+    Builder::new("Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s".parse().unwrap())
+        .local_private_key(&SECRET)
+        .and_then(|builder| builder.prologue(b"WireGuard v1 zx2c4 Jason@zx2c4.com"))
+        .and_then(|builder| builder.psk(2, &NONE))
+        .unwrap()
 }

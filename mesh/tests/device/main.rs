@@ -6,6 +6,7 @@ mod independent;
 mod link;
 mod load;
 mod others;
+mod recorded;
 mod rules;
 mod sessions;
 mod sharing;
