@@ -227,22 +227,12 @@ impl Peer {
         message: &[u8],
         machine: &mut Machine,
     ) {
+        // A tunnel that a newer one has replaced is not renewed, nor one that has no data.
+        let renewed =
+            at < self.named && self.sender().is_none_or(|sender| sender >= at) && self.is_active(now);
         match *made {
-            // A tunnel that a newer one has replaced is not renewed, nor one that has no data.
-            Made::Initiation(len)
-                if at < self.named
-                    && self.sender().is_none_or(|sender| sender >= at)
-                    && self.is_active(now) =>
-            {
-                self.send_initiation(now, at, &message[..len], machine);
-            }
-            Made::Due
-                if at < self.named
-                    && self.sender().is_none_or(|sender| sender >= at)
-                    && self.is_active(now) =>
-            {
-                self.initiate_on(now, at, machine);
-            }
+            Made::Initiation(len) if renewed => self.send_initiation(now, at, &message[..len], machine),
+            Made::Due if renewed => self.initiate_on(now, at, machine),
             Made::Reply(len) => {
                 if let Some(to) = self.paths.route() {
                     machine.out.push(self.addressed(to, at), &message[..len]);

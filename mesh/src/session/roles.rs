@@ -100,8 +100,8 @@ impl Responder {
         true
     }
 
-    /// The peer does not answer. As `Tunn` ends sessions where our initiations are not answered, those of the peer that we began may
-    /// have come to their end in its, and it may think the same of ours.
+    /// The peer answers none of our initiations. A `Tunn` whose initiations are not answered ends its sessions: the peer's, cut off as
+    /// we are, may not have those any more that it began.
     pub(super) fn give_up(&mut self) {
         self.session = None;
     }
